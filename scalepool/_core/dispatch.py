@@ -1,0 +1,210 @@
+"""Which worker gets which task, and when a worker is started or asked to give tasks back.
+
+Runs after every event. In order: ready tasks go to workers that have room, idle ones first; where tasks remain and the
+group may use more workers, workers are started; where workers remain idle, tasks are recalled from those that hold
+more than they will get done soon.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from scalepool._core import credit
+from scalepool._core.commands import Send, StartWorker
+from scalepool._core.groups import STARVED_S, Group
+from scalepool._core.state import HubState
+from scalepool._core.task import Task, TaskState
+from scalepool._core.workers import Wait, Worker, WorkerState
+from scalepool._wire.messages import Enter, Recall
+
+__all__ = ["MAX_LAUNCH_FAILURES", "Dispatcher"]
+
+MAX_LAUNCH_FAILURES: Final = 3
+"""Workers of one sort that may die before their Hello, in a row, until their tasks fail instead of waiting on."""
+_MAX_WAITS: Final = 40
+"""Blocking waits inside each other in one worker, beyond which it runs nothing in place: bounds its stack."""
+
+
+class Dispatcher:
+    """Decides on assignments. All state is in HubState."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: HubState) -> None:
+        self._state = state
+
+    # ---- assigning ----
+
+    def dispatch(self) -> None:
+        """Assign what can be assigned, start what is worth starting, recall what idle workers could do."""
+        ready = self._state.ready
+        if ready:
+            # The deepest groups first: what runs below frees those who wait above, so processes stay few.
+            for group in sorted(ready.values(), key=_depth, reverse=True) if len(ready) > 1 else list(ready.values()):
+                self._serve(group)
+                if not group.queued:
+                    ready.pop(group.id, None)
+                    continue
+                self._grow(group)
+                self._state.alarm(max(self._state.now + 0.001, group.root.moved_at + STARVED_S))
+        if len(ready) < len(self._state.groups):
+            self._rebalance()
+
+    def _serve(self, group: Group) -> None:
+        candidates = self._candidates(group)
+        left = len(candidates)
+        for worker, room in candidates:
+            if not group.queued:
+                return
+            self._give(worker, group, credit.share(group.queued, left, room))
+            left -= 1
+
+    def _candidates(self, group: Group) -> list[tuple[Worker, int]]:
+        mean_s = group.ready[0].function.mean_s if group.ready else None
+        idle = self._state.roster.idle_of(group.key)
+        fresh = [(worker, worker.room(mean_s)) for worker in idle[: group.free_slots(self._state.now)]]
+        serving = [(worker, worker.room(mean_s)) for worker in group.workers.values() if worker.runs_for(group)]
+        return [(worker, room) for worker, room in fresh + serving if room]
+
+    def _give(self, worker: Worker, group: Group, count: int) -> None:
+        state = self._state
+        for _ in range(count):
+            self._assign(worker, group.pop())
+        self._attach(worker, group)
+        if worker.used_up:
+            worker.state = WorkerState.LEAVING
+        group.root.moved_at = state.now
+
+    def _assign(self, worker: Worker, task: Task) -> None:
+        if not worker.held:
+            worker.reported_at = self._state.now
+        task.move(TaskState.ASSIGNED, worker.id)
+        task.group.assigned += 1
+        worker.held[task.id] = task
+        worker.assigned_total += 1
+        self._state.out.assign(worker, task)
+
+    def _attach(self, worker: Worker, group: Group) -> None:
+        if worker.waits:
+            worker.waits[-1].group = group
+        else:
+            worker.group = group
+            self._state.roster.unidle(worker)
+        group.workers[worker.id] = worker
+        if worker.entered.use(group.id) is None:
+            worker.entered.add(group.id, True)
+            self._state.out.command(Send(worker.id, Enter(group.id, group.spec)))
+
+    def detach(self, worker: Worker) -> None:
+        """The worker holds nothing (more) for the group that it serves: it is free for others."""
+        group = worker.serving
+        if group is not None and not any(task.group is group for task in worker.held.values()):
+            group.workers.pop(worker.id, None)
+            if worker.waits:
+                worker.waits[-1].group = None
+            else:
+                worker.group = None
+        if not worker.held and not worker.waits and worker.state is WorkerState.READY:
+            self._state.roster.idle(worker, self._state.now)
+
+    # ---- starting workers ----
+
+    def _grow(self, group: Group) -> None:
+        mean_s = group.ready[0].function.mean_s
+        wanted = min(credit.workers_wanted(group.queued, mean_s), group.free_slots(self._state.now))
+        if self._state.failures.get(group.key, 0):
+            wanted = min(wanted, 1)  # whether this sort of worker starts at all is in doubt: one try at a time
+        for _ in range(wanted - group.starting):
+            self.start_worker(group)
+
+    def start_minimum(self, group: Group) -> None:
+        """Start workers up to the group's cap, counting those that it may already use."""
+        usable = len(self._state.roster.of_key(group.key))
+        for _ in range(min(group.cap, group.started_min) - usable):
+            self.start_worker(group)
+
+    def start_worker(self, group: Group) -> None:
+        """Order one more worker for ``group``."""
+        state = self._state
+        worker = Worker(state.next_worker, group)
+        state.next_worker += 1
+        group.starting += 1
+        state.roster.add(worker)
+        state.out.command(StartWorker(worker.id, group.spec))
+
+    # ---- moving work to idle workers ----
+
+    def _rebalance(self) -> None:
+        state = self._state
+        for group in state.groups.values():
+            if group.assigned > 1 and state.roster.idle_of(group.key) and group.free_slots(state.now):
+                self._recall_for(group)
+
+    def _recall_for(self, group: Group) -> None:
+        state = self._state
+        best, count = None, 0
+        for victim in group.workers.values():
+            if victim.recalled or len(victim.held) < 2:
+                continue
+            task = next(reversed(victim.held.values()))
+            found = credit.recall_count(
+                len(victim.held) - len(victim.waits), task.function.mean_s, state.now - victim.reported_at
+            )
+            if found > count:
+                best, count = victim, found
+            elif not found:
+                state.alarm(victim.reported_at + credit.STALE_S)
+        if best is not None:
+            best.recalled = True
+            state.out.command(Send(best.id, Recall(count)))
+
+    # ---- waits inside tasks ----
+
+    def begin_wait(self, worker: Worker, wanted: list[int]) -> None:
+        """A task of ``worker`` waits: lend its slot; it may run what it waits for itself."""
+        worker.waits.append(Wait(wanted))
+        self.serve_in_place(worker)
+
+    def end_wait(self, worker: Worker) -> None:
+        """The wait is over; the worker has given back what it had not started."""
+        if worker.waits:
+            group = worker.serving
+            worker.waits.pop()
+            if group is not None and group is not worker.serving:
+                group.workers.pop(worker.id, None)
+
+    def serve_in_place(self, worker: Worker) -> None:
+        """Give a waiting worker some of the tasks that it waits for and that nobody has started."""
+        wait = worker.waits[-1]
+        if worker.state is not WorkerState.READY or worker.recalled or len(worker.waits) > _MAX_WAITS:
+            return
+        wanted = wait.wanted
+        given = 0
+        limit = 1
+        while wanted and given < limit:
+            task = self._state.tasks.get(wanted[0])
+            if task is None or task.state is not TaskState.QUEUED:
+                wanted.popleft()
+                continue
+            group = task.group
+            if group.private or group.key != worker.key or not self._may_run_in_place(worker, group):
+                return
+            if not given:
+                room = credit.depth(task.function.mean_s)
+                limit = credit.share(group.queued, max(1, group.cap), room)
+            wanted.popleft()
+            group.forget_queued()
+            self._assign(worker, task)
+            self._attach(worker, group)
+            given += 1
+
+    def _may_run_in_place(self, worker: Worker, group: Group) -> bool:
+        current = worker.serving
+        if current is not None and current is not group:
+            return False
+        return current is group or group.active() < group.cap
+
+
+def _depth(group: Group) -> int:
+    return group.depth
+

@@ -1,0 +1,181 @@
+"""How tasks, groups and workers end. Every task ends exactly once for its owner: here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from scalepool._core.commands import Drop, KillWorker, Send
+from scalepool._core.groups import Group
+from scalepool._core.retry import Verdict, after_death
+from scalepool._core.state import HubState
+from scalepool._core.task import Task, TaskState
+from scalepool._core.workers import Worker, WorkerState
+from scalepool._wire.messages import DRIVER, CloseMode, Exit, GroupClosed, Status
+
+__all__ = ["FORCE_AFTER_S", "Endings"]
+
+FORCE_AFTER_S = 1.0
+"""Time between the signal that a killed worker may handle and the one that it cannot."""
+
+
+class Endings:
+    """Ends tasks, groups and workers. All state is in HubState."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: HubState) -> None:
+        self._state = state
+
+    # ---- tasks ----
+
+    def finish(self, task: Task, status: int, micros: int, payload: bytes, objects: Sequence[int] = ()) -> None:
+        """End ``task`` and tell its owner."""
+        state = self._state
+        group = task.group
+        if task.state is TaskState.ASSIGNED:
+            group.assigned -= 1
+            worker = state.roster.workers.get(task.worker)
+            if worker is not None:
+                worker.held.pop(task.id, None)
+        else:
+            group.forget_queued()
+        task.move(TaskState.ENDED)
+        del state.tasks[task.id]
+        group.root.moved_at = state.now
+        if task.owner == DRIVER or task.owner in state.roster.workers:
+            state.out.reply(task, status, micros, payload, objects)
+            state.objects.hold(task.owner, objects)
+        self.free(state.objects.unpin(task.references))
+        if objects:
+            # Held by the owner of the task from here on, or free at once if that owner is gone.
+            self.free(state.objects.unpin(objects))
+        if group.closing is not None:
+            self.close_if_done(group)
+
+    def requeue(self, tasks: Iterable[Task]) -> None:
+        """Put tasks that came back before all others of their groups, in the order given."""
+        for task in reversed(list(tasks)):
+            task.group.assigned -= 1
+            task.move(TaskState.QUEUED)
+            task.group.push_front(task)
+            self._state.ready[task.group.id] = task.group
+
+    def free(self, freed: Sequence[tuple[int, int]]) -> None:
+        """Let go of objects that nobody needs."""
+        if freed:
+            self._state.out.free([pair for pair in freed if pair[0] == DRIVER or pair[0] in self._state.roster.workers])
+            self._state.out.command(Drop(tuple(object_id for _, object_id in freed)))
+
+    # ---- groups ----
+
+    def close(self, group: Group, mode: CloseMode) -> None:
+        """No more tasks come; with TERMINATE or KILL what is there ends now."""
+        if group.closing is None or mode > group.closing:
+            group.closing = mode
+        if mode is not CloseMode.DRAIN:
+            for child in list(group.children.values()):
+                self.close(child, mode)
+            self.abort(group, Status.CANCELLED, b"")
+            for worker in self._workers_to_kill(group):
+                self.kill(worker, force=mode is CloseMode.KILL)
+        self.close_if_done(group)
+
+    def _workers_to_kill(self, group: Group) -> list[Worker]:
+        if group.private:
+            return [worker for worker in self._state.roster.workers.values() if worker.key == group.key]
+        # A shared worker that only waits for this group's tasks (its own nested pool) must live.
+        return [worker for worker in group.workers.values() if not worker.waits]
+
+    def abort(self, group: Group, status: Status, payload: bytes) -> None:
+        """End all unfinished tasks of ``group`` the same way."""
+        for task in [task for task in self._state.tasks.values() if task.group is group]:
+            self.finish(task, status, 0, payload)
+
+    def close_if_done(self, group: Group) -> None:
+        """Tell the owner of a closed group when its last task has ended and its own workers are gone."""
+        state = self._state
+        if group.closing is None or group.unfinished or group.id not in state.groups:
+            return
+        if group.private:
+            left = [worker for worker in state.roster.workers.values() if worker.key == group.key]
+            for worker in left:
+                self.dismiss(worker)
+            if left:
+                return
+        self._strike(group)
+        if group.owner == DRIVER or group.owner in state.roster.workers:
+            state.out.command(Send(group.owner, GroupClosed(group.id)))
+
+    def _strike(self, group: Group) -> None:
+        state = self._state
+        del state.groups[group.id]
+        state.ready.pop(group.id, None)
+        if group.parent is not None:
+            group.parent.children.pop(group.id, None)
+        for worker in list(group.workers.values()):
+            if worker.group is group:
+                worker.group = None
+
+    # ---- workers ----
+
+    def dismiss(self, worker: Worker) -> None:
+        """Let a worker go when it has nothing left to do."""
+        if worker.state in (WorkerState.READY, WorkerState.LEAVING) and not worker.held:
+            if worker.state is WorkerState.LEAVING and worker.force_at is not None:
+                return
+            worker.state = WorkerState.LEAVING
+            # A worker that does not leave when told to is stuck in somebody's exit handler: it is killed later.
+            worker.force_at = self._state.now + 10 * FORCE_AFTER_S
+            self._state.alarm(worker.force_at)
+            self._state.roster.unidle(worker)
+            self._state.out.command(Send(worker.id, Exit()))
+
+    def kill(self, worker: Worker, *, force: bool) -> None:
+        """Kill a worker now; what else it held goes back to its queue when it is gone."""
+        if worker.state is WorkerState.KILLED and not force:
+            return
+        worker.state = WorkerState.KILLED
+        self._state.roster.unidle(worker)
+        if worker.pid:
+            self._state.out.command(KillWorker(worker.id, force))
+        if not force:
+            worker.force_at = self._state.now + FORCE_AFTER_S
+            self._state.alarm(worker.force_at)
+
+    def force_the_stubborn(self) -> None:
+        """Kill for good those who outlived their time."""
+        for worker in self._state.roster.workers.values():
+            if worker.force_at is None:
+                continue
+            if self._state.now >= worker.force_at:
+                worker.force_at = None
+                self.kill(worker, force=True)
+            else:
+                self._state.alarm(worker.force_at)
+
+    def lose(self, worker: Worker, exitcode: int | None, running: Sequence[int]) -> None:
+        """The worker is gone: judge each task that it held."""
+        state = self._state
+        requeue = []
+        for task in list(worker.held.values()):
+            started = task.id in running
+            verdict = after_death(started=started, attempt=task.attempt, max_retries=task.max_retries)
+            if verdict is Verdict.FAIL:
+                self.finish(task, Status.WORKER_DIED, 0, died(worker.pid, exitcode, task.attempt))
+                continue
+            task.attempt += verdict is Verdict.RETRY
+            requeue.append(task)
+        worker.held.clear()
+        self.requeue(requeue)
+        for group in list(state.groups.values()):
+            group.workers.pop(worker.id, None)
+            if group.owner == worker.id:
+                self.close(group, CloseMode.TERMINATE)
+        self.free(state.objects.forget_peer(worker.id))
+        state.functions.pop(worker.id, None)
+
+
+def died(pid: int, exitcode: int | None, attempt: int, reason: str = "") -> bytes:
+    """Payload of ``Status.WORKER_DIED``; read by the client."""
+    return json.dumps({"pid": pid, "exitcode": exitcode, "attempt": attempt, "reason": reason}).encode()

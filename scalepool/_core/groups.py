@@ -1,0 +1,130 @@
+"""A group: one client's view on the workers, with a cap on how many it uses at once.
+
+A Pool or an Executor is a group. Groups form trees: a group opened inside a task is a child of that task's group, and
+the tree together never runs more tasks than its root's cap, because a task that waits for its children lends them its
+slot. Two rules keep that from ever becoming a deadlock: a group with ready tasks may always run one, and a tree that
+makes no progress for ``STARVED_S`` seconds may start one task more (some task waits for another in a way that we
+cannot see: a queue, an event, a file).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from scalepool._core.task import Task, TaskState
+from scalepool._wire.messages import CloseMode, OpenGroup
+
+if TYPE_CHECKING:
+    from scalepool._core.workers import Worker
+
+__all__ = ["STARVED_S", "Group"]
+
+STARVED_S: Final = 1.0
+
+
+class Group:
+    """Counts and queues of one group."""
+
+    __slots__ = (
+        "assigned",
+        "cap",
+        "children",
+        "closing",
+        "depth",
+        "failure",
+        "id",
+        "key",
+        "max_tasks",
+        "moved_at",
+        "owner",
+        "parent",
+        "private",
+        "queued",
+        "ready",
+        "root",
+        "spec",
+        "starting",
+        "started_min",
+        "workers",
+    )
+
+    def __init__(self, opened: OpenGroup, owner: int, parent: Group | None) -> None:
+        self.id = opened.group
+        self.owner = owner
+        self.cap = max(1, opened.cap)
+        self.private = bool(opened.private)
+        # Workers of a private group serve nobody else, so they are kept under a key that no other group has.
+        self.key = -opened.group if self.private else opened.kind
+        self.max_tasks = opened.max_tasks
+        self.spec = opened.spec
+        self.parent = parent
+        self.root: Group = parent.root if parent else self
+        self.depth: int = parent.depth + 1 if parent else 0
+        self.children: dict[int, Group] = {}
+        if parent:
+            parent.children[self.id] = self
+        self.ready: deque[Task] = deque()
+        self.queued = 0
+        self.assigned = 0
+        self.starting = 0
+        self.started_min = 0
+        self.workers: dict[int, Worker] = {}
+        self.closing: CloseMode | None = None
+        self.failure: bytes | None = None
+        self.moved_at = 0.0
+
+    # ---- the ready queue ----
+
+    def push(self, task: Task) -> None:
+        """Queue a new task at the end."""
+        self.ready.append(task)
+        self.queued += 1
+
+    def push_front(self, task: Task) -> None:
+        """Queue a task that came back, before all others."""
+        self.ready.appendleft(task)
+        self.queued += 1
+
+    def pop(self) -> Task:
+        """Take the next queued task; there must be one."""
+        while True:
+            # A task that left the queue by another way (in place, cancelled) is still in the deque: its state tells.
+            task = self.ready.popleft()
+            if task.state is TaskState.QUEUED:
+                self.queued -= 1
+                return task
+
+    def forget_queued(self) -> None:
+        """One queued task left by another way than ``pop``."""
+        self.queued -= 1
+        if not self.queued:
+            self.ready.clear()
+
+    # ---- slots ----
+
+    def active(self) -> int:
+        """Workers that run a task of this group now; one that waits for its children does not count."""
+        return sum(1 for worker in self.workers.values() if worker.runs_for(self))
+
+    def tree_active(self) -> int:
+        """Workers that run a task of this group or of a group below it."""
+        return self.active() + sum(child.tree_active() for child in self.children.values())
+
+    def free_slots(self, now: float) -> int:
+        """How many more workers may run tasks of this group at once."""
+        own = self.cap - self.active()
+        if self.root is self or own <= 0:
+            return max(0, own)
+        in_tree = self.root.cap - self.root.tree_active()
+        if in_tree <= 0 and (not self.active() or now - self.root.moved_at >= STARVED_S):
+            in_tree = 1
+        return max(0, min(own, in_tree))
+
+    @property
+    def unfinished(self) -> int:
+        """Tasks that have not ended."""
+        return self.queued + self.assigned
+
+    def __repr__(self) -> str:
+        return f"<Group {self.id} cap={self.cap} queued={self.queued} assigned={self.assigned} workers={len(self.workers)}>"

@@ -1,0 +1,101 @@
+"""The directory of shared objects: where each is, and who still needs it.
+
+An object lives while a task that carries it has not ended, or while some peer holds it (has a handle or a view). Then
+its owner is told to free it. The owner may die before that: the hub's host keeps a descriptor of its own, so the object
+outlives its creator, and only the telling falls away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+__all__ = ["ObjectDirectory", "ObjectRecord"]
+
+
+@dataclass(slots=True)
+class ObjectRecord:
+    """One object. ``place`` is (pid, fd, size_bytes); ``pins`` counts tasks that carry it."""
+
+    owner: int
+    place: tuple[int, int, int]
+    pins: int = 0
+    holders: set[int] = field(default_factory=set)
+
+
+class ObjectDirectory:
+    """Counts references; says what has become free."""
+
+    __slots__ = ("_records",)
+
+    def __init__(self) -> None:
+        self._records: dict[int, ObjectRecord] = {}
+
+    def add(self, owner: int, columns: Sequence[int], *, held: bool) -> None:
+        """Enter objects given as flat columns of four; with ``held`` the owner itself holds each of them."""
+        for at in range(0, len(columns), 4):
+            object_id, pid, fd, size_bytes = columns[at : at + 4]
+            record = ObjectRecord(owner, (pid, fd, size_bytes))
+            if held:
+                record.holders.add(owner)
+            self._records[object_id] = record
+
+    def columns(self, objects: Iterable[int]) -> list[int]:
+        """Return the places of these objects as flat columns of four; unknown ones are left out."""
+        flat: list[int] = []
+        for object_id in dict.fromkeys(objects):
+            record = self._records.get(object_id)
+            if record is not None:
+                flat.extend((object_id, *record.place))
+        return flat
+
+    def pin(self, objects: Iterable[int]) -> None:
+        """A task that carries these objects was submitted."""
+        for object_id in objects:
+            record = self._records.get(object_id)
+            if record is not None:
+                record.pins += 1
+
+    def unpin(self, objects: Iterable[int]) -> list[tuple[int, int]]:
+        """A task that carried these objects ended; return what is free now as (owner, object)."""
+        free = []
+        for object_id in objects:
+            record = self._records.get(object_id)
+            if record is not None:
+                record.pins -= 1
+                free.extend(self._freed(object_id, record))
+        return free
+
+    def hold(self, peer: int, objects: Iterable[int]) -> None:
+        """``peer`` has a view or handle of these objects now."""
+        for object_id in objects:
+            record = self._records.get(object_id)
+            if record is not None:
+                record.holders.add(peer)
+
+    def release(self, peer: int, objects: Iterable[int]) -> list[tuple[int, int]]:
+        """``peer`` has none any more; return what is free now as (owner, object)."""
+        free = []
+        for object_id in objects:
+            record = self._records.get(object_id)
+            if record is not None:
+                record.holders.discard(peer)
+                free.extend(self._freed(object_id, record))
+        return free
+
+    def forget_peer(self, peer: int) -> list[tuple[int, int]]:
+        """``peer`` is gone: it holds nothing any more; return what is free now as (owner, object)."""
+        held = [object_id for object_id, record in self._records.items() if peer in record.holders]
+        return self.release(peer, held)
+
+    def _freed(self, object_id: int, record: ObjectRecord) -> list[tuple[int, int]]:
+        if record.pins > 0 or record.holders:
+            return []
+        del self._records[object_id]
+        return [(record.owner, object_id)]
+
+    def __contains__(self, object_id: int) -> bool:
+        return object_id in self._records
+
+    def __len__(self) -> int:
+        return len(self._records)

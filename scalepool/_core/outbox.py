@@ -1,0 +1,123 @@
+"""Collects what one event makes the hub say, so that each peer gets one message with many tasks in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scalepool._core.commands import Command, Send
+from scalepool._core.objects import ObjectDirectory
+from scalepool._core.task import Task
+from scalepool._core.workers import Worker
+from scalepool._wire.messages import Free, Replies, Run
+
+__all__ = ["Outbox"]
+
+
+class _Reply:
+    __slots__ = ("micros", "object_counts", "objects", "payloads", "statuses", "tasks")
+
+    def __init__(self) -> None:
+        self.tasks: list[int] = []
+        self.statuses: list[int] = []
+        self.micros: list[int] = []
+        self.payloads: list[bytes] = []
+        self.object_counts: list[int] = []
+        self.objects: list[int] = []
+
+
+class Outbox:
+    """Commands in the order in which they must be obeyed; assignments and replies are merged at the end."""
+
+    __slots__ = ("_commands", "_free", "_objects", "_replies", "_runs")
+
+    def __init__(self, objects: ObjectDirectory) -> None:
+        self._objects = objects
+        self._commands: list[Command] = []
+        self._replies: dict[int, _Reply] = {}
+        self._runs: dict[int, tuple[Worker, list[Task]]] = {}
+        self._free: dict[int, list[int]] = {}
+
+    def command(self, command: Command) -> None:
+        """Order something, after all that was ordered before."""
+        self._commands.append(command)
+
+    def assign(self, worker: Worker, task: Task) -> None:
+        """Let ``worker`` run ``task``."""
+        entry = self._runs.get(worker.id)
+        if entry is None:
+            entry = self._runs[worker.id] = (worker, [])
+        entry[1].append(task)
+
+    def reply(self, task: Task, status: int, micros: int, payload: bytes, objects: Sequence[int] = ()) -> None:
+        """Tell the task's owner how it ended."""
+        reply = self._replies.get(task.owner)
+        if reply is None:
+            reply = self._replies[task.owner] = _Reply()
+        reply.tasks.append(task.id)
+        reply.statuses.append(status)
+        reply.micros.append(micros)
+        reply.payloads.append(payload)
+        if objects:
+            reply.object_counts.extend([0] * (len(reply.tasks) - 1 - len(reply.object_counts)))
+            reply.object_counts.append(len(objects))
+            reply.objects.extend(objects)
+
+    def free(self, freed: Sequence[tuple[int, int]]) -> None:
+        """Tell the owners of these objects that nobody needs them."""
+        for owner, object_id in freed:
+            self._free.setdefault(owner, []).append(object_id)
+
+    def drain(self) -> list[Command]:
+        """Return everything that was collected, and start afresh."""
+        out = self._commands
+        self._commands = []
+        for worker, tasks in self._runs.values():
+            out.append(Send(worker.id, self._run(worker, tasks)))
+        self._runs = {}
+        for owner, reply in self._replies.items():
+            out.append(Send(owner, self._finish(reply)))
+        self._replies = {}
+        for owner, objects in self._free.items():
+            out.append(Send(owner, Free(objects)))
+        self._free = {}
+        return out
+
+    def _run(self, worker: Worker, tasks: list[Task]) -> Run:
+        functions, blobs = [], []
+        for task in tasks:
+            function = task.function
+            if worker.known.use(function.id) is None:
+                worker.known.add(function.id, True)
+                functions.append(function.id)
+                blobs.append(function.blob)
+        counts: list[int] = []
+        references: list[int] = []
+        if any(task.references for task in tasks):
+            counts = [len(task.references) for task in tasks]
+            references = [object_id for task in tasks for object_id in task.references]
+        return Run(
+            acked=worker.received,
+            functions=functions,
+            blobs=blobs,
+            tasks=[task.id for task in tasks],
+            attempts=[task.attempt for task in tasks],
+            groups=[task.group.id for task in tasks],
+            calls=[task.function.id for task in tasks],
+            payloads=[task.payload for task in tasks],
+            reference_counts=counts,
+            references=references,
+            objects=self._objects.columns(references),
+        )
+
+    def _finish(self, reply: _Reply) -> Replies:
+        counts = reply.object_counts
+        if counts:
+            counts.extend([0] * (len(reply.tasks) - len(counts)))
+        return Replies(
+            tasks=reply.tasks,
+            statuses=reply.statuses,
+            micros=reply.micros,
+            payloads=reply.payloads,
+            object_counts=counts,
+            objects=self._objects.columns(reply.objects),
+        )

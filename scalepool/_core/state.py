@@ -1,0 +1,39 @@
+"""The hub's tables in one place, for the parts of the hub that decide on them."""
+
+from __future__ import annotations
+
+from scalepool._core.functions import FunctionRecord, Recent
+from scalepool._core.groups import Group
+from scalepool._core.objects import ObjectDirectory
+from scalepool._core.outbox import Outbox
+from scalepool._core.task import Task
+from scalepool._core.workers import Roster
+
+__all__ = ["HubState"]
+
+
+class HubState:
+    """Everything that the hub remembers."""
+
+    __slots__ = ("alarm_at", "failures", "functions", "groups", "next_worker", "now", "objects", "out", "ready", "roster", "tasks")
+
+    def __init__(self) -> None:
+        self.tasks: dict[int, Task] = {}
+        self.groups: dict[int, Group] = {}
+        self.ready: dict[int, Group] = {}
+        """Groups with queued tasks."""
+        self.roster = Roster()
+        self.functions: dict[int, Recent[FunctionRecord]] = {}
+        """Per submitting peer, what it has sent and may refer to."""
+        self.objects = ObjectDirectory()
+        self.out = Outbox(self.objects)
+        self.failures: dict[int, int] = {}
+        """Per worker key: workers in a row that died before they said Hello."""
+        self.next_worker = 1
+        self.now = 0.0
+        self.alarm_at: float | None = None
+
+    def alarm(self, at: float) -> None:
+        """Ask for a Tick at ``at`` (or earlier)."""
+        if self.alarm_at is None or at < self.alarm_at:
+            self.alarm_at = at

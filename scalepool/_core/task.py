@@ -1,0 +1,68 @@
+"""One task in the run table, and the rules by which its state may change."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from scalepool._core.functions import FunctionRecord
+    from scalepool._core.groups import Group
+
+__all__ = ["IllegalTransition", "Task", "TaskState"]
+
+
+class TaskState(enum.Enum):
+    """Where a task is."""
+
+    QUEUED = "queued"  # in its group's ready queue
+    ASSIGNED = "assigned"  # sent to a worker: started or not, only the worker's flight record knows
+    ENDED = "ended"  # its owner has been told how it ended
+
+
+_ALLOWED: Final = {
+    TaskState.QUEUED: frozenset({TaskState.ASSIGNED, TaskState.ENDED}),
+    TaskState.ASSIGNED: frozenset({TaskState.QUEUED, TaskState.ENDED}),
+    TaskState.ENDED: frozenset[TaskState](),
+}
+
+
+class IllegalTransition(AssertionError):
+    """The hub tried to move a task in a way that the table forbids: a bug of ours."""
+
+
+class Task:
+    """One submitted call. ``attempt`` counts assignments that ended with the worker's death."""
+
+    __slots__ = ("attempt", "function", "group", "id", "max_retries", "owner", "payload", "references", "state", "worker")
+
+    def __init__(
+        self, task_id: int, group: Group, function: FunctionRecord, payload: bytes, references: Sequence[int]
+    ) -> None:
+        self.id = task_id
+        self.group = group
+        self.function = function
+        self.payload = payload
+        self.references = references
+        self.owner = group.owner
+        self.max_retries = 0
+        self.attempt = 1
+        self.worker = 0
+        self.state = TaskState.QUEUED
+
+    def move(self, state: TaskState, worker: int = 0) -> None:
+        """Go to ``state``.
+
+        Raises
+        ------
+        IllegalTransition
+            When the table forbids it; the task is left as it was.
+        """
+        if state not in _ALLOWED[self.state]:
+            raise IllegalTransition(f"task {self.id} cannot go from {self.state.value} to {state.value}")
+        self.state = state
+        self.worker = worker
+
+    def __repr__(self) -> str:
+        return f"<Task {self.id} {self.state.value} attempt={self.attempt} worker={self.worker}>"

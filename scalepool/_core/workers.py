@@ -1,0 +1,154 @@
+"""The workers that the hub knows, and who of them is idle."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Sequence
+
+from scalepool._core.credit import depth
+from scalepool._core.functions import Recent
+from scalepool._core.groups import Group
+from scalepool._core.task import Task
+
+__all__ = ["Roster", "Wait", "Worker", "WorkerState"]
+
+
+class WorkerState(enum.Enum):
+    """Where a worker is in its life."""
+
+    STARTING = "starting"  # ordered; its Hello has not come
+    READY = "ready"
+    LEAVING = "leaving"  # was told to exit, or will be when its last task ends
+    KILLED = "killed"  # a signal is on its way
+
+
+class Wait:
+    """One blocking wait of a worker's task: which tasks it waits for, and for which group it works meanwhile."""
+
+    __slots__ = ("group", "wanted")
+
+    def __init__(self, wanted: Sequence[int]) -> None:
+        self.wanted = deque(wanted)
+        self.group: Group | None = None
+
+
+class Worker:
+    """One worker process as the hub sees it."""
+
+    __slots__ = (
+        "assigned_total",
+        "entered",
+        "force_at",
+        "group",
+        "held",
+        "id",
+        "idle_since",
+        "key",
+        "known",
+        "max_tasks",
+        "pid",
+        "received",
+        "recalled",
+        "reported_at",
+        "started_for",
+        "state",
+        "waits",
+    )
+
+    def __init__(self, worker_id: int, group: Group) -> None:
+        self.id = worker_id
+        self.key = group.key
+        self.max_tasks = group.max_tasks
+        self.started_for: Group | None = group
+        self.pid = 0
+        self.state = WorkerState.STARTING
+        self.group: Group | None = None
+        self.held: dict[int, Task] = {}
+        self.known: Recent[bool] = Recent()
+        self.entered: Recent[bool] = Recent()
+        self.assigned_total = 0
+        self.received = 0
+        self.recalled = False
+        self.reported_at = 0.0
+        self.idle_since = 0.0
+        self.force_at: float | None = None
+        self.waits: list[Wait] = []
+
+    @property
+    def serving(self) -> Group | None:
+        """The group whose tasks it may get now: inside a wait, the one it works for in place."""
+        return self.waits[-1].group if self.waits else self.group
+
+    def runs_for(self, group: Group) -> bool:
+        """Whether it runs, not waits, for ``group``."""
+        return self.serving is group
+
+    def room(self, mean_s: float | None) -> int:
+        """How many more tasks of a function with this mean duration it may be given."""
+        if self.state is not WorkerState.READY or self.recalled:
+            return 0
+        # Tasks that wait for their children are held, too, but are no work.
+        room = depth(mean_s) - max(0, len(self.held) - len(self.waits))
+        if self.max_tasks:
+            room = min(room, self.max_tasks - self.assigned_total)
+        return max(0, room)
+
+    @property
+    def used_up(self) -> bool:
+        """Whether it was given all the tasks that it may run in its life."""
+        return bool(self.max_tasks) and self.assigned_total >= self.max_tasks
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.id} pid={self.pid} {self.state.value} held={len(self.held)} waits={len(self.waits)}>"
+
+
+class Roster:
+    """All workers by id, and the idle ones by key, the one used last first: its memory is warm."""
+
+    __slots__ = ("_idle", "workers")
+
+    def __init__(self) -> None:
+        self.workers: dict[int, Worker] = {}
+        self._idle: dict[int, dict[int, Worker]] = {}
+
+    def add(self, worker: Worker) -> None:
+        """Enter a worker that was ordered."""
+        self.workers[worker.id] = worker
+
+    def remove(self, worker_id: int) -> Worker | None:
+        """Strike off a worker; return it if it was there."""
+        worker = self.workers.pop(worker_id, None)
+        if worker is not None:
+            self.unidle(worker)
+        return worker
+
+    def idle(self, worker: Worker, now: float) -> None:
+        """``worker`` has nothing to do and serves nobody."""
+        worker.idle_since = now
+        self._idle.setdefault(worker.key, {})[worker.id] = worker
+
+    def unidle(self, worker: Worker) -> None:
+        """``worker`` got something to do, or is leaving."""
+        waiting = self._idle.get(worker.key)
+        if waiting is not None:
+            waiting.pop(worker.id, None)
+            if not waiting:
+                del self._idle[worker.key]
+
+    def idle_of(self, key: int) -> list[Worker]:
+        """The idle workers of this key, warmest first."""
+        waiting = self._idle.get(key)
+        return list(reversed(waiting.values())) if waiting else []
+
+    def all_idle(self) -> list[Worker]:
+        """Every idle worker."""
+        return [worker for waiting in self._idle.values() for worker in waiting.values()]
+
+    def of_key(self, key: int) -> list[Worker]:
+        """Every worker of this key that lives and stays."""
+        return [
+            worker
+            for worker in self.workers.values()
+            if worker.key == key and worker.state in (WorkerState.STARTING, WorkerState.READY)
+        ]

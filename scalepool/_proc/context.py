@@ -1,0 +1,164 @@
+"""What a worker copies from the process that submits: directory, import path, environment, arguments.
+
+Recorded by the driver when work is handed in, applied in each worker before it runs any of it, so that a task finds
+what it would find in a process forked at that moment.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scalepool.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ProcessContext"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessContext:
+    """A process's surroundings, as values.
+
+    Attributes
+    ----------
+    cwd
+        Working directory, or empty where it has been removed.
+    sys_path, argv
+        ``sys.path`` and ``sys.argv``.
+    environ
+        (name, value) of every variable, sorted; undecodable bytes as surrogates, like ``os.environ``.
+    main_path
+        File of the user's ``__main__``, or None (interactive, ``-c``).
+    authkey
+        ``multiprocessing.current_process().authkey``, or None where multiprocessing is not in use. Secret.
+    umask
+        File mode creation mask.
+    """
+
+    cwd: str
+    sys_path: tuple[str, ...]
+    environ: tuple[tuple[str, str], ...] = field(repr=False)  # may hold secrets
+    argv: tuple[str, ...]
+    main_path: str | None
+    authkey: bytes | None = field(repr=False)
+    umask: int
+
+    @classmethod
+    def capture(cls) -> ProcessContext:
+        """Record the calling process."""
+        return cls(
+            cwd=_cwd(),
+            sys_path=_sys_path(),
+            environ=tuple(sorted(os.environ.items())),
+            argv=tuple(str(argument) for argument in getattr(sys, "argv", ())),  # absent where Python is embedded
+            main_path=_main_path(),
+            authkey=_authkey(),
+            umask=_umask(),
+        )
+
+    def fingerprint(self) -> int:
+        """Return 63 bits that stand for cwd, sys_path, environ and argv; the same in every process and Python."""
+        seen = json.dumps([self.cwd, self.sys_path, self.environ, self.argv]).encode("ascii")
+        return int.from_bytes(hashlib.blake2b(seen, digest_size=8).digest(), "big") >> 1
+
+    def apply(self, overrides: Mapping[str, str] | None = None) -> None:
+        """Make the calling process, a worker, look like the recorded one.
+
+        Parameters
+        ----------
+        overrides
+            Variables on top of the recorded environment: the limits its zygote was started with, which the recorded
+            process does not have.
+        """
+        if self.cwd:
+            # Removed or closed to us since: the task may well not need it, and says so if it does.
+            with contextlib.suppress(OSError):
+                os.chdir(self.cwd)
+        _replace_environ({**dict(self.environ), **(overrides or {})})
+        sys.path[:] = self.sys_path
+        sys.argv = list(self.argv)
+        os.umask(self.umask)
+        if self.authkey is not None:
+            # Imported here and not by need: a later import by the user's code would draw a key of its own.
+            import multiprocessing.process
+
+            multiprocessing.process.current_process().authkey = self.authkey
+
+    def encode(self) -> bytes:
+        """Return the context as bytes (JSON), the authkey included: only for channels that are ours alone."""
+        authkey = None if self.authkey is None else base64.b64encode(self.authkey).decode("ascii")
+        values = [self.cwd, self.sys_path, self.environ, self.argv, self.main_path, authkey, self.umask]
+        return json.dumps(values).encode("ascii")
+
+    @classmethod
+    def decode(cls, data: bytes) -> ProcessContext:
+        """Inverse of ``encode``.
+
+        Raises
+        ------
+        ProtocolError
+            When ``data`` is nothing that ``encode`` returned.
+        """
+        try:
+            cwd, sys_path, environ, argv, main_path, authkey, umask = json.loads(data)
+            return cls(
+                cwd=cwd,
+                sys_path=tuple(sys_path),
+                environ=tuple((name, value) for name, value in environ),
+                argv=tuple(argv),
+                main_path=main_path,
+                authkey=None if authkey is None else base64.b64decode(authkey, validate=True),
+                umask=umask,
+            )
+        except (ValueError, TypeError) as error:
+            raise ProtocolError(f"not a process context: {error}") from error
+
+
+def _cwd() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return ""
+
+
+def _sys_path() -> tuple[str, ...]:
+    entries: list[object] = list(sys.path)
+    return tuple(entry for entry in entries if isinstance(entry, str))  # imports ignore anything else, too
+
+
+def _main_path() -> str | None:
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    return str(Path(path).absolute()) if isinstance(path, str) else None
+
+
+def _authkey() -> bytes | None:
+    process = sys.modules.get("multiprocessing.process")
+    return None if process is None else bytes(process.current_process().authkey)
+
+
+def _umask() -> int:
+    # os.umask only tells by setting, which another thread's open() would notice.
+    for line in Path("/proc/self/status").read_bytes().splitlines():
+        if line.startswith(b"Umask:"):
+            return int(line.split()[1], 8)
+    mask = os.umask(0o077)  # Linux before 4.7
+    os.umask(mask)
+    return mask
+
+
+def _replace_environ(wanted: dict[str, str]) -> None:
+    # Only what differs: each change calls putenv, which is not safe beside C code that reads the environment.
+    for name in [name for name in os.environ if name not in wanted]:
+        del os.environ[name]
+    for name, value in wanted.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value

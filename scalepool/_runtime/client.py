@@ -1,0 +1,384 @@
+"""A peer's side of the link: what it has submitted and how that ends. The same class in the driver and in workers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from scalepool._base.clock import monotonic_s
+from scalepool._base.ids import IdSource
+from scalepool._core.functions import Recent
+from scalepool._runtime.functions import Exporter, Function
+from scalepool._runtime.futures import TaskFuture
+from scalepool._runtime.packing import Packed, Packer
+from scalepool._runtime.pump import Pump
+from scalepool._store.files import SegmentRef
+from scalepool._store.mapping import Views
+from scalepool._store.segments import SegmentStore
+from scalepool._wire import messages as m
+from scalepool._wire.messages import Message, Status
+from scalepool._wire.pickling.exceptions import decode_exception
+from scalepool.config import Settings
+from scalepool.errors import InitializerError, ScalepoolError, SessionError, TaskCancelledError, WorkerDiedError
+
+__all__ = ["Client", "GroupErrors", "GroupState"]
+
+_CANCEL_WAIT_S = 0.25
+"""How long ``cancel`` waits for a worker's word on whether the task has started."""
+
+
+class GroupErrors(Protocol):
+    """The classes that a group's errors are to have; see ``api.ErrorTypes``."""
+
+    worker_died: type[WorkerDiedError]
+    initializer_failed: type[InitializerError]
+    remote_traceback: Callable[[], type[Any]]
+
+
+class GroupState:
+    """What the client knows of one of its groups."""
+
+    __slots__ = ("closed", "errors", "gone", "id", "max_retries", "terminated", "unfinished")
+
+    def __init__(self, group_id: int, errors: GroupErrors) -> None:
+        self.id = group_id
+        self.errors = errors
+        self.max_retries = 0
+        self.unfinished = 0
+        self.closed = False
+        self.terminated = False
+        self.gone = False
+
+
+class _Call(NamedTuple):
+    group: GroupState
+    task: int
+    function: Function
+    packed: Packed
+
+
+class Client:
+    """Submits tasks and resolves their futures.
+
+    Parameters
+    ----------
+    peer
+        Number of this peer; its ids begin with it.
+    settings
+        The session's settings.
+    blocking_wait
+        How to wait for tasks of one's own; a worker lends its slot meanwhile.
+    """
+
+    def __init__(self, peer: int, settings: Settings) -> None:
+        self.peer = peer
+        self._limit_bytes = settings.outstanding_limit_bytes
+        self._ids = IdSource(peer)
+        self.store = SegmentStore()
+        self.views = Views()
+        self.new_object_id = self._ids.take
+        self.packer = Packer(self.store, self.views, self.new_object_id, settings.inline_limit_bytes)
+        self.exporter = Exporter(self.packer)
+        self.pump: Pump
+        self.blocking_wait: Callable[[Callable[[], bool], Sequence[TaskFuture], float | None], bool]
+        self.peek: Callable[[int], bool] = lambda task: False
+        self.eager: Callable[[int], bool] = lambda queued: True
+        self.outgoing: deque[Message | _Call] = deque()
+        self.released: deque[int] = deque()
+        self.closed = False
+        self._futures: dict[int, TaskFuture] = {}
+        self._groups: dict[int, GroupState] = {}
+        self._known: Recent[Function] = Recent()
+        self._replies: deque[tuple[TaskFuture, int, bytes, dict[int, SegmentRef]]] = deque()
+        self._refused: set[int] = set()
+        self._outstanding_bytes = 0
+
+    # ---- groups ----
+
+    def open_group(self, opened: Callable[[int], m.OpenGroup], errors: GroupErrors) -> GroupState:
+        """Open a group; ``opened`` makes the message for its id."""
+        group = GroupState(self._ids.take(), errors)
+        self._groups[group.id] = group
+        self.post(opened(group.id))
+        return group
+
+    def close_group(self, group: GroupState, mode: m.CloseMode) -> None:
+        """Say that no more tasks come, or that all that is left shall end now."""
+        if not group.gone:
+            group.closed = True
+            group.terminated = group.terminated or mode is not m.CloseMode.DRAIN
+            self.post(m.CloseGroup(group.id, mode), now=True)
+
+    def post(self, message: Message, *, now: bool = False) -> None:
+        """Queue a message for the hub."""
+        self.outgoing.append(message)
+        self.pump.kick(now=now)
+
+    # ---- tasks ----
+
+    def submit(
+        self,
+        group: GroupState,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        on_done: Callable[[TaskFuture], None] | None,
+    ) -> TaskFuture:
+        """Submit one call; arguments that cannot be pickled end its future with that error."""
+        if self.closed:
+            raise SessionError("the scalepool session was shut down")
+        future = TaskFuture(self, group, on_done)
+        future.name = function.name
+        try:
+            packed = self.packer.pack((args, kwargs))
+        except Exception as error:  # whatever the user's __reduce__ raises is this call's error, nobody else's
+            future.settle(None, error)
+            return future
+        self._enqueue(group, function, packed, future)
+        return future
+
+    def _enqueue(self, group: GroupState, function: Function, packed: Packed, future: TaskFuture) -> None:
+        task = self._ids.take()
+        future.task_id = task
+        future.size_bytes = packed.size_bytes
+        self._outstanding_bytes += packed.size_bytes
+        group.unfinished += 1
+        self._futures[task] = future
+        self.outgoing.append(_Call(group, task, function, packed))
+        self.pump.kick(now=self.eager(len(self.outgoing)))
+        if self._outstanding_bytes > self._limit_bytes and not self.pump.is_mine:
+            self.pump.wait_for(lambda: self._outstanding_bytes <= self._limit_bytes or self.closed)
+
+    def is_running(self, future: TaskFuture) -> bool:
+        """Whether a worker is in this task now, as far as this process can see."""
+        return self.peek(future.task_id)
+
+    def attend(self) -> None:
+        """Somebody will wait for a future outside the pump."""
+        self.pump.arm()
+
+    def cancel(self, futures: Iterable[TaskFuture]) -> None:
+        """Cancel those that have not started; returns when it is known which."""
+        wanted = [future for future in futures if not future.is_over]
+        tasks = [future.task_id for future in wanted]
+        self._refused.difference_update(tasks)
+        self.post(m.Cancel(tasks), now=True)
+        self.pump.wait_for(
+            lambda: all(future.is_over or future.task_id in self._refused for future in wanted),
+            monotonic_s() + _CANCEL_WAIT_S,
+        )
+        self._refused.difference_update(tasks)
+
+    def wait(self, futures: Sequence[TaskFuture], timeout_s: float | None = None, number: int | None = None) -> bool:
+        """Wait until all (or ``number``) of ``futures`` are over; False when time was up first."""
+        deadline = None if timeout_s is None else monotonic_s() + max(0.0, timeout_s)
+        done = _AllOver(futures) if number is None else _SomeOver(futures, number)
+        if done():
+            return True
+        if self.pump.is_mine:  # inside a callback: nothing to lend, just go on pumping
+            return self.pump.wait_for(done, deadline)
+        return self.blocking_wait(done, futures, deadline)
+
+    @property
+    def busy(self) -> bool:
+        """Whether answers are outstanding."""
+        return bool(self._futures)
+
+    # ---- objects ----
+
+    def put(self, ref: SegmentRef) -> None:
+        """Tell the hub of an object that this process made and holds."""
+        self.post(m.Put((ref.object_id, ref.pid, ref.fd, ref.size_bytes)))
+
+    # ---- what goes out ----
+
+    def drain(self) -> list[Message]:
+        """Take everything that is queued, as messages with many tasks in each."""
+        out: list[Message] = []
+        batch: list[_Call] = []
+        outgoing = self.outgoing
+        while outgoing:
+            item = outgoing.popleft()
+            if type(item) is _Call:
+                if batch and batch[0].group is not item.group:
+                    out.append(self._submit_message(batch))
+                    batch = []
+                batch.append(item)
+                continue
+            if batch:
+                out.append(self._submit_message(batch))
+                batch = []
+            out.append(item)  # type: ignore[arg-type]
+        if batch:
+            out.append(self._submit_message(batch))
+        released = [*self.views.drain_released(), *_take_all(self.released)]
+        if released:
+            out.append(m.Release(released))
+        return out
+
+    @property
+    def pending(self) -> bool:
+        """Whether ``drain`` would return something."""
+        return bool(self.outgoing or self.released)
+
+    def _submit_message(self, calls: list[_Call]) -> m.Submit:
+        functions, blobs = [], []
+        objects: list[int] = []
+        for call in calls:
+            function = call.function
+            if self._known.use(function.id) is None:
+                self._known.add(function.id, function)
+                functions.append(function.id)
+                blobs.append(function.packed.data)
+            segment = call.packed.segment
+            if segment is not None:
+                objects.extend((segment.object_id, segment.pid, segment.fd, segment.size_bytes))
+        references = [(*call.packed.references, *call.function.packed.references) for call in calls]
+        counts = [len(each) for each in references] if any(references) else []
+        return m.Submit(
+            group=calls[0].group.id,
+            max_retries=calls[0].group.max_retries,
+            functions=functions,
+            blobs=blobs,
+            tasks=[call.task for call in calls],
+            calls=[call.function.id for call in calls],
+            payloads=[call.packed.data for call in calls],
+            reference_counts=counts,
+            references=[object_id for each in references for object_id in each],
+            objects=objects,
+        )
+
+    # ---- what comes in ----
+
+    def receive(self, message: Message) -> bool:
+        """Take in a message from the hub; False when it is not for this part of a peer."""
+        if type(message) is m.Replies:
+            self._queue_replies(message)
+            self.deliver()
+        elif type(message) is m.CancelAnswer:
+            self._refused.update(message.refused)
+        elif type(message) is m.GroupClosed:
+            group = self._groups.pop(message.group, None)
+            if group is not None:
+                group.gone = True
+        elif type(message) is m.Free:
+            for object_id in message.objects:
+                self.store.free(object_id)
+        else:
+            return False
+        return True
+
+    def _queue_replies(self, message: m.Replies) -> None:
+        places: dict[int, SegmentRef] = {}
+        for at in range(0, len(message.objects), 4):
+            places[message.objects[at]] = SegmentRef(*message.objects[at : at + 4])
+        for index, task in enumerate(message.tasks):
+            future = self._futures.pop(task, None)
+            if future is not None:
+                future.duration_s = message.micros[index] * 1e-6
+                self._replies.append((future, message.statuses[index], message.payloads[index], places))
+
+    def deliver(self) -> None:
+        """End the futures whose replies have come. A callback that waits gets here again, so order is kept."""
+        while self._replies:
+            future, status, data, places = self._replies.popleft()
+            group: GroupState = future.group
+            group.unfinished -= 1
+            self._outstanding_bytes -= future.size_bytes
+            if status == Status.CANCELLED:
+                self._settle_cancelled(future, group)
+                continue
+            value, error = self._outcome(future, group, status, data, places)
+            future.settle(value, error)
+
+    def _settle_cancelled(self, future: TaskFuture, group: GroupState) -> None:
+        if group.terminated:
+            future.settle(None, TaskCancelledError(f"the pool was terminated before {future.name} had finished"))
+        else:
+            future.settle_cancelled()
+
+    def _outcome(
+        self, future: TaskFuture, group: GroupState, status: int, data: bytes, places: dict[int, SegmentRef]
+    ) -> tuple[Any, BaseException | None]:
+        errors = group.errors
+        try:
+            if status == Status.VALUE:
+                return self.packer.unpack(data, places), None
+            if status == Status.ERROR:
+                return None, decode_exception(data, errors.remote_traceback())
+            if status == Status.WORKER_DIED:
+                return None, _worker_died(errors, future.name, json.loads(data))
+            return None, _initializer_failed(errors, data)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # a result that raises when it is loaded, SystemExit included: this task's error
+            return None, error
+
+    # ---- the end ----
+
+    def close(self, error: ScalepoolError) -> None:
+        """End every future that is open with ``error``; free the store."""
+        self.closed = True
+        for future in list(self._futures.values()):
+            future.settle(None, error)
+        self._futures.clear()
+        for group in self._groups.values():
+            group.gone = True
+        self.store.close()
+
+
+class _AllOver:
+    """Whether all of some futures are over; looks at each only until it is."""
+
+    __slots__ = ("_at", "_futures")
+
+    def __init__(self, futures: Sequence[TaskFuture]) -> None:
+        self._futures = futures
+        self._at = 0
+
+    def __call__(self) -> bool:
+        futures = self._futures
+        while self._at < len(futures):
+            if not futures[self._at].is_over:
+                return False
+            self._at += 1
+        return True
+
+
+class _SomeOver:
+    """Whether at least ``number`` of some futures are over."""
+
+    __slots__ = ("_futures", "_number")
+
+    def __init__(self, futures: Sequence[TaskFuture], number: int) -> None:
+        self._futures = futures
+        self._number = number
+
+    def __call__(self) -> bool:
+        return sum(future.is_over for future in self._futures) >= self._number
+
+
+def _take_all(queue: deque[int]) -> list[int]:
+    taken = []
+    while queue:
+        taken.append(queue.popleft())
+    return taken
+
+
+def _worker_died(errors: GroupErrors, name: str, facts: dict[str, Any]) -> WorkerDiedError:
+    error = errors.worker_died(
+        task=name, pid=facts["pid"], exitcode=facts["exitcode"], attempt=facts["attempt"], host=os.uname().nodename
+    )
+    if facts["reason"]:
+        error.add_note(facts["reason"]) if hasattr(error, "add_note") else None
+    return error
+
+
+def _initializer_failed(errors: GroupErrors, data: bytes) -> InitializerError:
+    cause = decode_exception(data, errors.remote_traceback())
+    error = errors.initializer_failed(f"the initializer raised {type(cause).__name__}: {cause}")
+    error.__cause__ = cause
+    return error

@@ -1,0 +1,115 @@
+"""The one place where user code runs: call a task, capture how it ended, log that before the next one starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from scalepool._runtime.packing import Packed, Packer
+from scalepool._store.files import SegmentRef
+from scalepool._store.flight import FlightRecord
+from scalepool._wire.messages import Status
+from scalepool._wire.pickling.exceptions import encode_exception
+from scalepool._wire.pickling.traceback_text import format_traceback
+from scalepool._wire.records import pack_result
+
+__all__ = ["Executor", "FunctionSlot", "WorkItem"]
+
+
+class FunctionSlot:
+    """A function as it came, loaded when it is first called."""
+
+    __slots__ = ("_data", "_fn", "_places")
+
+    def __init__(self, data: bytes, places: Mapping[int, SegmentRef]) -> None:
+        self._data = data
+        self._places = places
+        self._fn: Callable[..., Any] | None = None
+
+    def load(self, packer: Packer) -> Callable[..., Any]:
+        """Return the function; raises what loading it raises."""
+        if self._fn is None:
+            self._fn = packer.unpack(self._data, self._places)
+        return self._fn
+
+
+class WorkItem:
+    """One task as the worker holds it."""
+
+    __slots__ = ("attempt", "group", "payload", "places", "references", "slot", "task")
+
+    def __init__(
+        self, task: int, attempt: int, group: int, slot: FunctionSlot, payload: bytes, references: Sequence[int]
+    ) -> None:
+        self.task = task
+        self.attempt = attempt
+        self.group = group
+        self.slot = slot
+        self.payload = payload
+        self.references = references
+        self.places: Mapping[int, SegmentRef] = {}
+
+
+class Executor:
+    """Runs tasks of one worker, one inside another where a task waits for its own.
+
+    Parameters
+    ----------
+    packer
+        Packs results and unpacks arguments.
+    flight
+        Where started tasks and finished results are logged, so that they survive a SIGKILL.
+    make_room
+        Called when the log is full; returns when the hub has everything that is in it.
+    """
+
+    def __init__(self, packer: Packer, flight: FlightRecord, make_room: Callable[[], None]) -> None:
+        self._packer = packer
+        self._flight = flight
+        self._make_room = make_room
+        self.group = 0
+        self.depth = 0
+
+    def run(self, item: WorkItem) -> tuple[bytes, Packed]:
+        """Run one task; return its result record and what was packed for it."""
+        outer_group, self.group = self.group, item.group
+        self.depth += 1
+        self._flight.begin(item.task)
+        try:
+            status, packed, micros = self._call(item)
+            objects = len(packed.references)
+            record = pack_result(item.task, item.attempt, status, objects, micros, packed.data)
+            while not self._flight.log_result(record):
+                self._make_room()
+        finally:
+            self._flight.end(item.task)
+            self.depth -= 1
+            self.group = outer_group
+        return record, packed
+
+    def _call(self, item: WorkItem) -> tuple[int, Packed, int]:
+        started = time.perf_counter()
+        try:
+            fn = item.slot.load(self._packer)
+            args, kwargs = self._packer.unpack(item.payload, item.places)
+            value = fn(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are this task's errors, too
+            micros = int((time.perf_counter() - started) * 1e6)
+            return Status.ERROR, self._pack_error(error), micros
+        micros = int((time.perf_counter() - started) * 1e6)
+        args = kwargs = None
+        try:
+            return Status.VALUE, self._packer.pack_result(value), micros
+        except BaseException as error:  # noqa: BLE001 - a result's __reduce__ may raise anything
+            return Status.ERROR, self._pack_error(error), micros
+
+    def _pack_error(self, error: BaseException) -> Packed:
+        # The first frame is this module's: the user's traceback begins below it.
+        below = error.__traceback__.tb_next if error.__traceback__ is not None else None
+        error = error.with_traceback(below)
+        return _inline(encode_exception(error, format_traceback(error)))
+
+
+def _inline(data: bytes) -> Packed:
+    return Packed(data, (), None, len(data))

@@ -1,0 +1,75 @@
+"""Functions ready to travel: each is pickled once and named by a hash of its pickle."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, Final
+
+from scalepool._runtime.packing import Packed, Packer
+from scalepool._wire.pickling.fingerprint import function_fingerprint
+
+__all__ = ["Exporter", "Function"]
+
+_KEEP: Final = 256
+
+
+class Function:
+    """A function that was pickled: pass it to ``WorkerGroup.submit`` any number of times."""
+
+    __slots__ = ("__weakref__", "id", "name", "packed")
+
+    def __init__(self, packed: Packed, name: str) -> None:
+        digest = hashlib.blake2b(packed.data, digest_size=8).digest()
+        self.id = int.from_bytes(digest, "little") >> 1
+        self.packed = packed
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<Function {self.name} {self.id:016x}>"
+
+
+class Exporter:
+    """Pickles functions, and remembers those whose pickle cannot have changed.
+
+    A function that travels by value takes along the globals and closure cells that it uses, as they are at that
+    moment. Its pickle is used again only while all of them are the same immutable things.
+    """
+
+    def __init__(self, packer: Packer) -> None:
+        self._packer = packer
+        self._cache: OrderedDict[int, tuple[Any, Hashable, Function]] = OrderedDict()
+
+    def export(self, fn: Callable[..., Any]) -> Function:
+        """Return ``fn`` ready to travel.
+
+        Raises
+        ------
+        SerializationError
+            When it cannot be pickled.
+        """
+        if not callable(fn):
+            raise TypeError(f"{fn!r} is not callable")
+        found = self._cache.get(id(fn))
+        fingerprint = function_fingerprint(fn)
+        if found is not None and fingerprint is not None and found[0] is fn and found[1] == fingerprint:
+            return found[2]
+        function = Function(self._packer.pack(fn), name_of(fn))
+        if fingerprint is not None and function.packed.segment is None:
+            self._cache[id(fn)] = (fn, fingerprint, function)
+            self._cache.move_to_end(id(fn))
+            if len(self._cache) > _KEEP:
+                self._cache.popitem(last=False)
+        return function
+
+
+def name_of(fn: object) -> str:
+    """Return a name for messages."""
+    for _ in range(10):
+        inner = getattr(fn, "func", None) or getattr(fn, "fn", None)
+        if inner is None or not callable(inner):
+            break
+        fn = inner
+    name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    return str(name)

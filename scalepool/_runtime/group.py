@@ -1,0 +1,240 @@
+"""A group as its user sees it: a capped view on the session's workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from scalepool._base.clock import monotonic_s
+from scalepool._proc.context import ProcessContext
+from scalepool._runtime.functions import Function
+from scalepool._runtime.futures import TaskFuture
+from scalepool._runtime.session import DriverSession, WorkerSession, current
+from scalepool._runtime.spec import WorkerSpec
+from scalepool._wire import messages as m
+from scalepool.errors import InitializerError, RemoteTraceback, WorkerDiedError
+
+__all__ = ["ErrorTypes", "GroupStatistics", "WorkerGroup", "WorkerInfo"]
+
+
+def _plain_traceback() -> type[Any]:
+    return RemoteTraceback
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorTypes:
+    """Which classes the errors of a group are to have, so that a drop-in's ``except`` clauses match.
+
+    Attributes
+    ----------
+    worker_died
+        Subclass of WorkerDiedError, built with the same keywords.
+    initializer_failed
+        Subclass of InitializerError, built with a message.
+    remote_traceback
+        Called when an error arrives; returns the class whose instance, built with the traceback's text, becomes the
+        error's ``__cause__``.
+    """
+
+    worker_died: type[WorkerDiedError] = WorkerDiedError
+    initializer_failed: type[InitializerError] = InitializerError
+    remote_traceback: Callable[[], type[Any]] = _plain_traceback
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatistics:
+    """A snapshot of one group's counts."""
+
+    max_workers: int
+    queued: int
+    running: int
+    unfinished: int
+
+
+class WorkerInfo:
+    """A live view of one worker process, shaped like ``multiprocessing.Process`` where packages look at it."""
+
+    __slots__ = ("_session", "name", "pid", "worker_id")
+
+    def __init__(self, session: DriverSession, worker_id: int, pid: int, name: str) -> None:
+        self._session = session
+        self.worker_id = worker_id
+        self.pid = pid
+        self.name = name
+
+    @property
+    def exitcode(self) -> int | None:
+        """``None`` while it lives; then its exit code, negative for a signal."""
+        return self._session.station.exitcodes.get(self.worker_id)
+
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self.worker_id in self._session.engine.fates
+
+    def __repr__(self) -> str:
+        state = "started" if self.is_alive() else f"stopped exitcode={self.exitcode}"
+        return f"<{self.name} pid={self.pid} {state}>"
+
+
+class WorkerGroup:
+    """A view on the session's workers: at most ``max_workers`` of them run its tasks at once.
+
+    Nothing starts before the first task. Idle workers are shared with all other groups; with an ``initializer`` or
+    ``max_tasks_per_worker`` the group has workers of its own. Works the same inside a task.
+
+    Parameters
+    ----------
+    max_workers
+        Cap on concurrency; may exceed the number of CPUs.
+    name
+        Prefix of the workers' process names.
+    initializer, initargs
+        Called as ``initializer(*initargs)`` once in each worker, before its first task.
+    max_tasks_per_worker
+        A worker is replaced after so many tasks; ``None``: never.
+    threads_per_worker
+        Threads that numeric libraries may use in a worker; ``None``: ``max(1, cpus // max_workers)``.
+    errors
+        Classes for the errors that this group reports.
+    """
+
+    def __init__(
+        self,
+        max_workers: int,
+        *,
+        name: str = "",
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        max_tasks_per_worker: int | None = None,
+        threads_per_worker: int | None = None,
+        errors: ErrorTypes = ErrorTypes(),
+    ) -> None:
+        session = current()
+        self._session = session
+        self._client = session.client
+        self._max_workers = max_workers
+        self._name = name or "ScalepoolWorker"
+        cpus = session.cpus
+        threads = threads_per_worker or 0
+        context = ProcessContext.capture()
+        self._initializer = b""
+        if initializer is not None:
+            # A private pickle of it: the group's workers get it when they start, whenever that is.
+            packed = self._client.packer.pack_inline((initializer, tuple(initargs)))
+            self._initializer = packed
+        spec = WorkerSpec(threads, max_workers, context.encode(), self._initializer, self._name)
+        private = bool(initializer is not None or max_tasks_per_worker)
+        opened = {
+            "parent": session.parent_group,
+            "kind": threads or max(1, cpus // max(1, max_workers)),
+            "cap": max_workers,
+            "private": int(private),
+            "max_tasks": max_tasks_per_worker or 0,
+            "spec": spec.encode(),
+        }
+        self._state = self._client.open_group(lambda group: m.OpenGroup(group=group, **opened), errors)  # type: ignore[arg-type]
+        if isinstance(session, DriverSession):
+            session.engine.prepare(threads, max_workers)
+
+    @property
+    def max_workers(self) -> int:
+        """The cap on concurrency."""
+        return self._max_workers
+
+    def export(self, fn: Callable[..., Any]) -> Function:
+        """Pickle ``fn`` now, to be submitted any number of times.
+
+        Raises
+        ------
+        SerializationError
+            When it cannot be pickled.
+        """
+        return self._client.exporter.export(fn)
+
+    def submit(
+        self,
+        fn: Callable[..., Any] | Function,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        on_done: Callable[[TaskFuture], None] | None = None,
+    ) -> TaskFuture:
+        """Submit ``fn(*args, **kwargs)``.
+
+        What cannot be pickled ends the returned future with a SerializationError. ``on_done`` is called with the
+        future when it is over, in whichever thread pumps: it must be quick and never wait.
+
+        Raises
+        ------
+        RuntimeError
+            After ``close`` or ``terminate``.
+        """
+        if self._state.closed:
+            raise RuntimeError("this worker group is closed")
+        if type(fn) is not Function:
+            try:
+                fn = self._client.exporter.export(fn)  # type: ignore[arg-type]
+            except Exception as error:  # a function that cannot travel is this call's error
+                future = TaskFuture(self._client, self._state, on_done)
+                future.settle(None, error)
+                return future
+        return self._client.submit(self._state, fn, args, kwargs or {}, on_done)
+
+    def start(self) -> None:
+        """Start ``max_workers`` workers now and wait until they are ready."""
+        session = self._session
+        self._client.post(m.StartWorkers(self._state.id), now=True)
+        if isinstance(session, DriverSession):
+            deadline = monotonic_s() + session.settings.start_timeout_s
+            self._client.pump.wait_for(lambda: len(self._ready(session)) >= self._max_workers, deadline)
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the workers that this group uses or may use, at most ``max_workers``; inside a task an empty list."""
+        session = self._session
+        if not isinstance(session, DriverSession):
+            return []
+        return [WorkerInfo(session, worker, pid, f"{self._name}-{worker}") for worker, pid in self._ready(session)]
+
+    def _ready(self, session: DriverSession) -> tuple[tuple[int, int], ...]:
+        found = session.hub.group_statistics(self._state.id)
+        return found.workers if found is not None else ()
+
+    def close(self) -> None:
+        """Accept no more tasks; those submitted go on."""
+        if not self._state.closed:
+            self._client.close_group(self._state, m.CloseMode.DRAIN)
+
+    def terminate(self, *, kill: bool = False) -> None:
+        """End all tasks now: their futures fail with TaskCancelledError, workers that run one are killed.
+
+        With ``kill`` by SIGKILL at once, else by SIGTERM first.
+        """
+        if not self._state.gone:
+            self._client.close_group(self._state, m.CloseMode.KILL if kill else m.CloseMode.TERMINATE)
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait, after ``close`` or ``terminate``, until no task and no worker of its own is left."""
+        deadline = None if timeout_s is None else monotonic_s() + timeout_s
+        state = self._state
+        return self._client.blocking_wait(lambda: state.gone or self._client.closed, (), deadline)
+
+    def statistics(self) -> GroupStatistics:
+        """Return a snapshot of the group's counts; inside a task only ``unfinished`` is known."""
+        session = self._session
+        found = session.hub.group_statistics(self._state.id) if isinstance(session, DriverSession) else None
+        if found is None:
+            return GroupStatistics(self._max_workers, 0, 0, self._state.unfinished)
+        return GroupStatistics(found.cap, found.queued, found.active, self._state.unfinished)
+
+    def __del__(self) -> None:
+        state = getattr(self, "_state", None)
+        if state is not None and not state.closed:
+            # No kick: a finalizer may run at any moment, in any thread. It goes out with the next work.
+            state.closed = True
+            self._client.outgoing.append(m.CloseGroup(state.id, m.CloseMode.DRAIN))
+
+    def __repr__(self) -> str:
+        return f"<WorkerGroup {self._name} max_workers={self._max_workers} unfinished={self._state.unfinished}>"
+
+

@@ -1,0 +1,237 @@
+"""The hub's shell inside the driver: its socket, its workers, and the driver's own client as peer 0.
+
+Everything here runs under the pump, so one thread at a time. Other threads only append to ``events`` or to the client's
+queue and kick the pump.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from scalepool._base.clock import monotonic_s
+from scalepool._core.commands import Command, Drop, KillWorker, Note, Send, StartWorker
+from scalepool._core.events import Event, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
+from scalepool._core.hub import Hub
+from scalepool._proc.death import Event as ProcessEvent
+from scalepool._proc.death import Exited, ForkFailed, Started
+from scalepool._runtime.client import Client
+from scalepool._runtime.output import show
+from scalepool._store.files import SegmentRef
+from scalepool._store.segments import SegmentStore
+from scalepool._wire import messages as m
+from scalepool._wire.codec import decode, encode
+from scalepool.errors import ProtocolError, StoreError
+
+if TYPE_CHECKING:
+    from scalepool._net.channel import HubChannel
+    from scalepool.engines.local import LocalEngine
+
+__all__ = ["LocalStation"]
+
+_MESSAGES_PER_ROUND: Final = 256
+"""Messages handled before the driver's own queue is looked at again."""
+_REMEMBERED_EXITS: Final = 4096
+_EAGER_QUEUE: Final = 64
+"""Calls that are sent together when no worker is waiting for them."""
+
+
+class LocalStation:
+    """Drives hub, channel and engine.
+
+    Parameters
+    ----------
+    hub
+        The state machine.
+    channel
+        The hub's socket.
+    client
+        The driver's client.
+    token
+        What a worker must say in its Hello.
+    """
+
+    def __init__(self, hub: Hub, channel: HubChannel, client: Client, token: bytes) -> None:
+        self._hub = hub
+        self._channel = channel
+        self._client = client
+        self._token = token
+        self.engine: LocalEngine
+        self.events: deque[Event] = deque()
+        self._exits: deque[Exited] = deque()
+        self._todo: deque[Command] = deque()
+        self._routes: dict[bytes, int] = {}
+        self._peers: dict[int, bytes] = {}
+        # Objects made by workers are kept open here, so that they outlive their makers; not in the client's store,
+        # whose ids are its own.
+        self._adopted = SegmentStore()
+        self.exitcodes: dict[int, int | None] = {}
+        client.peek = self.is_running
+        client.eager = self.eager
+
+    # ---- what the pump asks ----
+
+    def work(self) -> None:
+        """Handle all that is there: own calls, process events, messages, alarms."""
+        self._obey()
+        client, channel = self._client, self._channel
+        while True:
+            while client.pending:
+                for message in client.drain():
+                    self._handle(Received(m.DRIVER, message))
+            handled = 0
+            while channel.more() and handled < _MESSAGES_PER_ROUND:
+                self._receive()
+                handled += 1
+            self._process_events()
+            alarm = self._hub.alarm_at
+            if alarm is not None and monotonic_s() >= alarm:
+                self._handle(Tick())
+            if not handled and not self.pending():
+                return
+
+    def pending(self) -> bool:
+        """Whether something is queued."""
+        return bool(self._client.pending or self.events or self._exits or self._todo)
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Wait for a message or a wake-up."""
+        self._channel.poll(timeout_s)
+
+    def wake(self) -> None:
+        """Make ``wait`` return."""
+        self._channel.wake()
+
+    def alarm_at(self) -> float | None:
+        """When the hub wants a tick."""
+        return self._hub.alarm_at
+
+    def busy(self) -> bool:
+        """Whether answers are outstanding."""
+        return self._client.busy or self._hub.busy
+
+    def eager(self, queued: int) -> bool:
+        """Whether queued calls should be sent at once."""
+        return self._hub.hungry or queued >= _EAGER_QUEUE
+
+    def is_running(self, task: int) -> bool:
+        """Whether some worker's flight record says that it is in ``task``."""
+        return any(task in fate.flight.running() for fate in list(self.engine.fates.values()))
+
+    # ---- in ----
+
+    def process_event(self, event: ProcessEvent) -> None:
+        """Queue what the engine saw; called in its thread."""
+        if isinstance(event, Started):
+            self.events.append(WorkerStarted(event.worker_id, event.pid))
+        elif isinstance(event, ForkFailed):
+            self.events.append(LaunchFailed(event.worker_id, event.reason))
+        elif isinstance(event, Exited):
+            self._exits.append(event)
+        self._client.pump.kick(now=False)
+
+    def _process_events(self) -> None:
+        while self.events:
+            self._handle(self.events.popleft())
+        while self._exits and not self.events:
+            self._exited(self._exits.popleft())
+
+    def _exited(self, event: Exited) -> None:
+        worker = event.worker_id
+        fate = self.engine.fates.get(worker)
+        running: tuple[int, ...] = ()
+        records: tuple[bytes, ...] = ()
+        if fate is not None:
+            running = fate.flight.running()
+            records = tuple(fate.flight.unacked(self._hub.received_from(worker)))
+        self._handle(WorkerExited(worker, event.exitcode, running, records))
+        self.engine.bury(worker)
+        self.exitcodes[worker] = event.exitcode
+        if len(self.exitcodes) > _REMEMBERED_EXITS:
+            del self.exitcodes[next(iter(self.exitcodes))]
+        routing = self._peers.pop(worker, None)
+        if routing is not None:
+            self._routes.pop(routing, None)
+
+    def _receive(self) -> None:
+        routing, data = self._channel.receive()
+        try:
+            message = decode(data)
+            peer = self._routes.get(routing)
+            if peer is None:
+                peer = self._introduce(routing, message)
+            if type(message) is m.Done and message.objects:
+                message = message._replace(objects=self._adopt(message.objects))
+            self._handle(Received(peer, message))
+        except ProtocolError as error:
+            show(2, f"scalepool: dropped a message: {error}\n")
+
+    def _introduce(self, routing: bytes, message: m.Message) -> int:
+        if type(message) is not m.Hello or message.token != self._token:
+            raise ProtocolError("the first message of a peer was not a valid Hello")
+        if message.version != m.WIRE_VERSION:
+            raise ProtocolError(f"a worker speaks version {message.version} of the protocol, not {m.WIRE_VERSION}")
+        self._routes[routing] = message.worker
+        self._peers[message.worker] = routing
+        return message.worker
+
+    def _adopt(self, columns: m.Ints) -> list[int]:
+        adopted: list[int] = []
+        for at in range(0, len(columns), 4):
+            try:
+                ref = self._adopted.adopt(SegmentRef(*columns[at : at + 4]))
+            except StoreError:
+                continue  # its maker died this very moment: the hub sees an object missing, and judges
+            adopted.extend((ref.object_id, ref.pid, ref.fd, ref.size_bytes))
+        return adopted
+
+    def _handle(self, event: Event) -> None:
+        self._todo.extend(self._hub.handle(event, monotonic_s()))
+        self._obey()
+
+    # ---- out ----
+
+    def _obey(self) -> None:
+        # A callback in here may wait, and thereby come here again: the queue keeps the order of commands.
+        todo = self._todo
+        while todo:
+            command = todo.popleft()
+            if type(command) is Send:
+                self._send(command)
+            elif type(command) is StartWorker:
+                reason = self.engine.start(command.worker, command.spec)
+                if reason is not None:
+                    self.events.append(LaunchFailed(command.worker, reason))
+            elif type(command) is KillWorker:
+                self.engine.kill(command.worker, force=command.force)
+            elif type(command) is Drop:
+                self._drop(command.objects)
+            elif type(command) is Note:
+                show(2, f"scalepool: {command.text}\n")
+
+    def _send(self, command: Send) -> None:
+        message = command.message
+        if command.peer == m.DRIVER:
+            if type(message) is m.Output:
+                show(message.stream, message.text.decode("utf-8", "surrogatepass"))
+            else:
+                self._client.receive(message)
+            return
+        routing = self._peers.get(command.peer)
+        if routing is not None:
+            self._channel.send(routing, encode(message))
+
+    def _drop(self, objects: tuple[int, ...]) -> None:
+        for object_id in objects:
+            if object_id >> 40 != m.DRIVER:
+                try:
+                    self._adopted.drop(object_id)
+                except KeyError:
+                    pass  # its adoption had failed
+
+    def close(self) -> None:
+        """Close the socket and let go of all objects."""
+        self._channel.close()
+        self._adopted.close()
+        sys.stdout.flush() if sys.stdout is not None else None

@@ -1,0 +1,269 @@
+"""Who touches the socket, and when.
+
+There is no I/O thread. Whoever waits for a result takes the *role* and does the socket work meanwhile: a blocking call
+then costs no hand-off between threads (20 to 60 us each). One helper thread steps in only when work is under way and
+nobody waits, so that callbacks run and lazy iterators move while the user's code does something else.
+
+Rules that keep this free of lost wake-ups:
+
+1. ``role`` is held by the one thread that may touch the channel, for as long as it pumps.
+2. Whoever queues something to do (``kick``) appends it first and looks at ``_sleeping`` second; the pumping thread sets
+   ``_sleeping`` first and looks at the queue second. So one of the two sees the other.
+3. A thread that wants the role while the helper has it raises ``_wanted`` and wakes the channel; the helper lets go.
+4. A thread that cannot have the role because another user thread pumps waits on ``_turn``, which is notified after
+   every round and when the role is released.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from scalepool._base.clock import monotonic_s as monotonic
+
+__all__ = ["Pump", "Station"]
+
+_HELPER_DELAY_S: Final = 0.002
+"""How long the helper leaves the role to the foreground before it steps in."""
+_HELPER_LINGER_S: Final = 0.2
+"""How long the helper stays awake after the last work: parking and unparking costs more than a few idle looks."""
+
+
+class Station(Protocol):
+    """What a pump drives: one end of a link with its state."""
+
+    def work(self) -> None:
+        """Send what is queued and handle what has arrived; never wait."""
+
+    def pending(self) -> bool:
+        """Whether something is queued that ``work`` would send."""
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Wait until something arrives, ``wake`` is called, or time is up."""
+
+    def wake(self) -> None:
+        """Make ``wait`` return; from any thread."""
+
+    def alarm_at(self) -> float | None:
+        """When ``work`` wants to be called although nothing arrived."""
+
+    def busy(self) -> bool:
+        """Whether somebody should pump although nobody waits."""
+
+
+class Pump:
+    """Lets one thread at a time drive a station.
+
+    Parameters
+    ----------
+    station
+        What to drive.
+    name
+        Name of the helper thread.
+    tick_s
+        When given, the helper never waits on the channel but looks every ``tick_s`` seconds: for a worker, whose main
+        thread must get the role at once after each task.
+    """
+
+    def __init__(self, station: Station, name: str, *, tick_s: float | None = None) -> None:
+        self._station = station
+        self._tick_s = tick_s
+        self._role = threading.Lock()
+        self._owner = 0
+        self._turn = threading.Condition(threading.Lock())
+        self._waiting = 0
+        self._wanted = 0
+        self._sleeping = False
+        self._woken = False
+        self._awake = False
+        self._armed = threading.Event()
+        self._stop = threading.Event()
+        self._closed = False
+        self._helper: threading.Thread | None = None
+        self._name = name
+        self.foreground_at = 0.0
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread holds the role: it runs a callback."""
+        return self._owner == threading.get_ident()
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether the helper looks after the station."""
+        return self._awake
+
+    # ---- waiting ----
+
+    def wait_for(self, done: Callable[[], bool], deadline: float | None = None) -> bool:
+        """Pump until ``done()``; False when ``deadline`` (monotonic seconds) passed first."""
+        if done():
+            return True
+        if self.is_mine:  # called from a callback under our own pump
+            return self._pump_until(done, deadline)
+        while not done():
+            now = monotonic()
+            if deadline is not None and now >= deadline:
+                return False
+            if self._take_role():
+                try:
+                    if self._pump_until(done, deadline):
+                        return True
+                finally:
+                    self._release_role()
+            else:
+                self._await_turn(done, deadline)
+            if self._closed:
+                return done()
+        return True
+
+    def _take_role(self) -> bool:
+        if self._role.acquire(blocking=False):
+            self._owner = threading.get_ident()
+            return True
+        helper = self._helper
+        if helper is not None and self._owner == helper.ident:
+            self._wanted += 1
+            try:
+                self._station.wake()
+                if self._role.acquire(timeout=0.05):
+                    self._owner = threading.get_ident()
+                    return True
+            finally:
+                self._wanted -= 1
+        return False
+
+    def _release_role(self) -> None:
+        self._owner = 0
+        self.foreground_at = monotonic()
+        self._role.release()
+        self._tell_waiting()
+        if self._station.busy() or self._station.pending():
+            if not self._awake:
+                self.arm()
+
+    def _await_turn(self, done: Callable[[], bool], deadline: float | None) -> None:
+        with self._turn:
+            if done() or not self._role.locked():
+                return
+            self._waiting += 1
+            try:
+                # The bound is a safety net, not a poll: every round of the pumping thread notifies.
+                left = 0.05 if deadline is None else min(0.05, max(0.0, deadline - monotonic()))
+                self._turn.wait(left)
+            finally:
+                self._waiting -= 1
+
+    def _pump_until(self, done: Callable[[], bool], deadline: float | None) -> bool:
+        station = self._station
+        while True:
+            self._woken = False
+            station.work()
+            self._tell_waiting()
+            if done():
+                return True
+            if self._closed:
+                return False
+            timeout_s = self._timeout(deadline)
+            if deadline is not None and monotonic() >= deadline:
+                return False
+            self._sleeping = True
+            try:
+                if not station.pending():
+                    station.wait(timeout_s)
+            finally:
+                self._sleeping = False
+
+    def _timeout(self, deadline: float | None) -> float | None:
+        alarm = self._station.alarm_at()
+        if alarm is None:
+            due = deadline
+        else:
+            due = alarm if deadline is None else min(alarm, deadline)
+        return None if due is None else max(0.0, due - monotonic())
+
+    # ---- work that somebody queued ----
+
+    def kick(self, *, now: bool) -> None:
+        """Something was queued: with ``now`` send it at once, else when it is convenient but soon."""
+        if self._sleeping:
+            if not self._woken:
+                self._woken = True
+                self._station.wake()
+        elif now and self._role.acquire(blocking=False):
+            self._owner = threading.get_ident()
+            try:
+                self._station.work()
+            finally:
+                self._owner = 0
+                self._role.release()
+        if not self._awake:
+            self.arm()
+
+    def arm(self) -> None:
+        """Have the helper thread look after the station from now on, until it is no longer busy."""
+        if self._helper is None and not self._closed:
+            helper = threading.Thread(target=self._help, name=self._name, daemon=True)
+            self._helper = helper
+            helper.start()
+        self._armed.set()
+
+    def _help(self) -> None:
+        while not self._closed:
+            self._armed.wait()
+            self._armed.clear()
+            self._awake = True
+            idle_since = monotonic()
+            while not self._closed and monotonic() - idle_since < _HELPER_LINGER_S:
+                if self._help_once():
+                    idle_since = monotonic()
+            self._awake = False
+            if self._needed():  # queued between the last look and this line: nobody armed us for it
+                self._armed.set()
+
+    def _needed(self) -> bool:
+        station = self._station
+        alarm = station.alarm_at()
+        return station.busy() or station.pending() or (alarm is not None and monotonic() >= alarm)
+
+    def _help_once(self) -> bool:
+        """One look of the helper; return whether there was something to look after."""
+        self._stop.wait(self._tick_s or _HELPER_DELAY_S)
+        needed = self._needed()
+        if self._closed or self._wanted or monotonic() - self.foreground_at < _HELPER_DELAY_S:
+            return needed
+        if needed and self._role.acquire(blocking=False):
+            self._owner = threading.get_ident()
+            try:
+                self._pump_as_helper()
+            finally:
+                self._owner = 0
+                self._role.release()
+                self._tell_waiting()
+        return needed
+
+    def _pump_as_helper(self) -> None:
+        station = self._station
+        if self._tick_s is not None:
+            station.work()
+            return
+        self._pump_until(lambda: bool(self._wanted or self._closed or not (station.busy() or station.pending())), None)
+
+    def _tell_waiting(self) -> None:
+        if self._waiting:
+            with self._turn:
+                self._turn.notify_all()
+
+    # ---- the end ----
+
+    def close(self) -> None:
+        """Let the helper end; waits return as soon as they look."""
+        self._closed = True
+        self._stop.set()
+        self._armed.set()
+        self._station.wake()
+        helper = self._helper
+        if helper is not None and helper is not threading.current_thread():
+            helper.join(timeout=2.0)
+

@@ -1,0 +1,87 @@
+"""What a worker is to be, as bytes: the driver writes it, the hub passes it on unread, the worker reads it."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["WorkerConfig", "WorkerSpec"]
+
+_LENGTHS: Final = struct.Struct("<III")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """The sort of worker that a group needs.
+
+    Attributes
+    ----------
+    threads
+        Threads that numeric libraries may use in it; 0 means the default for its host.
+    workers
+        How many workers of this sort are planned, for that default.
+    context
+        The client's cwd, environment, sys.path etc., encoded by ``_proc.context``.
+    initializer
+        Payload of ``(initializer, initargs)``; empty for none.
+    name
+        Prefix of its process name.
+    """
+
+    threads: int
+    workers: int
+    context: bytes
+    initializer: bytes = b""
+    name: str = "ScalepoolWorker"
+
+    def encode(self) -> bytes:
+        """Return it as bytes."""
+        head = json.dumps({"threads": self.threads, "workers": self.workers, "name": self.name}).encode()
+        lengths = _LENGTHS.pack(len(head), len(self.context), len(self.initializer))
+        return b"".join((lengths, head, self.context, self.initializer))
+
+    @classmethod
+    def decode(cls, data: bytes) -> WorkerSpec:
+        """Read what ``encode`` wrote."""
+        head_size, context_size, _ = _LENGTHS.unpack_from(data)
+        start = _LENGTHS.size
+        head = json.loads(data[start : start + head_size])
+        start += head_size
+        context = data[start : start + context_size]
+        return cls(head["threads"], head["workers"], context, data[start + context_size :], head["name"])
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """Everything that a worker process is told when it is forked."""
+
+    worker: int
+    path: str
+    token: str
+    tick_s: float
+    flush_count: int
+    inline_limit_bytes: int
+    spec: WorkerSpec
+
+    def encode(self) -> bytes:
+        """Return it as bytes."""
+        head = json.dumps(
+            {
+                "worker": self.worker,
+                "path": self.path,
+                "token": self.token,
+                "tick_s": self.tick_s,
+                "flush_count": self.flush_count,
+                "inline_limit_bytes": self.inline_limit_bytes,
+            }
+        ).encode()
+        return struct.pack("<I", len(head)) + head + self.spec.encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> WorkerConfig:
+        """Read what ``encode`` wrote."""
+        (size,) = struct.unpack_from("<I", data)
+        head = json.loads(data[4 : 4 + size])
+        return cls(**head, spec=WorkerSpec.decode(data[4 + size :]))

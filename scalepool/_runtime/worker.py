@@ -1,0 +1,352 @@
+"""A worker process: a peer that also executes.
+
+The main thread runs tasks and, between them, pumps. The pump's helper, here the *tick thread*, looks at the socket every
+few milliseconds while a long task runs: it sends results that wait, and gives back tasks that the hub recalls.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from scalepool._base.clock import monotonic_s
+from scalepool._core.functions import Recent
+from scalepool._net.channel import PeerChannel
+from scalepool._proc.context import ProcessContext
+from scalepool._runtime.client import Client
+from scalepool._runtime.executor import Executor, FunctionSlot, WorkItem
+from scalepool._runtime.futures import TaskFuture
+from scalepool._runtime.output import TaskOutput
+from scalepool._runtime.packing import Packed
+from scalepool._runtime.pump import Pump
+from scalepool._runtime.spec import WorkerConfig, WorkerSpec
+from scalepool._store.files import SegmentRef
+from scalepool._store.flight import FlightRecord
+from scalepool._wire import messages as m
+from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
+from scalepool._wire.pickling.exceptions import encode_exception
+from scalepool._wire.pickling.exchange import Exchange, install
+from scalepool._wire.pickling.traceback_text import format_traceback
+from scalepool.config import THREAD_VARIABLES, Settings, settings
+
+__all__ = ["WorkerStation", "main"]
+
+_FLUSH_AFTER_S = 0.001
+"""A finished result waits no longer than this for others to travel with."""
+
+
+class WorkerStation:
+    """One worker's end of the link, with the tasks that it holds and the results that it has not sent."""
+
+    def __init__(self, config: WorkerConfig, client: Client, flight: FlightRecord) -> None:
+        self._config = config
+        self._limits = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
+        self._client = client
+        self._flight = flight
+        self._channel = PeerChannel(config.path, max_message_bytes=MAX_MESSAGE_BYTES)
+        self._slots: Recent[FunctionSlot] = Recent()
+        self._contexts: Recent[bytes] = Recent()
+        self._context = config.spec.context
+        self._records: deque[tuple[bytes, Packed, Sequence[int]]] = deque()
+        self._flushed_at = 0.0
+        self._logged = 0
+        self._acked = 0
+        self.output: deque[tuple[int, str]] = deque()
+        self.tasks: deque[WorkItem] = deque()
+        self.leaving = False
+        self.introduced = False
+        self.executor = Executor(client.packer, flight, self._make_room)
+        client.blocking_wait = self.blocking_wait
+        client.peek = lambda task: False
+        client.eager = self._eager
+
+    # ---- what the pump asks ----
+
+    def work(self) -> None:
+        """Send what waits, take what has come."""
+        self._send_all()
+        while self._channel.more():
+            self._receive(decode(self._channel.receive()))
+
+    def pending(self) -> bool:
+        """Whether something waits to be sent."""
+        return self.introduced and bool(self._client.pending or self._records or self.output)
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Wait for a message or a wake-up."""
+        self._channel.poll(timeout_s)
+
+    def wake(self) -> None:
+        """Make ``wait`` return."""
+        self._channel.wake()
+
+    def alarm_at(self) -> float | None:
+        """A worker has no alarms: its tick thread looks often enough."""
+        return None
+
+    def busy(self) -> bool:
+        """Whether the tick thread should look at the socket."""
+        return self.executor.depth > 0 or self._client.busy
+
+    def _eager(self, queued: int) -> bool:
+        return queued >= self._config.flush_count or monotonic_s() - self._flushed_at > _FLUSH_AFTER_S
+
+    # ---- out ----
+
+    def introduce(self) -> None:
+        """Say Hello; nothing is sent before."""
+        token = bytes.fromhex(self._config.token)
+        self._channel.send(encode(m.Hello(m.WIRE_VERSION, self._config.worker, os.getpid(), token)))
+        self.introduced = True
+
+    def _send_all(self) -> None:
+        if not self.introduced:
+            return
+        self._flushed_at = monotonic_s()
+        output = self.output
+        while output:
+            stream, text = output.popleft()
+            while output and output[0][0] == stream and len(text) < 65536:
+                text += output.popleft()[1]
+            self._channel.send(encode(m.Output(stream, text.encode("utf-8", "surrogatepass"))))
+        for message in self._client.drain():
+            self._channel.send(encode(message))
+        if self._records:
+            self._send_results()
+
+    def _send_results(self) -> None:
+        records: list[bytes] = []
+        objects: list[int] = []
+        held: set[int] = set()
+        waiting = self._records
+        while waiting:
+            record, packed, references = waiting.popleft()
+            records.append(record)
+            segment = packed.segment
+            if segment is not None:
+                objects.extend((segment.object_id, segment.pid, segment.fd, segment.size_bytes))
+            held.update(references)
+        live = [object_id for object_id in held if self._client.views.live(object_id)] if held else ()
+        self._channel.send(encode(m.Done(records, objects, live)))
+
+    # ---- in ----
+
+    def _receive(self, message: m.Message) -> None:
+        if type(message) is m.Run:
+            self._take_tasks(message)
+        elif type(message) is m.Recall:
+            self._give_back(self._take_newest(message.number), ())
+        elif type(message) is m.CancelTasks:
+            self._cancel(message.tasks)
+        elif type(message) is m.Enter:
+            self._contexts.add(message.group, WorkerSpec.decode(message.spec).context)
+        elif type(message) is m.Exit:
+            self.leaving = True
+        else:
+            self._client.receive(message)
+
+    def _take_tasks(self, message: m.Run) -> None:
+        if message.acked > self._acked:
+            self._acked = message.acked
+            self._flight.acked(message.acked)
+        places: dict[int, SegmentRef] = {}
+        for at in range(0, len(message.objects), 4):
+            places[message.objects[at]] = SegmentRef(*message.objects[at : at + 4])
+        blobs = dict(zip(message.functions, message.blobs, strict=True))
+        at = 0
+        for index, task in enumerate(message.tasks):
+            call = message.calls[index]
+            slot = self._slots.use(call)
+            if slot is None:
+                slot = FunctionSlot(blobs[call], places)
+                self._slots.add(call, slot)
+            references: Sequence[int] = ()
+            if message.reference_counts:
+                references = message.references[at : at + message.reference_counts[index]]
+                at += message.reference_counts[index]
+            item = WorkItem(
+                task, message.attempts[index], message.groups[index], slot, message.payloads[index], references
+            )
+            item.places = places
+            self.tasks.append(item)
+
+    def _take_newest(self, number: int) -> list[WorkItem]:
+        taken: list[WorkItem] = []
+        while len(taken) < number:
+            try:
+                taken.append(self.tasks.pop())
+            except IndexError:
+                break
+        taken.reverse()
+        return taken
+
+    def _cancel(self, tasks: Sequence[int]) -> None:
+        wanted = set(tasks)
+        taken = []
+        for item in list(self.tasks):
+            if item.task in wanted:
+                try:
+                    self.tasks.remove(item)
+                except ValueError:
+                    continue  # the main thread has just taken it
+                taken.append(item)
+        kept = wanted.difference(item.task for item in taken)
+        self._give_back(taken, tuple(kept))
+
+    def _give_back(self, items: Sequence[WorkItem], kept: Sequence[int]) -> None:
+        self._client.outgoing.append(m.Returned([item.task for item in items], kept))
+        self._send_all()
+
+    # ---- running ----
+
+    def run_next(self) -> None:
+        """Run the oldest task, if there still is one."""
+        try:
+            item = self.tasks.popleft()
+        except IndexError:
+            return
+        pump = self._client.pump
+        if not pump.is_awake:
+            pump.arm()
+        outer = self._context
+        self._surround(self._contexts.use(item.group) or outer)
+        record, packed = self.executor.run(item)
+        if self.executor.depth:
+            self._surround(outer)
+        self._logged += 1
+        self._records.append((record, packed, item.references))
+        if (
+            not self.tasks
+            or len(self._records) >= self._config.flush_count
+            or monotonic_s() - self._flushed_at > _FLUSH_AFTER_S
+        ):
+            pump.kick(now=True)
+
+    def _surround(self, context: bytes) -> None:
+        """Give a task the working directory, environment and import path that its client had, if others are set."""
+        if context != self._context:
+            self._context = context
+            ProcessContext.decode(context).apply(self._limits)
+
+    def _make_room(self) -> None:
+        """Wait until the hub has every result that is in the flight record's log."""
+        logged = self._logged
+        self._client.post(m.Sync(), now=True)
+        self._client.pump.wait_for(lambda: self._acked >= logged)
+
+    def blocking_wait(
+        self, done: Callable[[], bool], futures: Sequence[TaskFuture], deadline: float | None
+    ) -> bool:
+        """Wait inside a task: lend the slot, and run those of the awaited tasks that nobody has started."""
+        client = self._client
+        if threading.current_thread() is not threading.main_thread() or not self.executor.depth:
+            return client.pump.wait_for(done, deadline)
+        self._return_all()
+        # With a deadline nothing runs in place: it could take longer than the caller wants to wait.
+        wanted = [future.task_id for future in futures if not future.is_over] if deadline is None else []
+        client.post(m.Block(wanted), now=True)
+        try:
+            while client.pump.wait_for(lambda: done() or bool(self.tasks), deadline):
+                if done():
+                    return True
+                self.run_next()
+            return done()
+        finally:
+            self._return_all()
+            client.post(m.Unblock(), now=True)
+
+    def _return_all(self) -> None:
+        items = self._take_newest(len(self.tasks) + 1)
+        if items:
+            self._client.outgoing.append(m.Returned([item.task for item in items], ()))
+
+    def close(self) -> None:
+        """Send what is left and close the socket."""
+        self._send_all()
+        self._channel.flush_and_close()
+
+
+def main(config_bytes: bytes, flight_fd: int) -> int:
+    """Be a worker until the hub says Exit; the return value is the process's exit code."""
+    config = WorkerConfig.decode(config_bytes)
+    _set_up_process(config)
+    own = settings({"inline_limit_bytes": config.inline_limit_bytes, "tick_s": config.tick_s})
+    flight = FlightRecord.attach(flight_fd, writer=True)
+    client = Client(config.worker, own)
+    station = WorkerStation(config, client, flight)
+    client.pump = Pump(station, "scalepool-tick", tick_s=config.tick_s)
+    _become_current(client, station, own)
+    _redirect_output(station)
+    error = _initialize(client, config)
+    station.introduce()
+    if error is not None:
+        client.post(m.InitializerFailed(error), now=True)
+    _loop(station, client.pump)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    client.pump.close()
+    station.close()
+    return 0
+
+
+def _loop(station: WorkerStation, pump: Pump) -> None:
+    def something_to_do() -> bool:
+        return bool(station.tasks) or station.leaving
+
+    while True:
+        pump.wait_for(something_to_do)
+        if station.tasks:
+            station.run_next()
+        elif station.leaving:
+            return
+
+
+def _set_up_process(config: WorkerConfig) -> None:
+    limits = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
+    context = ProcessContext.decode(config.spec.context)
+    context.apply(limits)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    exchange = Exchange(config.worker)
+    install(exchange)
+    main_module = exchange.namespaces.install_main()
+    if context.main_path:
+        main_module.__file__ = context.main_path
+    # All workers of a zygote start with its random state.
+    random.seed()
+    numpy_random: Any = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+    process: Any = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        current = process.current_process()
+        current._identity = (config.worker,)
+        current.name = f"{config.spec.name}-{config.worker}"
+
+
+def _redirect_output(station: WorkerStation) -> None:
+    sys.stdout = TaskOutput(1, station.output)
+    sys.stderr = TaskOutput(2, station.output)
+
+
+def _become_current(client: Client, station: WorkerStation, own: Settings) -> None:
+    from scalepool._runtime.session import WorkerSession, set_current
+
+    set_current(WorkerSession(client, station, own))
+
+
+def _initialize(client: Client, config: WorkerConfig) -> bytes | None:
+    if not config.spec.initializer:
+        return None
+    try:
+        fn, args = client.packer.unpack(config.spec.initializer, {})
+        fn(*args)
+    except BaseException as error:  # noqa: BLE001 - whatever it raises becomes the pool's error
+        return encode_exception(error, format_traceback(error))
+    return None

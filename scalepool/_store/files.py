@@ -1,0 +1,184 @@
+"""The border to the operating system: nameless shared files, and how to reach one that another process holds.
+
+Every shared byte lives in a file without a name (a memfd; where there is none, a temporary file that is unlinked at
+once), so that nothing is left behind whoever is killed, and a tiny /dev/shm does not matter.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import resource
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scalepool._store.layout import STAMP_BYTES, pack_stamp, stamp_offset
+from scalepool.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "FDS_PER_MAPPING",
+    "HAS_MEMFD",
+    "Mapping",
+    "SegmentRef",
+    "anonymous_file",
+    "default_max_fds",
+    "map_file",
+    "open_segment",
+    "write_buffers",
+]
+
+HAS_MEMFD = hasattr(os, "memfd_create")
+
+FDS_PER_MAPPING = 0 if sys.version_info >= (3, 13) else 1
+"""Descriptors that an `mmap.mmap` keeps for itself: before 3.13 always a duplicate of the one it is given."""
+
+# Bytes per system call. Linux writes at most 0x7ffff000 at once, macOS fails above 2**31 - 1; nothing is gained above
+# this.
+_IO_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRef:
+    """Where an object's bytes are: any process of this user on this host finds them at /proc/<pid>/fd/<fd>.
+
+    Attributes
+    ----------
+    object_id
+        The object, unique in the session.
+    pid, fd
+        The process that holds the segment, and its descriptor there.
+    size_bytes
+        Length of the object; the segment may be longer.
+    """
+
+    object_id: int
+    pid: int
+    fd: int
+    size_bytes: int
+
+
+class Mapping(mmap.mmap):
+    """A mapped file with room for a token that dies exactly when the memory is unmapped (see ``mapping.Views``)."""
+
+    __slots__ = ("token",)
+
+    token: object
+
+
+def default_max_fds() -> int:
+    """A quarter of the descriptors this process may open: the rest belongs to the user's program and to the sockets."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 16 if soft == resource.RLIM_INFINITY else max(soft // 4, 1)
+
+
+def anonymous_file(name: str, size_bytes: int, *, use_memfd: bool = HAS_MEMFD) -> int:
+    """Open a new shared file that has no path, of *size_bytes*, all holes.
+
+    Parameters
+    ----------
+    name
+        Shown in /proc/<pid>/maps, for whoever debugs.
+    use_memfd
+        ``False``: a file in the temporary directory, unlinked at once (slower; may be on a disk).
+
+    Raises
+    ------
+    StoreError
+        No descriptor, or no room for a file of this size.
+    """
+    try:
+        fd = os.memfd_create(name, os.MFD_CLOEXEC) if use_memfd else _unlinked_file(name)
+    except OSError as error:
+        raise StoreError(f"no shared memory file can be opened: {error}") from error
+    try:
+        os.ftruncate(fd, size_bytes)
+    except OSError as error:
+        os.close(fd)
+        raise StoreError(f"no shared memory file of {size_bytes} bytes can be made: {error}") from error
+    return fd
+
+
+def map_file(fd: int, size_bytes: int, *, flags: int, prot: int) -> Mapping:
+    """Map the first *size_bytes* of *fd*, which may be closed afterwards.
+
+    Raises
+    ------
+    StoreError
+        No address space, too many mappings, or the file is shorter than that.
+    """
+    try:
+        if sys.version_info >= (3, 13):
+            return Mapping(fd, size_bytes, flags=flags, prot=prot, trackfd=False)
+        return Mapping(fd, size_bytes, flags=flags, prot=prot)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{size_bytes} bytes of shared memory cannot be mapped: {error}") from error
+
+
+def write_buffers(fd: int, parts: Sequence[tuple[int, memoryview]]) -> None:
+    """Write byte views at their offsets, allocating what is missing: where a mapping would die of SIGBUS, this reports.
+
+    Raises
+    ------
+    OSError
+        Memory, disk or a limit is exhausted; what has been written so far stays.
+    """
+    for offset, view in parts:
+        done = 0
+        while done < len(view):
+            done += os.pwrite(fd, view[done : done + _IO_BYTES], offset + done)
+
+
+def open_segment(ref: SegmentRef) -> int:
+    """Open the segment that *ref* names and make sure that it holds that object; the caller closes the descriptor.
+
+    It is opened read-only: a reader's private mapping is writable all the same.
+
+    Raises
+    ------
+    StoreError
+        The holder is gone, does not let us in, or the segment holds something else by now.
+    """
+    try:
+        fd = _open_descriptor_of(ref.pid, ref.fd)
+    except OSError as error:
+        raise StoreError(_why_not_opened(ref, error)) from error
+    try:
+        found = os.pread(fd, STAMP_BYTES, stamp_offset(ref.size_bytes))
+    except OSError as error:  # not a file at all
+        os.close(fd)
+        raise StoreError(f"descriptor {ref.fd} of process {ref.pid} is no segment: {error}") from error
+    if found != pack_stamp(ref.object_id, ref.size_bytes):
+        os.close(fd)
+        raise StoreError(f"object {ref.object_id} is gone: descriptor {ref.fd} of process {ref.pid} no longer holds it")
+    return fd
+
+
+def _unlinked_file(name: str) -> int:
+    fd, path = tempfile.mkstemp(prefix=f"{name}-", dir=tempfile.gettempdir())
+    Path(path).unlink()
+    return fd
+
+
+def _open_descriptor_of(pid: int, fd: int) -> int:
+    if pid == os.getpid():
+        return os.dup(fd)  # needs no /proc
+    # O_NONBLOCK: should the number belong to a stranger's pipe by now, opening it must not wait for a writer.
+    return os.open(f"/proc/{pid}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def _why_not_opened(ref: SegmentRef, error: OSError) -> str:
+    start = f"object {ref.object_id} ({ref.size_bytes} bytes) cannot be reached: process {ref.pid}"
+    if error.errno in (errno.ENOENT, errno.ESRCH, errno.EBADF):
+        if Path(f"/proc/{ref.pid}").exists():
+            return f"{start} no longer holds it (descriptor {ref.fd} is closed)"
+        return f"{start}, which held it, is gone"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{start} does not let this process look into its /proc entry ({error})"
+    return f"{start}, descriptor {ref.fd}: {error}"

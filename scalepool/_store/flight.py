@@ -1,0 +1,241 @@
+"""The flight record: what a worker was doing, readable after it was killed.
+
+One small shared file per worker, made by the zygote before the fork, written by the worker, read by the hub once the
+worker is dead. It answers exactly: which tasks were running (they are to blame), how many had been started (the
+others are innocent and are queued again), and which results had been produced but not yet received.
+
+Guarantee: whatever byte the writer is killed at, the record tells a state that the worker was in or was about to
+enter. The reason:
+
+* All that counts lies in single aligned 8-byte words, each stored by one machine instruction, and each change of
+  state is *one* such store. What it refers to (a slot, a frame) is written before, into room that the old state does
+  not refer to.
+* ``state`` holds two numbers: tasks started << 8 | depth. Finished is their difference, so the three never disagree.
+* ``log`` holds frames logged << 24 | where the next one goes. A frame is a length word and its bytes, padded to words.
+* ``base`` is the number of frames logged before the one at position 0. The log restarts only when the hub has
+  confirmed all frames; then ``base = logged`` declares it empty, before anything is written over.
+* The writer keeps no copy of these words: an exception raised by a signal handler between two stores is no different
+  from a kill.
+
+Assumptions: one thread at a time begins, ends and logs (the one that executes); any one thread calls `acked`; the
+reader reads when the writer is dead, and gets a plausible but perhaps mixed picture before. The reader trusts no
+number that it finds: a dying process may have scribbled over the page.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from scalepool._store.files import HAS_MEMFD, Mapping, anonymous_file, map_file
+from scalepool.errors import StoreError
+
+__all__ = ["LOG_CAPACITY", "MAX_DEPTH", "FlightRecord"]
+
+MAX_DEPTH = 64
+"""Tasks that may run inside each other in one worker (each but the last waits for one that runs in its place)."""
+
+LOG_CAPACITY = 1 << 20
+"""Bytes of results that may be unconfirmed; its pages are allocated when they are first used."""
+
+_HEADER = 4096
+_MAGIC = 0x31_54_48_47_49_4C_46_53  # "SFLIGHT1"
+
+# The words of the header.
+_MAGIC_WORD, _STATE, _LOG, _BASE, _STACK = range(5)
+
+_BEGUN = 0x101  # added to the state word: one more started, one deeper
+_DEPTH_MASK = 0xFF
+_POSITION_BITS = 24
+_POSITION_MASK = (1 << _POSITION_BITS) - 1
+_ONE_FRAME = 1 << _POSITION_BITS
+
+_NO_TASK = -(1 << 63)
+
+
+class FlightRecord:
+    """One worker's record, attached by its writer or by a reader; see the module's text.
+
+    Made by `create` and `attach`.
+    """
+
+    __slots__ = ("_acked_below", "_mapping", "_stack", "_words")
+
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
+        self._words = memoryview(mapping).cast("q")
+        # Slot 0 lies below the first task and matches none; an index beyond the last slot is an IndexError for free.
+        self._stack = self._words[_STACK : _STACK + 1 + MAX_DEPTH]
+        self._acked_below = _ONE_FRAME  # a log word below this: all frames are confirmed; at first there are none
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} started={self.started} finished={self.finished} running={self.running()}>"
+
+    @staticmethod
+    def create(name: str, *, use_memfd: bool = HAS_MEMFD) -> int:
+        """Make an empty record and return its descriptor, which is the caller's to close.
+
+        Parameters
+        ----------
+        name
+            For debugging.
+        use_memfd
+            As in ``files.anonymous_file``.
+
+        Raises
+        ------
+        StoreError
+            There is no memory or no descriptor for it.
+        """
+        fd = anonymous_file(name, _HEADER + LOG_CAPACITY, use_memfd=use_memfd)
+        try:
+            # Pages that are missing when they are written kill the writer. Those of a memfd have no quota that could
+            # refuse them, so its log stays sparse; those of a file on a disk do.
+            os.posix_fallocate(fd, 0, _HEADER if use_memfd else _HEADER + LOG_CAPACITY)
+            for word, value in ((_STACK, _NO_TASK), (_MAGIC_WORD, _MAGIC)):
+                os.pwrite(fd, value.to_bytes(8, "little", signed=True), 8 * word)
+        except OSError as error:
+            os.close(fd)
+            raise StoreError(f"no memory for a flight record: {error}") from error
+        return fd
+
+    @classmethod
+    def attach(cls, fd: int, writer: bool = False) -> FlightRecord:
+        """Map the record behind *fd*, which may be closed afterwards.
+
+        Parameters
+        ----------
+        writer
+            Whether this is the worker itself. One at a time; a later one goes on where the former stopped.
+
+        Raises
+        ------
+        StoreError
+            It is no flight record, or cannot be mapped.
+        """
+        prot = mmap.PROT_READ | mmap.PROT_WRITE if writer else mmap.PROT_READ
+        record = cls(map_file(fd, _HEADER + LOG_CAPACITY, flags=mmap.MAP_SHARED, prot=prot))
+        if record._words[_MAGIC_WORD] != _MAGIC:
+            record.close()
+            raise StoreError(f"descriptor {fd} is no flight record")
+        return record
+
+    def close(self) -> None:
+        """Unmap it; nothing else may be called afterwards."""
+        self._stack.release()
+        self._words.release()
+        self._mapping.close()
+
+    # The worker writes...
+
+    def begin(self, task_id: int) -> None:
+        """Note that *task_id* starts, inside the task that runs now if there is one. To be called before any user code.
+
+        Raises
+        ------
+        StoreError
+            More than `MAX_DEPTH` tasks inside each other; nothing is noted.
+        """
+        words = self._words
+        state = words[_STATE] + _BEGUN
+        try:
+            self._stack[state & _DEPTH_MASK] = task_id
+        except IndexError:
+            raise StoreError(f"more than {MAX_DEPTH} tasks run inside each other in one worker") from None
+        words[_STATE] = state
+
+    def end(self, task_id: int) -> None:
+        """Note that *task_id* is over.
+
+        Log its result before: a kill between the two finds the task running *and* its result logged, never neither.
+        Tasks may end in another order than they began.
+
+        Raises
+        ------
+        KeyError
+            It does not run.
+        """
+        words = self._words
+        state = words[_STATE]
+        if self._stack[state & _DEPTH_MASK] != task_id:
+            self._move_top_over(task_id)
+        words[_STATE] = state - 1
+
+    def log_result(self, frame: bytes) -> bool:
+        """Keep a result until the hub has confirmed it.
+
+        Returns
+        -------
+        bool
+            ``False``: no room, nothing is kept and the frame does not count. Send it at once then.
+        """
+        words = self._words
+        log = words[_LOG]
+        position = log & _POSITION_MASK
+        if log < self._acked_below:  # every frame is confirmed
+            words[_BASE] = log >> _POSITION_BITS
+            log -= position
+            position = 0
+        size = len(frame)
+        start = position + 8
+        end = start + size
+        if end > LOG_CAPACITY:
+            return False
+        self._mapping[_HEADER + start : _HEADER + end] = frame
+        words[(_HEADER - 8 + start) >> 3] = size
+        words[_LOG] = log + (_ONE_FRAME + ((end + 7) & -8) - position)
+        return True
+
+    def acked(self, n: int) -> None:
+        """Note that the hub has received the first *n* frames ever logged; *n* never takes anything back."""
+        self._acked_below = max(self._acked_below, (n + 1) << _POSITION_BITS)
+
+    # ... and the hub reads
+
+    @property
+    def started(self) -> int:
+        """Tasks begun so far."""
+        return self._words[_STATE] >> 8
+
+    @property
+    def finished(self) -> int:
+        """Tasks begun and ended so far."""
+        state = self._words[_STATE]
+        return (state >> 8) - (state & _DEPTH_MASK)
+
+    def running(self) -> tuple[int, ...]:
+        """The tasks that run, the outermost first."""
+        depth = min(self._words[_STATE] & _DEPTH_MASK, MAX_DEPTH)
+        # Killed between the two stores of an end out of order, a task stands there twice.
+        return tuple(dict.fromkeys(self._stack[1 : depth + 1]))
+
+    def unacked(self, n_received: int) -> list[bytes]:
+        """The logged frames that are not among the first *n_received*, oldest first.
+
+        Where the log makes no sense (the dying process wrote over it), the frames before the damage.
+        """
+        log = self._words[_LOG]
+        base = self._words[_BASE]
+        frames = []
+        position = 0
+        for number in range(base, log >> _POSITION_BITS):
+            start = position + 8
+            if start > LOG_CAPACITY:
+                break
+            size = self._words[(_HEADER + position) >> 3]
+            if not 0 <= size <= LOG_CAPACITY - start:
+                break
+            if number >= n_received:
+                frames.append(self._mapping[_HEADER + start : _HEADER + start + size])
+            position = (start + size + 7) & -8
+        return frames
+
+    def _move_top_over(self, task_id: int) -> None:
+        depth = self._words[_STATE] & _DEPTH_MASK
+        running = list(self._stack[1 : depth + 1])
+        if task_id not in running:
+            raise KeyError(task_id)
+        self._stack[1 + running.index(task_id)] = running[-1]
+
+
+create = FlightRecord.create

@@ -1,0 +1,311 @@
+"""The protocol's dictionary: every message that a hub and its peers exchange.
+
+Two roles only. The *hub* assigns work; a *peer* submits work, and a peer that is a worker also executes it. A message is
+an immutable tuple; tasks travel in columns (one list of ids, one of payloads, ...) because one message carries many
+of them. Payloads are opaque here and to the hub: nobody on the way unpickles what a user passed.
+
+Ids are integers below 2**63: ``peer << 40 | counter``. A *function* is named by a 63-bit hash of its pickle.
+An *object* is a large buffer in shared memory; its place is four integers ``(object, pid, fd, size_bytes)``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+__all__ = [
+    "DRIVER",
+    "WIRE_VERSION",
+    "Block",
+    "Cancel",
+    "CancelAnswer",
+    "CancelTasks",
+    "CloseGroup",
+    "CloseMode",
+    "Done",
+    "Enter",
+    "Exit",
+    "Free",
+    "GroupClosed",
+    "Hello",
+    "InitializerFailed",
+    "Message",
+    "OpenGroup",
+    "Output",
+    "Put",
+    "Recall",
+    "Release",
+    "Replies",
+    "Returned",
+    "Run",
+    "StartWorkers",
+    "Status",
+    "Submit",
+    "Sync",
+    "Unblock",
+    "Welcome",
+]
+
+WIRE_VERSION = 1
+DRIVER = 0
+"""Peer number of the driver whose session the hub serves."""
+
+Ints: TypeAlias = Sequence[int]
+Blobs: TypeAlias = Sequence[bytes]
+
+
+class Status(enum.IntEnum):
+    """How a task ended."""
+
+    VALUE = 0
+    ERROR = 1  # payload: the encoded exception
+    CANCELLED = 2  # payload: empty
+    WORKER_DIED = 3  # payload: text, see _wire.verdict
+    INITIALIZER_FAILED = 4  # payload: the encoded exception of the initializer
+
+
+class CloseMode(enum.IntEnum):
+    """What becomes of a group's unfinished tasks."""
+
+    DRAIN = 0
+    TERMINATE = 1
+    KILL = 2
+
+
+# ---- a peer introduces itself --------------------------------------------------------------------------------------
+
+
+class Hello(NamedTuple):
+    """First message of a worker. ``token`` proves that it was started by this session."""
+
+    version: int
+    worker: int
+    pid: int
+    token: bytes
+
+
+class Welcome(NamedTuple):
+    """The hub's answer to a valid Hello."""
+
+    version: int
+
+
+# ---- a peer submits work -------------------------------------------------------------------------------------------
+
+
+class OpenGroup(NamedTuple):
+    """Open a view on the workers.
+
+    ``parent`` is the group of the task that opens it (0: none); ``kind`` names the sort of worker it needs;
+    ``private`` groups have workers of their own, recycled after ``max_tasks`` tasks (0: never).
+    """
+
+    group: int
+    parent: int
+    kind: int
+    cap: int
+    private: int
+    max_tasks: int
+    spec: bytes
+
+
+class Submit(NamedTuple):
+    """New tasks of one group.
+
+    ``reference_counts`` is empty when no task carries an object, else it says how many of ``references`` belong to
+    each task. ``objects`` describes objects that the hub does not know yet, four integers each.
+    """
+
+    group: int
+    max_retries: int
+    functions: Ints
+    blobs: Blobs
+    tasks: Ints
+    calls: Ints
+    payloads: Blobs
+    reference_counts: Ints = ()
+    references: Ints = ()
+    objects: Ints = ()
+
+
+class StartWorkers(NamedTuple):
+    """Start workers now, up to the group's cap, without waiting for tasks."""
+
+    group: int
+
+
+class Cancel(NamedTuple):
+    """Cancel what has not started of these tasks; answered by CancelAnswer or by Replies."""
+
+    tasks: Ints
+
+
+class CloseGroup(NamedTuple):
+    """No more tasks come for this group; answered by GroupClosed when the last one has ended."""
+
+    group: int
+    mode: int
+
+
+class Block(NamedTuple):
+    """The peer's task waits for ``wanted``: lend its slot, and give it those of them that nobody has started."""
+
+    wanted: Ints
+
+
+class Unblock(NamedTuple):
+    """The peer's task goes on."""
+
+
+# ---- the hub assigns work ------------------------------------------------------------------------------------------
+
+
+class Run(NamedTuple):
+    """Tasks for a worker. ``acked`` counts the results that the hub has received from it."""
+
+    acked: int
+    functions: Ints
+    blobs: Blobs
+    tasks: Ints
+    attempts: Ints
+    groups: Ints
+    calls: Ints
+    payloads: Blobs
+    reference_counts: Ints = ()
+    references: Ints = ()
+    objects: Ints = ()
+
+
+class Enter(NamedTuple):
+    """The worker will get tasks of this group; ``spec`` says in what surroundings they expect to run."""
+
+    group: int
+    spec: bytes
+
+
+class Recall(NamedTuple):
+    """Give back up to ``number`` tasks that have not started, newest first."""
+
+    number: int
+
+
+class CancelTasks(NamedTuple):
+    """Give back those of ``tasks`` that have not started."""
+
+    tasks: Ints
+
+
+class Exit(NamedTuple):
+    """Finish what was started, then leave."""
+
+
+# ---- a worker reports ----------------------------------------------------------------------------------------------
+
+
+class Done(NamedTuple):
+    """Finished tasks: each record is one ``_wire.records`` result; ``held`` lists objects that the worker still maps."""
+
+    records: Blobs
+    objects: Ints = ()
+    held: Ints = ()
+
+
+class Returned(NamedTuple):
+    """Tasks that the worker gives back unstarted; ``kept`` are those asked for that had started."""
+
+    tasks: Ints
+    kept: Ints
+
+
+class Sync(NamedTuple):
+    """The worker needs an up-to-date ``Run.acked`` before it can go on."""
+
+
+class InitializerFailed(NamedTuple):
+    """The worker's initializer raised; ``error`` is the encoded exception."""
+
+    error: bytes
+
+
+class Output(NamedTuple):
+    """Text that a task printed; ``stream`` is 1 for stdout and 2 for stderr."""
+
+    stream: int
+    text: bytes
+
+
+# ---- the hub answers -----------------------------------------------------------------------------------------------
+
+
+class Replies(NamedTuple):
+    """Ended tasks, for the peer that submitted them. ``micros`` is the time each spent in its function."""
+
+    tasks: Ints
+    statuses: Ints
+    micros: Ints
+    payloads: Blobs
+    object_counts: Ints = ()
+    objects: Ints = ()
+
+
+class CancelAnswer(NamedTuple):
+    """These tasks could not be cancelled: they had started."""
+
+    refused: Ints
+
+
+class GroupClosed(NamedTuple):
+    """The group has no task left, and no worker of its own."""
+
+    group: int
+
+
+# ---- objects -------------------------------------------------------------------------------------------------------
+
+
+class Put(NamedTuple):
+    """The peer made these objects and holds them until its Release; four integers each."""
+
+    objects: Ints
+
+
+class Release(NamedTuple):
+    """The peer has no view or handle of these objects any more."""
+
+    objects: Ints
+
+
+class Free(NamedTuple):
+    """Nobody uses these objects any more: their owner may recycle them."""
+
+    objects: Ints
+
+
+Message: TypeAlias = (
+    Hello
+    | Welcome
+    | OpenGroup
+    | Submit
+    | StartWorkers
+    | Cancel
+    | CloseGroup
+    | Block
+    | Unblock
+    | Run
+    | Enter
+    | Recall
+    | CancelTasks
+    | Exit
+    | Done
+    | Returned
+    | Sync
+    | InitializerFailed
+    | Output
+    | Replies
+    | CancelAnswer
+    | GroupClosed
+    | Put
+    | Release
+    | Free
+)

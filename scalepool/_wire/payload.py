@@ -1,0 +1,190 @@
+"""How Python values travel: as a pickle, and beside it the large buffers that were not copied into it.
+
+Plain C pickle goes first, because it is ten times faster than cloudpickle and right nearly always. It is not right for
+what `__main__` or another module without a file defines: plain pickle would send a name that means nothing to the
+reader. Whether it did is seen in its own output, so nothing has to be walked beforehand; see ``pickling.pickler`` for
+how such values travel. The hub never calls anything in this module.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from scalepool._wire.pickling.culprit import Labels, find_culprit
+from scalepool._wire.pickling.exchange import current
+from scalepool._wire.pickling.importable import by_value_modules
+from scalepool._wire.pickling.pickler import dumps_by_value
+from scalepool.errors import SerializationError
+
+__all__ = ["Payload", "announce", "dumps", "dumps_inline", "loads"]
+
+# Protocol 5 names every global by this opcode; a pickle without that byte mentions no module at all. (An int: searching
+# bytes for an int is five times faster than for a bytes object.)
+_STACK_GLOBAL = 0x93
+
+_mentions_by_value = by_value_modules().mentioned_in
+_pickle = pickle.dumps
+_unpickle = pickle.loads
+
+
+class Payload(NamedTuple):
+    """A pickled value; a tuple because one is made for every task.
+
+    Attributes
+    ----------
+    data
+        The pickle itself; begins with ``0x80``.
+    buffers
+        Contiguous memory of the value's large buffers, in the order in which `loads` wants them. Views: the value
+        must not change until they have been sent or copied.
+    references
+        Ids of the shared objects that the value announced while it was pickled, each once.
+    """
+
+    data: bytes
+    buffers: tuple[memoryview, ...] = ()
+    references: tuple[int, ...] = ()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of each buffer."""
+        return tuple(view.nbytes for view in self.buffers)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of pickle and buffers together."""
+        return len(self.data) + sum(view.nbytes for view in self.buffers)
+
+
+_new_payload = tuple.__new__  # half the price of Payload(...), which checks its arguments by name
+
+# Ids announced by the dumps() that runs in this context. Nested calls set their caller's list aside.
+_announced: ContextVar[list[int] | None] = ContextVar("_announced", default=None)
+
+
+def announce(object_id: int) -> None:
+    """Note, from inside a ``__reduce__``, that the value being pickled refers to a shared object.
+
+    Parameters
+    ----------
+    object_id
+        Appears in `Payload.references` of the innermost `dumps` under way in this thread.
+    """
+    ids = _announced.get()
+    if ids is None:
+        _announced.set([object_id])
+    else:
+        ids.append(object_id)
+
+
+def dumps(obj: object, *, oob_threshold: int, reader: int | None = None, label: Labels = "") -> Payload:
+    """Pickle a value with protocol 5, by value where the reader could not import what it mentions.
+
+    Parameters
+    ----------
+    obj
+        Anything.
+    oob_threshold
+        Contiguous buffers of at least this many bytes stay outside of the pickle, uncopied.
+    reader
+        Sender number (`Exchange.sender`) of the process that will read, when it is known: its own classes then go
+        as a mere id. Meant for results, which the submitter of the task reads.
+    label
+        What an error message calls the value, e.g. ``"args"``; a tuple names the items of a tuple.
+
+    Raises
+    ------
+    SerializationError
+        When something in the value does not pickle; names its path, ``__cause__`` is the original error.
+    """
+    outer = _announced.get()
+    if outer is not None:
+        _announced.set(None)
+    buffers: list[memoryview] = []
+
+    def keep_out(buffer: pickle.PickleBuffer) -> bool:
+        return _stays_inside(buffer, oob_threshold, buffers)
+
+    try:
+        data = _pickle(obj, 5, buffer_callback=keep_out)
+        is_plain = _STACK_GLOBAL not in data or not _mentions_by_value(data)
+    except Exception:  # noqa: BLE001 - whatever went wrong, the second pickler either succeeds or says so
+        is_plain = False
+    if is_plain and not buffers and outer is None and _announced.get() is None:
+        return _new_payload(Payload, (data, (), ()))
+    try:
+        if not is_plain:
+            buffers.clear()
+            _announced.set(None)
+            data = _dumps_by_value(obj, reader, keep_out, label)
+        return Payload(data, tuple(buffers), tuple(dict.fromkeys(_announced.get() or ())))
+    finally:
+        _announced.set(outer)
+
+
+def _stays_inside(buffer: pickle.PickleBuffer, oob_threshold: int, buffers: list[memoryview]) -> bool:
+    try:
+        view = buffer.raw()
+    except BufferError:
+        return True  # not contiguous
+    if view.nbytes < oob_threshold:
+        return True
+    buffers.append(view)
+    return False
+
+
+def dumps_inline(obj: object, *, reader: int | None = None) -> bytes:
+    """Pickle a value into bytes that hold all of it, by the same rules as `dumps`.
+
+    Raises
+    ------
+    Exception
+        Whatever pickling raised, without a search for the culprit.
+    """
+    try:
+        data = _pickle(obj, 5)
+        if _STACK_GLOBAL not in data or not _mentions_by_value(data):
+            return data
+    except Exception:  # noqa: BLE001, S110 - the second pickler either succeeds or says what is wrong
+        pass
+    return dumps_by_value(obj, current(), reader, None)
+
+
+def loads(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
+    """Return the value that `dumps` pickled.
+
+    Parameters
+    ----------
+    data
+        `Payload.data`.
+    buffers
+        The memory for `Payload.buffers`, in order. The value uses it without copying: what is writable here is
+        writable there.
+
+    Raises
+    ------
+    Exception
+        Whatever unpickling raises: the value's own classes take part in it.
+    """
+    return _unpickle(data, buffers=buffers) if buffers else _unpickle(data)
+
+
+def _dumps_by_value(
+    obj: object, reader: int | None, keep_out: Callable[[pickle.PickleBuffer], bool], label: Labels
+) -> bytes:
+    exchange = current()
+    try:
+        return dumps_by_value(obj, exchange, reader, keep_out)
+    except MemoryError:
+        raise  # says nothing about the value
+    except Exception as error:
+
+        def pickle_part(part: object) -> None:
+            # A callback that returns None leaves buffers out: they pickle always, so copying them is a waste.
+            dumps_by_value(part, exchange, reader, lambda _buffer: None)
+
+        culprit = find_culprit(obj, pickle_part, label)
+        raise SerializationError(culprit.explain(error), culprit.path) from error

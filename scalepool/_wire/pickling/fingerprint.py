@@ -1,0 +1,209 @@
+"""When the pickle of a function that was made before may be used again.
+
+Pickling a function by value costs hundreds of microseconds, and a user may pass the same lambda in every call. Its
+pickle is still good as long as all that went into it is the same: code, defaults, closure, attributes and the globals
+it mentions, and theirs in turn. That can be told cheaply only when these are things that change by being replaced;
+with a dict or an instance among them the answer is "cannot tell", and the function is pickled again.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from enum import Enum
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from scalepool._wire.pickling.culprit import global_names
+from scalepool._wire.pickling.exchange import current
+from scalepool._wire.pickling.importable import by_value_modules
+
+__all__ = ["Fingerprint", "function_fingerprint"]
+
+# A chain of functions longer than this is pickled again rather than followed.
+MAX_DEPTH = 12
+MAX_PARTS = 500
+
+_SCALARS = frozenset({
+    type(None), bool, int, float, complex, str, bytes, range, type(...), type(NotImplemented), re.Pattern,
+    BuiltinFunctionType, CodeType,
+})  # fmt: skip
+_FRESH = frozenset({MethodType})
+_LRU_CACHE = type(functools.lru_cache(abs))
+
+
+class Fingerprint:
+    """A key for a cache of pickles.
+
+    Two are equal when they were made from the same parts. The parts are held alive, so that as long as a cache holds
+    the one, no new object can take the place (the id) of any of them.
+    """
+
+    __slots__ = ("_key", "_parts")
+
+    def __init__(self, key: tuple[object, ...], parts: tuple[object, ...]) -> None:
+        self._key = key
+        self._parts = parts
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fingerprint) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return f"<Fingerprint of {len(self._parts)} parts>"
+
+
+class _Unknown(Exception):  # noqa: N818 - no error, a way out of the recursion
+    """Something mutable is captured."""
+
+
+def function_fingerprint(function: object) -> Fingerprint | None:
+    """Return a key under which a pickle of this callable may be cached.
+
+    Parameters
+    ----------
+    function
+        A function, class, builtin, ``functools.partial`` or ``lru_cache`` of such.
+
+    Returns
+    -------
+    Fingerprint | None
+        ``None`` when it captures something that may change without being replaced; pickle it again then.
+    """
+    walk = _Walk()
+    try:
+        walk.add(function, 0)
+    except _Unknown:
+        return None
+    return Fingerprint(tuple(walk.key), tuple(walk.parts))
+
+
+class _Walk:
+    """Collects ids (or tokens) of all parts in a fixed order."""
+
+    __slots__ = ("_by_value", "_exchange", "_seen", "key", "parts")
+
+    def __init__(self) -> None:
+        self.key: list[object] = []
+        self.parts: list[object] = []
+        self._seen: set[int] = set()
+        self._by_value = by_value_modules().names()
+        self._exchange = current()
+
+    def add(self, value: Any, depth: int) -> None:
+        """Add a value and what it consists of, or raise `_Unknown`."""
+        if type(value) in _FRESH:
+            # Made anew at each access (``Class.method``), so only what is inside has a lasting id.
+            self._add_compound(value, depth + 1)
+            return
+        self.key.append(id(value))
+        if id(value) in self._seen:
+            return
+        self._seen.add(id(value))
+        self.parts.append(value)
+        if depth > MAX_DEPTH or len(self.parts) > MAX_PARTS:
+            raise _Unknown
+        if type(value) in _SCALARS:
+            return
+        if isinstance(value, FunctionType):
+            if not self._travels_by_name(value):
+                self._add_function(value, depth + 1)
+        elif isinstance(value, type):
+            if not self._travels_by_name(value):
+                self._add_class(value, depth + 1)
+        elif isinstance(value, ModuleType):
+            if value.__name__ in self._by_value and value.__name__ != "__main__":
+                raise _Unknown
+        else:
+            self._add_compound(value, depth + 1)
+
+    def _add_compound(self, value: Any, depth: int) -> None:
+        kind = type(value)
+        parts: tuple[object, ...]
+        if kind in (tuple, frozenset):
+            parts = tuple(value)
+        elif kind in (staticmethod, classmethod):
+            parts = (value.__func__,)
+        elif kind is property:
+            parts = (value.fget, value.fset, value.fdel)
+        elif kind is functools.partial and not vars(value):
+            parts = (value.func, value.args, *value.keywords, *value.keywords.values())
+        elif kind is MethodType and isinstance(value.__self__, type):
+            parts = (value.__self__, value.__func__)
+        elif kind is _LRU_CACHE:
+            parts = (value.__wrapped__,)
+        elif isinstance(value, Enum):
+            parts = (kind,)
+        else:
+            raise _Unknown
+        self.key.append(len(parts))
+        for part in parts:
+            self.add(part, depth)
+
+    def _travels_by_name(self, value: Any) -> bool:
+        module = getattr(value, "__module__", None)
+        if module is None or module in self._by_value:
+            return False
+        found: Any = sys.modules.get(module)
+        for part in value.__qualname__.split("."):
+            found = getattr(found, part, None)
+        return found is value
+
+    def _add_function(self, function: FunctionType, depth: int) -> None:
+        self.add(function.__code__, depth)
+        self.add(function.__defaults__, depth)
+        for attributes in (function.__kwdefaults__ or {}, vars(function)):
+            self.key.append(len(attributes))
+            for name, value in attributes.items():
+                self.key.append(name)
+                self.add(value, depth)
+        for cell in function.__closure__ or ():
+            self.add(_content(cell), depth)
+        module = function.__globals__.get("__name__")
+        if module in self._by_value:
+            self._add_globals(module, function, depth)
+        elif getattr(sys.modules.get(module or ""), "__dict__", None) is not function.__globals__:
+            self._add_globals(None, function, depth)
+
+    def _add_globals(self, module: str | None, function: FunctionType, depth: int) -> None:
+        """Add mentioned globals; under their tokens, because a cached pickle has tokens in it.
+
+        When a global changes and changes back, the objects are the same as at first, but the worker has taken
+        the value in between and would ignore the old token.
+        """
+        for name in global_names(function.__code__):
+            if name not in function.__globals__:
+                self.key.append(name)
+                continue
+            value = function.__globals__[name]
+            self.add(value, depth)
+            if module is not None:
+                self.key.append(self._exchange.ledger.token(module, name, value))
+
+    def _add_class(self, cls: type, depth: int) -> None:
+        identity = self._exchange.definitions.id_of(cls)
+        for base in cls.__bases__:
+            self.add(base, depth)
+        for name, value in list(vars(cls).items()):
+            self.key.append(name)
+            if _is_bookkeeping(name) and not isinstance(value, FunctionType):
+                self.key.append(id(value))
+                self.parts.append(value)
+            elif not hasattr(type(value), "__objclass__") and not isinstance(value, cls):
+                self.add(value, depth)
+                self.key.append(self._exchange.ledger.token(identity, name, value))
+
+
+def _is_bookkeeping(name: str) -> bool:
+    """Tell names that the interpreter or a metaclass sets: ``__module__``, ``_member_map_``, ``_abc_impl``."""
+    return (name.startswith("_") and name.endswith("_")) or name == "_abc_impl"
+
+
+def _content(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None

@@ -1,0 +1,172 @@
+"""What this process has sent: tokens for values, ids for classes and functions.
+
+A function that travels by value takes the globals it mentions with it. If the receiver simply stored them, it would
+undo what an ``initializer`` or an earlier task had set; if it never did, it would miss what the sender rebound.
+So every (scope, name) carries a *token*, and the receiver stores a value only when the token is new to it. A token
+changes exactly when the sender's value changed: another object, or the same mutable object with other content
+(pools share workers, so a dict that was edited between two pools must arrive edited).
+
+A token is ``(sender, serial)``. Serials of one sender only grow, so a pickle that was delayed or cached cannot put an
+old value back.
+
+No lock: every step is one dict operation. Two threads that meet a new value at the same moment may both mint a token;
+the receiver then stores the same value twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import pickle
+import types
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
+
+__all__ = ["Definitions", "GlobalsLedger", "Scope", "Token"]
+
+Token = tuple[int, int]
+# A module's name, or the id of a class.
+Scope = str | Token
+
+# Classes whose attributes are remembered. They are held alive, so the number is bounded; a class that drops out
+# gets new tokens, which costs no more than that its state is set once more in the workers.
+MAX_CLASSES = 512
+
+# Rebinding is the only way in which these change, so identity says it all. Exact types: a subclass may be mutable.
+_NO_CONTENT = frozenset({
+    type(None), bool, int, float, complex, str, bytes, types.FunctionType, types.BuiltinFunctionType, types.ModuleType,
+    property, staticmethod, classmethod,
+})  # fmt: skip
+
+
+class _Entry(NamedTuple):
+    token: Token
+    holder: Callable[[], object]
+    content: bytes | None
+
+
+class GlobalsLedger:
+    """Remembers the value last sent under each (scope, name).
+
+    Parameters
+    ----------
+    sender
+        A number that no other process of the session uses, e.g. its peer id.
+    """
+
+    __slots__ = ("_classes", "_modules", "_serial", "sender")
+
+    def __init__(self, sender: int) -> None:
+        self.sender = sender
+        self._serial = itertools.count(1)
+        self._modules: dict[str, dict[str, _Entry]] = {}
+        self._classes: OrderedDict[Token, dict[str, _Entry]] = OrderedDict()
+
+    def mint(self) -> Token:
+        """Return a token that nobody has seen."""
+        return self.sender, next(self._serial)
+
+    def token(self, scope: Scope, name: str, value: object) -> Token:
+        """Return the token of this value: the old one when it is unchanged since it was last sent."""
+        entries = self._entries(scope)
+        known = entries.get(name)
+        content = _content_of(value)
+        if known is not None and known.holder() is value and known.content == content:
+            return known.token
+        token = self.mint()
+        entries[name] = _Entry(token, _holder_of(value), content)
+        return token
+
+    def adopt(self, scope: Scope, name: str, token: Token, value: object) -> None:
+        """Note a value that came from elsewhere, so that it goes on under the token it came with."""
+        if _is_identity_enough(value):
+            self._entries(scope)[name] = _Entry(token, _holder_of(value), None)
+
+    def _entries(self, scope: Scope) -> dict[str, _Entry]:
+        if isinstance(scope, str):
+            return self._modules.setdefault(scope, {})
+        entries = self._classes.setdefault(scope, {})
+        self._classes.move_to_end(scope)
+        if len(self._classes) > MAX_CLASSES:
+            self._classes.popitem(last=False)
+        return entries
+
+
+class Definitions:
+    """Ids of the classes and functions that travel by value, the same in every process of the session.
+
+    Parameters
+    ----------
+    ledger
+        Mints the ids, so the first half of an id names the process where the thing was defined.
+    """
+
+    __slots__ = ("_by_id", "_ids", "_ledger", "_recent")
+
+    def __init__(self, ledger: GlobalsLedger) -> None:
+        self._ledger = ledger
+        self._ids: WeakKeyDictionary[object, Token] = WeakKeyDictionary()
+        self._by_id: WeakValueDictionary[Token, object] = WeakValueDictionary()
+        # A notebook may redefine a class while its instances are on the way back: keep the latest ones alive.
+        self._recent: OrderedDict[Token, object] = OrderedDict()
+
+    def id_of(self, definition: object) -> Token:
+        """Return the id of a class or function, minting one when it has none."""
+        identity = self._ids.get(definition)
+        if identity is None:
+            identity = self._ledger.mint()
+            self._ids[definition] = identity
+            self._by_id[identity] = definition
+        if identity[0] == self._ledger.sender:
+            self._recent[identity] = definition
+            self._recent.move_to_end(identity)
+            if len(self._recent) > MAX_CLASSES:
+                self._recent.popitem(last=False)
+        return identity
+
+    def origin_of(self, definition: object) -> int | None:
+        """Return the sender that defined it, ``None`` when it has not travelled yet."""
+        identity = self._ids.get(definition)
+        return None if identity is None else identity[0]
+
+    def get(self, identity: Token) -> object | None:
+        """Return what is known under this id."""
+        return self._by_id.get(identity)
+
+    def is_native(self, definition: object) -> bool:
+        """Tell whether it was defined in this process, so that nobody else's version may change it."""
+        return self.origin_of(definition) == self._ledger.sender
+
+    def receive(self, identity: Token, definition: object) -> None:
+        """Note what was just rebuilt here under an id from elsewhere."""
+        self._ids[definition] = identity
+        self._by_id[identity] = definition
+
+
+def _holder_of(value: object) -> Callable[[], object]:
+    """Hold weakly what allows it; the rest strongly, so that its id cannot be used again."""
+    try:
+        return ref(value)
+    except TypeError:
+        return lambda: value
+
+
+def _is_identity_enough(value: object) -> bool:
+    return type(value) in _NO_CONTENT or isinstance(value, type)
+
+
+def _content_of(value: object) -> bytes | None:
+    """Return a digest of a mutable value, ``None`` when identity alone has to do."""
+    if _is_identity_enough(value):
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        digest.update(pickle.dumps(value, 5, buffer_callback=buffers.append))
+        for buffer in buffers:
+            digest.update(buffer.raw())
+    except Exception:  # noqa: BLE001 - any error of foreign code means: no digest to be had, identity has to do
+        return None
+    return digest.digest()

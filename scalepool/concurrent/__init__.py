@@ -1,0 +1,1 @@
+"""Drop-ins for the standard library's ``concurrent`` package."""

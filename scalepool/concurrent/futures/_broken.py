@@ -1,0 +1,28 @@
+"""The errors that are also a ``BrokenProcessPool``.
+
+A module of their own because importing the standard library's process pool costs some 20 ms, which only a program whose
+worker died has to pay.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
+
+from scalepool.errors import InitializerError, TaskCancelledError, WorkerDiedError
+
+__all__ = ["BrokenProcessPool", "InitializerFailed", "RemoteTraceback", "WorkerDied", "WorkersStopped"]
+
+#: What carries the worker's traceback text, as in the standard library.
+RemoteTraceback = _RemoteTraceback
+
+
+class WorkerDied(WorkerDiedError, BrokenProcessPool):
+    """The worker that ran this call died; unlike in the standard library only this call fails, the executor lives on."""
+
+
+class InitializerFailed(InitializerError, BrokenProcessPool):
+    """The executor's ``initializer`` raised; as in the standard library the executor is broken from then on."""
+
+
+class WorkersStopped(TaskCancelledError, BrokenProcessPool):
+    """``kill_workers()`` or ``terminate_workers()`` stopped the worker that ran this call."""

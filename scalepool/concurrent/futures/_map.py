@@ -1,0 +1,161 @@
+"""``Executor.map``: inputs in, an iterator of results out.
+
+Results come in input order; the first failure is raised at its turn and ends the iterator, which cancels what has not
+started. Inputs travel in chunks also with ``chunksize=1``, but each has an outcome of its own, so nobody can tell -
+but for one case: when a worker dies, all inputs of its chunk (worth some milliseconds of work, or one input) are lost,
+because which of them had run cannot be known and none may run twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sized
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from scalepool._shims.chunks import ChunkOutcomes, MapChunk
+from scalepool.concurrent.futures._feeder import SNAPSHOT_ITEMS, Feeder
+from scalepool.concurrent.futures._sizes import OpenSizes, PlannedSizes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+    from scalepool.api import Function, TaskFuture
+    from scalepool.concurrent.futures._work import Work
+
+__all__ = ["map_bounded", "map_buffered"]
+
+Inputs = Iterator[tuple[Any, ...]]
+
+
+def map_bounded(
+    executor: object,
+    work: Work,
+    fn: Callable[..., Any],
+    iterables: tuple[Iterable[Any], ...],
+    chunksize: int,
+    timeout_s: float | None,
+) -> Generator[Any, None, None]:
+    """Hand over the first inputs now and the rest in time; return the iterator of results.
+
+    Parameters
+    ----------
+    executor
+        Kept alive while inputs are left.
+    work
+        Its work.
+    fn, iterables, chunksize, timeout_s
+        As ``Executor.map`` takes them; a `chunksize` of 1 leaves the size to the measured time per input.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    workers = work.workers
+    size = chunksize if chunksize > 1 else None
+    inputs: Inputs = zip(*iterables)
+    total = _length(iterables)
+    is_short = total is not None and total <= SNAPSHOT_ITEMS
+    if is_short:
+        snapshot = list(inputs)
+        inputs, total = iter(snapshot), len(snapshot)
+    sizes = OpenSizes(workers, size) if total is None else PlannedSizes(workers, size, total)
+    feeder = Feeder(work, _export(work, fn), inputs, sizes, is_bounded=not is_short)
+    feeder.begin()
+    return _read(_Reader(feeder, None if feeder.is_over else executor), deadline)
+
+
+def map_buffered(
+    submit: Callable[[Function, list[tuple[Any, ...]]], TaskFuture[Any]],
+    work: Work,
+    fn: Callable[..., Any],
+    chunks: Iterator[list[tuple[Any, ...]]],
+    buffersize: int,
+    timeout_s: float | None,
+) -> Generator[Any, None, None]:
+    """Hand over `buffersize` chunks now and one more for each that is read; return the iterator of results."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    function = _export(work, fn)
+    pending = deque(submit(function, chunk) for chunk in islice(chunks, buffersize))
+
+    def read() -> Generator[Any, None, None]:
+        try:
+            while pending:
+                for chunk in islice(chunks, 1):
+                    pending.append(submit(function, chunk))
+                yield from _outcomes(pending.popleft(), deadline)
+        finally:
+            for future in pending:
+                future.cancel()
+
+    return read()
+
+
+def chunked(iterables: tuple[Iterable[Any], ...], size: int) -> Iterator[list[tuple[Any, ...]]]:
+    """Cut the zipped inputs, lazily (``itertools.batched`` came with Python 3.12)."""
+    inputs = zip(*iterables)
+    while chunk := list(islice(inputs, size)):
+        yield chunk
+
+
+def _length(iterables: tuple[Iterable[Any], ...]) -> int | None:
+    """Return how many inputs there are, None when it cannot be told without reading them."""
+    lengths = [len(iterable) for iterable in iterables if isinstance(iterable, Sized)]
+    return min(lengths, default=0) if len(lengths) == len(iterables) else None
+
+
+def _export(work: Work, fn: Callable[..., Any]) -> Function:
+    return work.group.export(MapChunk(fn, True))
+
+
+class _Reader:
+    """The reading end of a map. Its finalizer tells an iterator that was dropped unread from one that was closed."""
+
+    __slots__ = ("executor", "feeder")
+
+    def __init__(self, feeder: Feeder, executor: object) -> None:
+        self.feeder = feeder
+        self.executor = executor
+
+    def __del__(self) -> None:
+        self.feeder.abandon()
+
+
+def _read(reader: _Reader, deadline: float | None) -> Generator[Any, None, None]:
+    feeder = reader.feeder
+    try:
+        while True:
+            future = feeder.next_result(_remaining(deadline))
+            if future is None:
+                return
+            yield from _outcomes(future, deadline, feeder)
+    finally:
+        feeder.cancel()
+
+
+def _outcomes(future: TaskFuture[Any], deadline: float | None, feeder: Feeder | None = None) -> Iterator[Any]:
+    """Yield the values of a chunk, and raise its first failure in its place, without keeping what was yielded."""
+    try:
+        result = future.result(_remaining(deadline))
+    finally:
+        future.cancel()
+    del future
+    failure = None
+    if isinstance(result, ChunkOutcomes):
+        first, failure = result.failures[0]
+        result = result.values[:first]
+    items = len(result)
+    result.reverse()
+    while result:
+        yield result.pop()
+    if failure is not None:
+        from scalepool.concurrent.futures._errors import make_traceback
+
+        try:
+            raise failure.revive(make_traceback)
+        finally:
+            del failure  # else error and frame would hold each other
+    if feeder is not None:
+        feeder.count_read(items)
+
+
+def _remaining(deadline: float | None) -> float | None:
+    return None if deadline is None else deadline - time.monotonic()

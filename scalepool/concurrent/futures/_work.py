@@ -1,0 +1,183 @@
+"""What an executor has in hand, apart from the executor: it goes on when the executor object is gone.
+
+The standard library's promises that this keeps: work that was handed over is finished, also when nobody holds the
+executor any more, after ``shutdown(wait=False)``, and at the end of the program.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from scalepool.errors import InitializerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scalepool.api import Function, TaskFuture, WorkerGroup
+    from scalepool.concurrent.futures._feeder import Feeder
+
+__all__ = ["Work"]
+
+
+class Work:
+    """The tasks, the ``map`` calls in progress and the workers of one executor.
+
+    Parameters
+    ----------
+    group
+        The executor's view on the workers.
+    workers
+        How many calls it runs at once.
+    may_break
+        Whether it has an initializer, whose failure breaks it.
+    """
+
+    def __init__(self, group: WorkerGroup, workers: int, *, may_break: bool) -> None:
+        self.group = group
+        self.workers = workers
+        self.broken = ""
+        self.is_shut_down = False
+        self.has_begun = False
+        # The collector may end the executor, and so come in here, while this thread is inside.
+        self._lock = threading.RLock()
+        self._unfinished: set[TaskFuture[Any]] = set()
+        self._feeds: set[Feeder] = set()
+        # Looking into each result costs time; only an initializer can break an executor.
+        self._on_done = self._settled_or_broken if may_break else self._settled
+        _register(self)
+
+    # ---- taking work ----
+
+    def check_open(self) -> None:
+        """Raise what the standard library raises when no more work is taken."""
+        if self.broken:
+            from concurrent.futures.process import BrokenProcessPool
+
+            raise BrokenProcessPool(self.broken)
+        if self.is_shut_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if _exit.begun:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    def submit(
+        self, function: Function | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> TaskFuture[Any]:
+        """Hand one call over, without asking whether the executor is open: its own ``map`` calls go on when it closes."""
+        self.has_begun = True
+        future: TaskFuture[Any] = self.group.submit(function, args, kwargs, on_done=self._on_done)
+        self._unfinished.add(future)
+        if future.done():  # it may have ended before it was noted
+            self._unfinished.discard(future)
+        return future
+
+    def _settled(self, future: TaskFuture[Any]) -> None:
+        self._unfinished.discard(future)
+
+    def _settled_or_broken(self, future: TaskFuture[Any]) -> None:
+        self._unfinished.discard(future)
+        if self.broken or future.cancelled():
+            return
+        error = future.exception()
+        if isinstance(error, InitializerError):
+            self.broken = "A process in the process pool could not run the initializer: " + str(error.__cause__ or error)
+            self._cut_feeds()
+
+    # ---- map calls ----
+
+    def begin_feed(self, feed: Feeder) -> None:
+        """Keep the workers open for a ``map`` call."""
+        with self._lock:
+            self._feeds.add(feed)
+            closing = self.is_shut_down
+        if closing:  # shutdown() came in between
+            feed.finish()
+
+    def end_feed(self, feed: Feeder) -> None:
+        """All of its inputs are handed over, or given up."""
+        with self._lock:
+            self._feeds.discard(feed)
+            is_last = self.is_shut_down and not self._feeds
+        if is_last:
+            self.group.close()
+
+    def _cut_feeds(self) -> None:
+        for feed in self._open_feeds():
+            feed.cut()
+
+    def _open_feeds(self) -> list[Feeder]:
+        with self._lock:
+            return list(self._feeds)
+
+    # ---- the end ----
+
+    def shut_down(self, *, cancel: bool = False) -> None:
+        """Take no more work; what is pending is finished, or cancelled."""
+        with self._lock:
+            self.is_shut_down = True
+            feeds = list(self._feeds)
+        for feed in feeds:
+            feed.cut() if cancel else feed.finish()
+        if cancel:
+            for future in list(self._unfinished):
+                future.cancel()
+        if not feeds:
+            self.group.close()
+
+    def shut_down_at_exit(self) -> None:
+        """Finish the work of a program that ends."""
+        for feed in self._open_feeds():
+            feed.finish_unless_read()
+        self.shut_down_quietly()
+        self.join()
+
+    def shut_down_quietly(self) -> None:
+        """Shut down as the garbage collector does it: nothing is told to hurry."""
+        with self._lock:
+            self.is_shut_down = True
+            is_idle = not self._feeds
+        if is_idle:
+            self.group.close()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until all work is finished; `timeout` in seconds counts from when it is handed over."""
+        for feed in self._open_feeds():
+            feed.join()
+        self.group.join(timeout)
+
+    def stop_workers(self, *, kill: bool) -> None:
+        """Cancel what has not started and stop the workers that run the rest."""
+        self.shut_down(cancel=True)
+        self.group.terminate(kill=kill)
+
+    def has_unfinished(self) -> bool:
+        """True once a call was handed over and has not ended."""
+        return bool(self._unfinished)
+
+
+class _Exit:
+    """Whether the interpreter has begun to end."""
+
+    begun = False
+
+
+_exit = _Exit()
+_living: weakref.WeakSet[Work] = weakref.WeakSet()
+
+
+def _register(work: Work) -> None:
+    _living.add(work)
+
+
+def _finish_all() -> None:
+    _exit.begun = True
+    for work in list(_living):
+        work.shut_down_at_exit()
+
+
+# As the standard library does: before threads are joined and before atexit, so that threads and sessions still work.
+# The function is private to CPython, hence the second choice.
+_register_at_exit: Callable[[Callable[[], None]], object] = getattr(threading, "_register_atexit", atexit.register)
+_register_at_exit(_finish_all)

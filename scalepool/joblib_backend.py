@@ -1,0 +1,251 @@
+"""The joblib backend ``"scalepool"``: ``import scalepool``, then any of::
+
+    with joblib.parallel_config(backend="scalepool", n_jobs=-1): ...
+    joblib.Parallel(n_jobs=4, backend="scalepool")(...)
+
+It behaves as joblib's own process backend ("loky") with these differences:
+
+- When a worker dies, only its batch fails, with ``TerminatedWorkerError``, and the workers stay usable.
+- Large arrays are mapped from shared memory without files. With ``mmap_mode`` ``"r+"`` and ``"w+"`` each task has a
+  private copy; to have tasks write into one array, pass an ``np.memmap`` that has a file, which works as ever.
+  ``temp_folder`` is accepted and not needed.
+- A nested ``Parallel`` runs on the same workers, to a depth of `MAX_NESTING`; nothing is started for it.
+- An `initializer` has workers of its own for as long as the backend object lives.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final
+
+from joblib._parallel_backends import FallbackToBackend, SequentialBackend
+from joblib.externals.loky.process_executor import TerminatedWorkerError as LokyTerminatedWorkerError
+from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
+
+from scalepool._joblib import pickling
+from scalepool._joblib.arrays import ArrayMapper, arrays_from
+from scalepool._joblib.completions import Completions
+from scalepool._joblib.registration import BACKEND_NAME, install
+from scalepool.api import ErrorTypes, WorkerGroup, cpu_count, in_worker
+from scalepool.errors import WorkerDiedError
+
+__all__ = ["BACKEND_NAME", "MAX_NESTING", "ScalepoolBackend", "TerminatedWorkerError", "register"]
+
+#: Calls nested deeper than this run in their worker, one after the other.
+MAX_NESTING: Final = 4
+
+
+def register() -> None:
+    """Make joblib know the name ``"scalepool"``; ``import scalepool`` has done so already."""
+    install()
+
+
+class TerminatedWorkerError(WorkerDiedError, LokyTerminatedWorkerError):  # type: ignore[misc]
+    """The worker that ran this batch died. Also joblib's own ``TerminatedWorkerError`` and a ``BrokenProcessPool``."""
+
+
+_ERRORS: Final = ErrorTypes(worker_died=TerminatedWorkerError)
+
+
+class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
+    """Runs joblib's batches on scalepool's workers.
+
+    Parameters
+    ----------
+    nesting_level
+        Set by joblib: 0 outside of tasks.
+    inner_max_num_threads
+        Threads of BLAS, OpenMP and numba in each worker; default ``max(1, cpus // n_jobs)``.
+    initializer, initargs
+        Called as ``initializer(*initargs)`` in each worker before its first task.
+    idle_worker_timeout
+        Accepted for those who come from ``"loky"``; idle workers end by scalepool's own rule.
+    """
+
+    supports_retrieve_callback = True
+    supports_inner_max_num_threads = True
+    supports_sharedmem = False
+    uses_threads = False
+
+    # joblib's own are ten times that, for a dispatch that costs more. A batch that fails or is read as it finishes is
+    # known that much earlier, and the last one keeps the others waiting that much less.
+    MIN_IDEAL_BATCH_DURATION = 0.05
+    MAX_IDEAL_BATCH_DURATION = 0.5
+
+    def __init__(
+        self,
+        nesting_level: int | None = None,
+        inner_max_num_threads: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        idle_worker_timeout: float | None = None,
+    ) -> None:
+        super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
+        self._initializer = initializer
+        self._initargs = initargs
+        self._n_jobs = 1
+        self._group: WorkerGroup | None = None
+        self._group_options: tuple[Any, ...] = ()
+        self._completions = Completions()
+        self._mapper = ArrayMapper(None, None)
+        self._duration_s: float | None = None
+
+    # ---- what joblib asks before a call ----
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return how many tasks run at once for joblib's ``n_jobs``.
+
+        Raises
+        ------
+        ValueError
+            For 0.
+        """
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        if n_jobs is None:
+            return 1
+        return n_jobs if n_jobs > 0 else max(cpu_count() + 1 + n_jobs, 1)
+
+    def configure(
+        self,
+        n_jobs: int = 1,
+        parallel: Any = None,
+        prefer: str | None = None,
+        require: str | None = None,
+        **options: Any,
+    ) -> int:
+        """Get ready for a call and return how many tasks will run at once.
+
+        Raises
+        ------
+        FallbackToBackend
+            For one job: joblib then runs the calls itself.
+        TypeError
+            For an option that is not known.
+        """
+        n_jobs = self.effective_n_jobs(n_jobs)
+        if n_jobs == 1:
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        self._mapper = ArrayMapper(options.pop("max_nbytes", None), options.pop("mmap_mode", "r"))
+        self._initializer = options.pop("initializer", self._initializer)
+        self._initargs = options.pop("initargs", self._initargs)
+        for name in ("temp_folder", "verbose", "context", "idle_worker_timeout"):
+            options.pop(name, None)
+        if options:
+            raise TypeError(f"the joblib backend {BACKEND_NAME!r} has no option {sorted(options)}")
+        self.parallel = parallel
+        self._n_jobs = n_jobs
+        return n_jobs
+
+    def get_nested_backend(self) -> tuple[ParallelBackendBase, None]:
+        """Return the backend that calls inside of tasks use."""
+        level = (self.nesting_level or 0) + 1
+        nested = ScalepoolBackend if level <= MAX_NESTING else SequentialBackend
+        return nested(nesting_level=level), None
+
+    def start_call(self) -> None:
+        """Begin a call."""
+        self._completions = Completions()
+        # Between two calls the user may have changed an array that the first call has stored.
+        self._mapper.forget()
+        if not in_worker() and (self.parallel.return_generator or self.parallel.timeout is not None):
+            self._completions.tell_by_thread()
+
+    # ---- a batch ----
+
+    def submit(self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None) -> Future[Any]:
+        """Run a batch; `callback` gets the future when it is finished."""
+        completions = self._completions
+        try:
+            used: list[Any] = []
+            data, buffers = pickling.dumps(func, self._mapper.reducers(used))
+        except pickling.UnpicklableTaskError as error:
+            # Not raised from here: joblib may have called from a thread in which nobody would see it.
+            batch: Future[Any] = Future()
+            batch.set_exception(error)
+        else:
+            call = (data, tuple(used), buffers)
+            batch = self._workers().submit(_run_batch, call, on_done=completions.finished)
+        if callback is not None:
+            completions.expect(batch, callback)
+        return batch
+
+    def retrieve_result_callback(self, out: Future[Any]) -> Any:
+        """Return the results of a batch, or raise what its task raised."""
+        self._duration_s = getattr(out, "duration_s", None)
+        return out.result()
+
+    def batch_completed(self, batch_size: int, duration: float) -> None:
+        """Take in how long a batch took in the worker, without the time that it waited for one."""
+        super().batch_completed(batch_size, duration if self._duration_s is None else self._duration_s)
+
+    @contextmanager
+    def retrieval_context(self) -> Iterator[None]:
+        """Wait for the results, where this thread may as well; joblib then takes them as they lie there."""
+        if in_worker() or not (self.parallel.return_generator or self.parallel.timeout is not None):
+            self._completions.tell_until_done(self.parallel.timeout)
+            if self._completions.open_batches():
+                self._completions.tell_by_thread()  # joblib waits for them in its own way
+        yield
+
+    # ---- the end of a call ----
+
+    def stop_call(self) -> None:
+        """End a call."""
+        self._completions.close()
+        self._mapper.forget()
+
+    def terminate(self) -> None:
+        """Let go of what the calls used; the workers stay warm."""
+        self._completions.close()
+        self._mapper.forget()
+        self.reset_batch_stats()
+        if self._initializer is None:
+            self._drop_group()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """Cancel what has not started and stop what runs; a later call finds fresh workers."""
+        self._completions.close()
+        if self._group is not None:
+            self._group.terminate(kill=True)
+            self._group = None
+        if ensure_ready:
+            self.start_call()
+
+    # ---- workers ----
+
+    def _workers(self) -> WorkerGroup:
+        options = (self._n_jobs, self.inner_max_num_threads, self._initializer, self._initargs)
+        if self._group is None or self._group_options != options:
+            self._drop_group()
+            n_jobs, threads, initializer, initargs = self._group_options = options
+            self._group = WorkerGroup(
+                n_jobs,
+                name="joblib",
+                initializer=initializer,
+                initargs=initargs,
+                threads_per_worker=threads,
+                errors=_ERRORS,
+            )
+            weakref.finalize(self, self._group.close).atexit = False
+        return self._group
+
+    def _drop_group(self) -> None:
+        if self._group is not None:
+            self._group.close()
+            self._group = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make = partial(type(self), initializer=self._initializer, initargs=self._initargs)
+        return make, (self.nesting_level, self.inner_max_num_threads)
+
+
+def _run_batch(data: Any, shared: tuple[Any, ...], buffers: list[Any]) -> Any:
+    """Run a batch in the worker."""
+    with arrays_from(shared):
+        func = pickling.loads(data, buffers)
+    return func()

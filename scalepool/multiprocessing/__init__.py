@@ -1,0 +1,47 @@
+"""``multiprocessing`` on scalepool's workers: change the import, keep the code.
+
+Scalepool's own: `Pool`, `cpu_count`, `get_context`. Every other public name is the standard library's, looked up when
+it is first used, so that importing this package stays light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scalepool.api import cpu_count as cpu_count
+from scalepool.multiprocessing.pool import Pool as Pool
+
+if TYPE_CHECKING:
+    from multiprocessing import *  # type: ignore[assignment] # noqa: F403  # Pool and cpu_count are ours
+
+    from scalepool.multiprocessing.context import get_context as get_context
+
+_OWN = ("Pool", "cpu_count", "get_context")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "get_context":
+        from scalepool.multiprocessing.context import get_context
+
+        value: Any = get_context
+    elif name == "__all__":
+        import multiprocessing
+
+        value = sorted({*multiprocessing.__all__, *_OWN})
+    elif name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    else:
+        import multiprocessing
+
+        try:
+            value = getattr(multiprocessing, name)
+        except AttributeError:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    import multiprocessing
+
+    return sorted({*dir(multiprocessing), *_OWN})

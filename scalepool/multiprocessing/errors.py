@@ -1,0 +1,90 @@
+"""Errors of the core in the words of ``multiprocessing``.
+
+For arguments that cannot travel the original raises what ``pickle`` raised; the core has a `SerializationError`, which
+names the path to the culprit. For results the original has ``MaybeEncodingError``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scalepool._wire.pickling.exceptions import ResultEncodingError
+from scalepool.api import ErrorTypes
+from scalepool.errors import SerializationError, TaskCancelledError
+
+if TYPE_CHECKING:
+    from scalepool.api import TaskFuture
+
+__all__ = ["POOL_ERRORS", "error_of", "failed_locally", "for_arguments", "revived_traceback", "timeout_error"]
+
+
+def _remote_traceback() -> type[BaseException]:
+    # Imported when an error arrives and not before: multiprocessing.pool costs more than our own start.
+    from multiprocessing.pool import RemoteTraceback
+
+    return RemoteTraceback
+
+
+_ORIGINAL = "_scalepool_original"
+
+POOL_ERRORS = ErrorTypes(remote_traceback=_remote_traceback)
+
+
+def revived_traceback(text: str) -> BaseException:
+    """Return the original's ``RemoteTraceback`` around a worker's traceback text."""
+    return _remote_traceback()(text)
+
+
+def timeout_error() -> Exception:
+    """Return a ``multiprocessing.TimeoutError`` (which is not the builtin one), without a message as the original."""
+    from multiprocessing import TimeoutError as MultiprocessingTimeout
+
+    return MultiprocessingTimeout()
+
+
+def failed_locally(future: TaskFuture) -> bool:
+    """Tell whether the task of a finished `future` never left the caller, because its arguments do not pickle."""
+    return future.duration_s is None and not future.cancelled() and isinstance(future.exception(), SerializationError)
+
+
+def error_of(future: TaskFuture) -> BaseException | None:
+    """Return the error of a finished `future` as the original would raise it; ``None`` when it has a result."""
+    if future.cancelled():
+        return TaskCancelledError("the task was cancelled")
+    error = future.exception()
+    if isinstance(error, SerializationError) and future.duration_s is None:
+        return for_arguments(error)
+    return _for_result(error) if isinstance(error, ResultEncodingError) else error
+
+
+def for_arguments(error: SerializationError) -> BaseException:
+    """Return what ``pickle`` raised for a call that cannot travel, with `error` (it names the culprit) as the cause.
+
+    `error` itself is returned where it is as good: it is a TypeError, like most of what ``pickle`` raises.
+    """
+    original: BaseException | None = getattr(error, _ORIGINAL, None)
+    if original is not None:
+        return original
+    original = error.__cause__
+    if original is None or isinstance(error, type(original)):
+        return error
+    error.__cause__ = None  # turned round: the caller's except clause needs the original on top
+    original.__cause__ = error
+    setattr(error, _ORIGINAL, original)  # get() may be called again
+    return original
+
+
+def _for_result(error: ResultEncodingError) -> BaseException:
+    from multiprocessing.pool import MaybeEncodingError
+
+    return MaybeEncodingError(_Shown(error.exc_repr), _Shown(error.value_repr))  # type: ignore[arg-type]
+
+
+class _Shown:
+    """Something of the worker of which only the repr came back; ``MaybeEncodingError`` takes reprs."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text

@@ -1,0 +1,296 @@
+"""The job behind ``map`` and ``starmap``: a sized input, fed chunk by chunk as earlier chunks finish.
+
+The first chunks go out in the caller's thread; every further one from the callback of a finished future, which runs
+in whichever thread pumps. Nothing of the user's runs there but pickling: the input is a list, tuple or range by then.
+
+What becomes of errors: each item's failure is kept, the first one *that arrived* is the call's. With
+``on_error="raise"`` it is raised when every chunk has run (the original's moment), with ``"raise_now"`` at once, and
+with ``"return"`` it stands, flagged, in the results.
+
+The lock guards the tables below and is never held while a chunk is submitted. One thread at a time feeds; a chunk that
+arrives meanwhile only frees its place, and the feeding thread sees it in its next turn. So a chunk that fails inside
+``submit`` does not recurse.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from scalepool._shims.chunks import ChunkOutcomes, ChunkPlan
+from scalepool._shims.outcomes import MISSING, OnError, attach_partial_results, mark_failed
+from scalepool._shims.progress import ProgressMeter, Report, Reporter
+from scalepool.errors import SessionError, TaskCancelledError
+from scalepool.multiprocessing.errors import error_of, failed_locally, revived_traceback
+from scalepool.multiprocessing.results import Settlement, remaining_s, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scalepool.api import Function, TaskFuture, WorkerGroup
+
+__all__ = ["ChunkTask", "MapJob"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkTask:
+    """What to run: the function of a chunk, and the workers for it.
+
+    Parameters
+    ----------
+    group
+        Where chunks are submitted.
+    function
+        An exported `MapChunk`.
+    items
+        The input.
+    """
+
+    group: WorkerGroup
+    function: Function
+    items: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    start: int
+    size: int
+
+    def halves(self) -> tuple[_Chunk, _Chunk]:
+        middle = self.size // 2
+        return _Chunk(self.start, middle), _Chunk(self.start + middle, self.size - middle)
+
+
+class MapJob:
+    """Feeds one map and collects it.
+
+    Parameters
+    ----------
+    task
+        What to run; let go of when the job is over.
+    plan
+        Decides the sizes.
+    settlement
+        Gets the outcome.
+    on_error
+        When a failed item counts.
+    reporter
+        Shows progress; ``None`` without.
+    """
+
+    def __init__(
+        self,
+        task: ChunkTask,
+        plan: ChunkPlan,
+        settlement: Settlement,
+        on_error: OnError = "raise",
+        reporter: Reporter | None = None,
+    ) -> None:
+        self._task: ChunkTask | None = task
+        self._plan = plan
+        self._settlement = settlement
+        self._on_error = on_error
+        self._reporter = reporter
+        self._meter = ProgressMeter(len(task.items), time.monotonic)
+        self._lock = threading.Condition()
+        self._values: list[Any] = [MISSING] * len(task.items)
+        self._next_start = 0
+        self._again: deque[_Chunk] = deque()  # halves of chunks that did not pickle as a whole
+        self._outstanding: dict[int, TaskFuture | None] = {}  # by start; None while submit() has not returned
+        self._first_error: BaseException | None = None
+        self._dropped: BaseException | None = None  # why some items were never run
+        self._feeding = self._stopped = self._over = False
+
+    # Feeding
+
+    def feed(self) -> None:
+        """Submit chunks until the window is full; settle when nothing is left."""
+        with self._lock:
+            if self._feeding:
+                return
+            self._feeding = True
+        try:
+            chunk = self._take_chunk()
+            while chunk is not None:
+                self._submit(chunk)
+                chunk = self._take_chunk()
+        except BaseException:
+            # Ctrl-C in the caller's thread: the rest is not fed, and waiters learn of it from the settlement.
+            self._feeding = False
+            self.abandon()
+            raise
+
+    def _take_chunk(self) -> _Chunk | None:
+        with self._lock:
+            chunk = None if self._stopped or len(self._outstanding) >= self._plan.window() else self._deal()
+            if chunk is not None:
+                self._outstanding[chunk.start] = None
+                return chunk
+            self._feeding = False
+            if self._over or self._outstanding or not (self._stopped or self._is_dealt()):
+                return None
+            self._over = True
+        self._settle()
+        return None
+
+    def _deal(self) -> _Chunk | None:
+        if self._again:
+            return self._again.popleft()
+        size = self._plan.next_size()
+        if not size:
+            return None
+        chunk = _Chunk(self._next_start, size)
+        self._next_start += size
+        return chunk
+
+    def _is_dealt(self) -> bool:
+        return not self._again and not self._plan.remaining
+
+    def _submit(self, chunk: _Chunk) -> None:
+        task = self._task
+        if task is None:  # settled meanwhile, by abandon() or raise_now
+            self._drop(chunk, None)
+            return
+        items = task.items[chunk.start : chunk.start + chunk.size]
+        try:
+            future = task.group.submit(task.function, (items,), on_done=partial(self._arrived, chunk))
+        except RuntimeError as error:
+            self._drop(chunk, error if isinstance(error, SessionError) else _cancelled_by(error))
+            return
+        except BaseException:
+            self._drop(chunk, None)
+            raise
+        with self._lock:
+            if chunk.start in self._outstanding:  # else it has arrived already
+                self._outstanding[chunk.start] = future
+
+    def _drop(self, chunk: _Chunk, error: BaseException | None) -> None:
+        with self._lock:
+            self._outstanding.pop(chunk.start, None)
+            self._stopped = True
+            self._dropped = error if self._dropped is None else self._dropped
+            self._lock.notify_all()
+
+    # Collecting
+
+    def _arrived(self, chunk: _Chunk, future: TaskFuture) -> None:
+        failed_before_sending = chunk.size > 1 and failed_locally(future)
+        error = error_of(future)
+        outcomes = future.result() if error is None else None
+        with self._lock:
+            self._outstanding.pop(chunk.start, None)
+            self._lock.notify_all()
+            if self._over:
+                return  # raise_now or abandon(): this one could not be cancelled any more
+            if failed_before_sending:
+                self._again.extend(chunk.halves())  # nothing has run, so only the culprit needs to fail
+                report = None
+            else:
+                self._plan.pace.observe(chunk.size, future.duration_s)
+                report = self._store(chunk, outcomes, error)
+        if report is not None and self._reporter is not None:
+            self._reporter.post(report)
+        if self._on_error == "raise_now" and self._first_error is not None:
+            self._settlement.later(self.abandon)  # cancelling waits for an answer
+        else:
+            self.feed()
+
+    def _store(self, chunk: _Chunk, outcomes: Any, error: BaseException | None) -> Report | None:
+        stop = chunk.start + chunk.size
+        if error is not None:
+            self._note(error)
+            if self._on_error == "return":
+                self._values[chunk.start : stop] = [mark_failed(error)] * chunk.size
+            return self._meter.advance(chunk.size, chunk.size)
+        if not isinstance(outcomes, ChunkOutcomes):
+            self._values[chunk.start : stop] = outcomes
+            return self._meter.advance(chunk.size)
+        self._values[chunk.start : stop] = outcomes.values
+        for offset, failure in outcomes.failures:
+            item_error = failure.revive(revived_traceback)
+            self._note(item_error)
+            if self._on_error == "return":
+                self._values[chunk.start + offset] = mark_failed(item_error)
+        return self._meter.advance(chunk.size, len(outcomes.failures))
+
+    def _note(self, error: BaseException) -> None:
+        if self._first_error is None:
+            self._first_error = error
+        if self._dropped is None and isinstance(error, TaskCancelledError):
+            self._dropped = error
+
+    # Ending
+
+    def stop(self) -> None:
+        """Feed no more: the pool is being terminated. What is outstanding still arrives, as cancelled."""
+        with self._lock:
+            self._stopped = True
+        self.feed()
+
+    abort = stop
+
+    def abandon(self) -> None:
+        """Cancel what has not started and settle now, with the first error that arrived."""
+        with self._lock:
+            if self._over:
+                return
+            self._over = self._stopped = True
+            futures = [future for future in self._outstanding.values() if future is not None]
+        for future in futures:
+            future.cancel()
+        self._settle()
+
+    def drain(self) -> None:
+        """Wait until the outcome is settled and its callbacks have run."""
+        self.wait(None)
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Wait, in the job's own futures, until the outcome is settled or `timeout_s` seconds have passed."""
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        event = self._settlement.event
+        while not event.is_set():
+            left_s = remaining_s(deadline_s)
+            if left_s == 0.0 and deadline_s is not None:
+                return
+            with self._lock:
+                future = None if self._over else next(filter(None, self._outstanding.values()), None)
+            if future is None:
+                # Only callbacks are left, or another thread is between two chunks.
+                self._await_change(left_s)
+            elif wait_for(future, left_s):
+                with self._lock:
+                    # Its callback may still be running in the thread that pumped.
+                    self._lock.wait_for(lambda done=future: done not in self._outstanding.values(), left_s)  # type: ignore[misc]
+
+    def _await_change(self, left_s: float | None) -> None:
+        if self._over:
+            self._settlement.event.wait(left_s)
+            return
+        with self._lock:
+            self._lock.wait_for(lambda: self._over or any(self._outstanding.values()), left_s)
+
+    def _settle(self) -> None:
+        values, dropped = self._values, self._dropped
+        if dropped is None and self._meter.done < len(values):
+            dropped = TaskCancelledError("the map was dropped before all of its items had run")
+        error = dropped if self._on_error == "return" or self._first_error is None else self._first_error
+        self._task, self._values = None, []
+        with self._lock:
+            self._lock.notify_all()
+        final = self._meter.finish()
+        last_words = None if self._reporter is None or final is None else partial(self._reporter.show, final)
+        if error is None:
+            self._settlement.settle(True, values, last_words)
+        else:
+            attach_partial_results(error, values)
+            self._settlement.settle(False, error, last_words)
+
+
+def _cancelled_by(error: RuntimeError) -> TaskCancelledError:
+    cancelled = TaskCancelledError("the pool was terminated")
+    cancelled.__cause__ = error
+    return cancelled

@@ -1,0 +1,149 @@
+"""What ``imap`` and ``imap_unordered`` return.
+
+Like the original's: an iterator that also has ``next(timeout)``. Unlike the original's, it is the same class for every
+chunk size, and a failing item costs only its own turn. It keeps its pool alive. Dropped half-read, it stops the input
+from being read on (see `scalepool.multiprocessing.streams`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any, NoReturn
+
+from scalepool._shims.chunks import ChunkOutcomes
+from scalepool._shims.outcomes import OnError, mark_failed
+from scalepool.multiprocessing.errors import error_of, revived_traceback
+from scalepool.multiprocessing.streams import Slot, Stream
+
+__all__ = ["IMapIterator", "IMapUnorderedIterator"]
+
+
+class IMapIterator:
+    """Iterator over the results of ``Pool.imap``; made by pools only.
+
+    Mirrors ``multiprocessing.pool.IMapIterator``.
+
+    Parameters
+    ----------
+    stream
+        Where results come from.
+    pool
+        Kept alive until the last result is out.
+    chunked
+        Each task of the stream holds a sequence of items.
+    on_error
+        ``"return"`` hands a failed item's exception out, flagged, in its place.
+    """
+
+    def __init__(self, stream: Stream, pool: object, chunked: bool, on_error: OnError) -> None:
+        self._stream = stream
+        self._pool: object | None = pool
+        self._chunked = chunked
+        self._on_error = on_error
+        self._started = False
+        self._lock = threading.RLock()
+        self._rest: deque[Any] = deque()  # what is left of the current chunk; failures as _Failed
+        self._held = 0  # items of the current chunk, whose room the feeder has not got back yet
+
+    def __iter__(self) -> IMapIterator:
+        return self
+
+    def __next__(self) -> Any:
+        return self.next()
+
+    def next(self, timeout: float | None = None) -> Any:
+        """Return the next result.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait at most.
+
+        Raises
+        ------
+        multiprocessing.TimeoutError
+            When the time is up; call again later.
+        StopIteration
+            After the last one.
+        BaseException
+            The item's own exception. The next call goes on behind it.
+        """
+        self._started = True
+        if not self._chunked:
+            return self._single(self._take(timeout))
+        with self._lock:
+            while not self._rest:
+                if self._held:
+                    self._stream.consumed(self._held)
+                    self._held = 0
+                self._unpack(self._take(timeout))
+            item = self._rest.popleft()
+        return self._failed(item.error) if type(item) is _Failed else item
+
+    def _take(self, timeout: float | None) -> Slot:
+        try:
+            entry = self._stream.take(timeout)
+        except StopIteration:
+            self._pool = None
+            raise
+        if not isinstance(entry, Slot):
+            _raise(entry)
+        return entry
+
+    def _single(self, slot: Slot) -> Any:
+        self._stream.consumed(1)
+        future = slot.future
+        assert future is not None
+        error = error_of(future)
+        return future.result() if error is None else self._failed(error)
+
+    def _unpack(self, slot: Slot) -> None:
+        future = slot.future
+        assert future is not None
+        self._held = slot.size
+        error = error_of(future)
+        if error is not None:  # the chunk as a whole: its worker died, or its results do not pickle
+            self._rest.extend([_Failed(error)] * slot.size)
+            return
+        outcomes = future.result()
+        if isinstance(outcomes, ChunkOutcomes):
+            self._rest.extend(outcomes.values)
+            for offset, failure in outcomes.failures:
+                self._rest[offset] = _Failed(failure.revive(revived_traceback))
+        else:
+            self._rest.extend(outcomes)
+
+    def _failed(self, error: BaseException) -> BaseException:
+        if self._on_error != "return":
+            _raise(error)
+        return mark_failed(error)
+
+    def __del__(self) -> None:
+        # __init__ may not have got as far as this attribute.
+        stream = getattr(self, "_stream", None)
+        if stream is not None:
+            stream.dropped(self._started)
+
+
+class IMapUnorderedIterator(IMapIterator):
+    """Iterator over the results of ``Pool.imap_unordered``, in the order of completion; made by pools only."""
+
+
+class _Failed:
+    """A failed item among the results of a chunk."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _raise(error: BaseException) -> NoReturn:
+    """Raise an item's error; a StopIteration must not look like the end of the results."""
+    try:
+        if isinstance(error, StopIteration):
+            raise RuntimeError("a task raised StopIteration") from error
+        raise error
+    finally:
+        del error  # breaks the cycle error -> traceback -> this frame -> error

@@ -1,0 +1,225 @@
+"""A pool's life: made, closed, terminated, joined, dropped.
+
+The states are the original's, and so are the moments: ``with`` ends in ``terminate()``, ``close(); join()`` lets all
+work finish, joining a running pool is a ValueError.
+
+Calls that are more than one task (maps, iterators, callbacks) are *jobs*. A closed pool still feeds its jobs, so its
+workers are closed when the last job is fed and not before. Jobs hold the pool; the pool holds its jobs while they last.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import warnings
+import weakref
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from scalepool import api
+from scalepool._shims.callbacks import CallbackThread
+from scalepool.multiprocessing.errors import POOL_ERRORS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ["CLOSE", "INIT", "RUN", "TERMINATE", "Job", "Lifecycle"]
+
+INIT = "INIT"
+RUN = "RUN"
+CLOSE = "CLOSE"
+TERMINATE = "TERMINATE"
+
+_pool_numbers = itertools.count(1)
+
+
+class Job(Protocol):
+    """A call that the pool must see to its end."""
+
+    def drain(self) -> None:
+        """Wait until it is over."""
+
+    def abort(self) -> None:
+        """Submit nothing more."""
+
+
+class Lifecycle:
+    """States, workers and jobs of a pool.
+
+    Parameters
+    ----------
+    processes
+        Number of workers; ``None`` means the usable CPUs (`scalepool.api.cpu_count`). It may exceed them.
+    initializer, initargs
+        ``initializer(*initargs)`` runs once in each worker before its first task. Such a pool has workers of its own,
+        and starts them at once.
+    maxtasksperchild
+        Tasks (chunks) after which a worker is replaced. Such a pool has workers of its own.
+    context
+        As ``multiprocessing.get_context()`` returns. Kept as ``_ctx``; workers never start by a fork of the caller's
+        process, whatever it says.
+
+    Raises
+    ------
+    ValueError
+        `processes` below 1, or `maxtasksperchild` not a positive int.
+    TypeError
+        `initializer` is not callable.
+    """
+
+    _state = INIT  # __del__ needs it also when __init__ raises
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+    ) -> None:
+        if processes is None:
+            processes = api.cpu_count()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        tasks: Any = maxtasksperchild
+        if tasks is not None and (not isinstance(tasks, int) or tasks <= 0):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._context = context
+        self._processes = processes
+        self._name = f"pool-{next(_pool_numbers)}"
+        self._group = api.WorkerGroup(
+            processes,
+            name=self._name,
+            initializer=initializer,
+            initargs=tuple(initargs),
+            max_tasks_per_worker=maxtasksperchild,
+            errors=POOL_ERRORS,
+        )
+        self._callbacks = CallbackThread(f"{self._name}-callbacks")
+        self._jobs: dict[int, Job] = {}
+        self._job_numbers = itertools.count()
+        self._jobs_lock = threading.RLock()  # re-entrant: a garbage collection inside may end another job
+        self._finalizer = weakref.finalize(self, _let_go, self._group, self._callbacks)
+        self._finalizer.atexit = False  # the session ends its workers at exit
+        if initializer is not None:
+            # The original runs the initializer in every worker even when no task ever comes.
+            self._group.start()
+        self._state = RUN
+
+    # What packages read although it is private
+
+    @property
+    def _pool(self) -> list[Any]:
+        """The workers, with ``pid``, ``name``, ``exitcode`` and ``is_alive()``; starts them when they are not up yet."""
+        if self._state == RUN:
+            self._group.start()
+        return list(self._group.workers())
+
+    @property
+    def _ctx(self) -> Any:
+        if self._context is None:
+            from scalepool.multiprocessing.context import get_context
+
+            self._context = get_context()
+        return self._context
+
+    def _repopulate_pool(self) -> None:
+        """Bring the workers up to their full number."""
+        self._group.start()
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+
+    # Jobs
+
+    def _remember(self, job: Job) -> int:
+        number = next(self._job_numbers)
+        with self._jobs_lock:
+            self._jobs[number] = job
+        return number
+
+    def _forget(self, number: int) -> None:
+        with self._jobs_lock:
+            self._jobs.pop(number, None)
+            last = self._state == CLOSE and not self._jobs
+        if last:
+            self._group.close()
+
+    # Ending
+
+    def close(self) -> None:
+        """Take no more calls; workers end when all work is done."""
+        if self._state != RUN:
+            return
+        with self._jobs_lock:
+            self._state = CLOSE
+            idle = not self._jobs
+        if idle:
+            self._group.close()
+
+    def terminate(self) -> None:
+        """Drop all work at once: what has not finished ends with `TaskCancelledError` (the original: never)."""
+        self._state = TERMINATE
+        self._callbacks.discard()
+        with self._jobs_lock:
+            jobs = list(self._jobs.values())
+        for job in jobs:
+            job.abort()
+        self._group.terminate()
+        self._callbacks.stop()
+
+    def join(self) -> None:
+        """Wait until all work is done, callbacks too, and the pool's own workers have ended.
+
+        Raises
+        ------
+        ValueError
+            When neither ``close()`` nor ``terminate()`` was called before.
+        """
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        while not self._callbacks.is_current():  # a callback cannot wait for itself
+            with self._jobs_lock:
+                number, job = next(iter(self._jobs.items()), (-1, None))
+            if job is None:
+                break
+            job.drain()
+            self._forget(number)
+        self._group.close()
+        self._group.join()
+        self._callbacks.stop()
+        self._callbacks.join()
+
+    def __enter__(self) -> Self:
+        self._check_running()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        self.terminate()
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn, RUN: str = RUN) -> None:
+        # Both names are bound early: at interpreter exit the module's globals may be gone.
+        if self._state == RUN:
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+
+    def __reduce__(self) -> NoReturn:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def __repr__(self) -> str:
+        cls = type(self)
+        return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={getattr(self, '_processes', 0)}>"
+
+
+def _let_go(group: api.WorkerGroup, callbacks: CallbackThread) -> None:
+    """The pool is gone and so are its jobs, which would have kept it."""
+    group.close()
+    callbacks.stop()

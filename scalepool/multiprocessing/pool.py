@@ -1,0 +1,379 @@
+"""``multiprocessing.pool`` on scalepool's workers.
+
+`Pool` has every method and argument of the original. It differs where the original hangs or throws work away:
+
+* a worker that dies costs the items that it was running (`scalepool.errors.WorkerDiedError`), and ``get()`` after
+  ``terminate()`` raises `scalepool.errors.TaskCancelledError`; the original waits for ever in both cases;
+* chunks adapt to the measured time per item when no ``chunksize`` is given, and one failing item no longer costs the
+  rest of its chunk;
+* ``imap`` and ``imap_unordered`` read their input a bounded distance ahead, and always return an iterator that has
+  ``next(timeout)``;
+* ``map(..., chunksize=0)`` is a ValueError (the original returns a list of ``None``).
+
+Keyword-only extras: ``on_error=`` and ``progress=`` on every kind of map, ``buffersize=`` on ``imap`` and
+``imap_unordered``. With ``on_error="return"`` a failed item is represented by its exception, for which `is_failed`
+holds. The exception of a failed map has ``.partial_results``: a list with `MISSING` where there is no result.
+
+A pool says ``multiprocessing.pool.Pool`` for its ``__class__`` where that module is loaded, so ``isinstance`` tests of
+existing code hold; ``type(pool)`` is the class here.
+
+`ThreadPool` is the standard library's own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from scalepool._shims.chunks import ChunkPlan, MapChunk, check_chunksize
+from scalepool._shims.outcomes import MISSING, OnError, check_on_error, is_failed
+from scalepool._shims.progress import Reporter, Sink, progress_sink
+from scalepool.errors import SerializationError
+from scalepool.multiprocessing.errors import for_arguments
+from scalepool.multiprocessing.feeding import ChunkTask, MapJob
+from scalepool.multiprocessing.iterators import IMapIterator, IMapUnorderedIterator
+from scalepool.multiprocessing.lifecycle import CLOSE, INIT, RUN, TERMINATE, Lifecycle
+from scalepool.multiprocessing.results import ApplyResult, AsyncResult, CallbackResult, MapResult, Settlement
+from scalepool.multiprocessing.streams import Stream, StreamOptions, StreamTask
+
+if TYPE_CHECKING:
+    from multiprocessing.pool import MaybeEncodingError, RemoteTraceback, ThreadPool
+
+__all__ = [
+    "CLOSE",
+    "INIT",
+    "MISSING",
+    "RUN",
+    "TERMINATE",
+    "ApplyResult",
+    "AsyncResult",
+    "IMapIterator",
+    "IMapUnorderedIterator",
+    "MapResult",
+    "MaybeEncodingError",
+    "Pool",
+    "RemoteTraceback",
+    "ThreadPool",
+    "is_failed",
+]
+
+_FROM_STDLIB = frozenset({"MaybeEncodingError", "RemoteTraceback", "ThreadPool"})
+
+Progress = bool | Sink | None
+Callback = Callable[[Any], object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _MapOptions:
+    """How a map behaves: its arguments but function and input."""
+
+    star: bool = False
+    chunksize: int | None = None
+    callback: Callback = None
+    error_callback: Callback = None
+    on_error: OnError = "raise"
+    progress: Progress = None
+
+
+@dataclass(frozen=True, slots=True)
+class _StreamArguments:
+    """How an imap behaves: its arguments but function and input."""
+
+    ordered: bool
+    chunksize: int
+    buffersize: int | None
+    on_error: OnError
+    progress: Progress
+
+
+class Pool(Lifecycle):
+    """A pool of worker processes, as ``multiprocessing.pool.Pool``.
+
+    The constructor's arguments are described in `Lifecycle`. Workers start with the first call (with an `initializer`:
+    at once) and are shared with other pools of the process unless the pool has an `initializer` or `maxtasksperchild`.
+    """
+
+    @property
+    def __class__(self) -> type:
+        original = sys.modules.get("multiprocessing.pool")
+        return type(self) if original is None else original.Pool  # type: ignore[no-any-return]
+
+    # One call
+
+    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> Any:
+        """Return ``func(*args, **kwds)``, run in a worker."""
+        return _get(self.apply_async(func, args, kwds))
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},  # the original's signature; never changed
+        callback: Callback = None,
+        error_callback: Callback = None,
+    ) -> ApplyResult:
+        """Start ``func(*args, **kwds)`` in a worker and return its `AsyncResult`.
+
+        Parameters
+        ----------
+        callback, error_callback
+            Called with the result or the exception, in the pool's callback thread.
+
+        Raises
+        ------
+        ValueError
+            When the pool is not running.
+        """
+        self._check_running()
+        if type(args) is not tuple or type(kwds) is not dict:
+            # Unpacked in the worker, so that what cannot be unpacked is the task's error, as in the original.
+            func, args, kwds = _call_unpacked, (func, args, kwds), {}
+        if callback is None and error_callback is None:
+            try:
+                return ApplyResult(self._group.submit(func, args, kwds))
+            except SerializationError as error:
+                return self._failed(for_arguments(error), None, None)
+        settlement = self._settlement(callback, error_callback)
+        result = CallbackResult(settlement)
+        number = self._remember(result)
+        settlement.on_settled = partial(self._forget, number)
+        try:
+            result.attach(self._group.submit(func, args, kwds, on_done=result.arrived))
+        except SerializationError as error:
+            settlement.settle(False, for_arguments(error))
+        except BaseException:
+            self._forget(number)
+            raise
+        return result
+
+    # Maps
+
+    def map(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        on_error: OnError = "raise",
+        progress: Progress = None,
+    ) -> list[Any]:
+        """Return ``[func(item) for item in iterable]``, run in the workers.
+
+        Parameters
+        ----------
+        chunksize
+            Items per task; ``None`` adapts to the measured time per item.
+        on_error
+            ``"raise"``: the first error that arrived, when all items have run. ``"raise_now"``: at once, the rest is
+            cancelled. ``"return"``: the exceptions stand in the result; `is_failed` tells them from values.
+        progress
+            ``True`` for a bar or line, or a callable ``(done, total, failed)``; at most ten calls a second and a final
+            one.
+
+        Raises
+        ------
+        BaseException
+            A task's own exception, with ``.partial_results``.
+        """
+        return _get(self.map_async(func, iterable, chunksize, on_error=on_error, progress=progress))  # type: ignore[no-any-return]
+
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        on_error: OnError = "raise",
+        progress: Progress = None,
+    ) -> list[Any]:
+        """Return ``[func(*item) for item in iterable]``; else as `map`."""
+        return _get(self.starmap_async(func, iterable, chunksize, on_error=on_error, progress=progress))  # type: ignore[no-any-return]
+
+    def map_async(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callback = None,
+        error_callback: Callback = None,
+        *,
+        on_error: OnError = "raise",
+        progress: Progress = None,
+    ) -> MapResult:
+        """Start a `map` and return its `AsyncResult`; callbacks get the whole list, or the exception."""
+        options = _MapOptions(False, chunksize, callback, error_callback, on_error, progress)
+        return self._map_async(func, iterable, options)
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callback = None,
+        error_callback: Callback = None,
+        *,
+        on_error: OnError = "raise",
+        progress: Progress = None,
+    ) -> MapResult:
+        """Start a `starmap` and return its `AsyncResult`; callbacks get the whole list, or the exception."""
+        options = _MapOptions(True, chunksize, callback, error_callback, on_error, progress)
+        return self._map_async(func, iterable, options)
+
+    def _map_async(self, func: Callable[..., Any], iterable: Iterable[Any], options: _MapOptions) -> MapResult:
+        self._check_running()
+        on_error = check_on_error(options.on_error)
+        chunksize = None if options.chunksize is None else check_chunksize(options.chunksize)
+        reporter = self._reporter(options.progress)
+        if not hasattr(iterable, "__len__"):
+            iterable = list(iterable)  # its errors are the caller's, here and now
+        try:
+            items = _snapshot(iterable)
+            function = self._group.export(MapChunk(func, options.star)) if items else None
+        except SerializationError as error:
+            return self._failed(for_arguments(error), options.callback, options.error_callback)
+        except Exception as error:  # noqa: BLE001 - the original meets it in another thread, so get() raises it
+            return self._failed(error, options.callback, options.error_callback)
+        if function is None:
+            settlement = self._settlement(None, None)  # the original calls no callback for an empty input
+            settlement.settle(True, [])
+            return MapResult(settlement, None)
+        settlement = self._settlement(options.callback, options.error_callback)
+        plan = ChunkPlan(len(items), self._processes, chunksize)
+        job = MapJob(ChunkTask(self._group, function, items), plan, settlement, on_error, reporter)
+        settlement.on_settled = partial(self._forget, self._remember(job))
+        job.feed()
+        return MapResult(settlement, job)
+
+    # Iterators
+
+    def imap(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        on_error: OnError = "raise",
+        progress: Progress = None,
+    ) -> IMapIterator:
+        """Return an iterator over the results in input order.
+
+        Parameters
+        ----------
+        iterable
+            Read lazily, in a thread of its own; what it raises is raised at that place of the results.
+        buffersize
+            Items read ahead of the consumer at most. ``None``: four chunks per worker, more while tasks are tiny.
+        on_error
+            ``"raise"``: at the failing item's turn; the iteration can go on. ``"raise_now"``: out of turn, and that is
+            the end. ``"return"``: the exception is handed out, flagged.
+        progress
+            As in `map`.
+        """
+        return self._imap(func, iterable, _StreamArguments(True, chunksize, buffersize, on_error, progress))
+
+    def imap_unordered(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        on_error: OnError = "raise",
+        progress: Progress = None,
+    ) -> IMapUnorderedIterator:
+        """Return an iterator over the results in the order in which they arrive; else as `imap`."""
+        result = self._imap(func, iterable, _StreamArguments(False, chunksize, buffersize, on_error, progress))
+        assert isinstance(result, IMapUnorderedIterator)
+        return result
+
+    def _imap(self, func: Callable[..., Any], iterable: Iterable[Any], arguments: _StreamArguments) -> IMapIterator:
+        self._check_running()
+        on_error = check_on_error(arguments.on_error)
+        chunksize = check_chunksize(arguments.chunksize)
+        options = StreamOptions(
+            ordered=arguments.ordered,
+            buffersize=_check_buffersize(arguments.buffersize),
+            raise_now=on_error == "raise_now",
+            reporter=self._reporter(arguments.progress),
+            total=len(iterable) if hasattr(iterable, "__len__") else None,
+        )
+        try:
+            function = self._group.export(func if chunksize == 1 else MapChunk(func))
+        except SerializationError as error:
+            # The original's moment is the first next(): an input that raises the error at once.
+            function, iterable = self._group.export(_nothing), _Raising(for_arguments(error))
+        stream = Stream(StreamTask(self._group, function, chunksize, self._processes), options)
+        number = self._remember(stream)
+        stream.start(iterable, partial(self._forget, number), f"{self._name}-feeder-{number}")
+        kind = IMapIterator if arguments.ordered else IMapUnorderedIterator
+        return kind(stream, self, chunksize > 1, on_error)
+
+    # Parts of results
+
+    def _settlement(self, callback: Callback, error_callback: Callback) -> Settlement:
+        return Settlement(self._callbacks, callback, error_callback)
+
+    def _failed(self, error: BaseException, callback: Callback, error_callback: Callback) -> MapResult:
+        settlement = self._settlement(callback, error_callback)
+        settlement.settle(False, error)
+        return MapResult(settlement, None)
+
+    def _reporter(self, progress: Progress) -> Reporter | None:
+        sink = progress_sink(progress)
+        return None if sink is None else Reporter(sink, self._callbacks.post)
+
+
+class _Raising:
+    """An iterable that raises."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __iter__(self) -> Any:
+        raise self._error
+
+
+def _nothing(item: Any) -> None:
+    """Stand in for a function that does not pickle; never called."""
+
+
+def _call_unpacked(func: Callable[..., Any], args: Any, kwds: Any) -> Any:
+    return func(*args, **kwds)
+
+
+def _get(result: ApplyResult) -> Any:
+    """Wait for a call that blocks its caller; Ctrl-C takes back what has not started."""
+    try:
+        return result.get()
+    except BaseException:
+        if not result.ready():
+            result._abandon()
+        raise
+
+
+def _snapshot(iterable: Iterable[Any]) -> Sequence[Any]:
+    """Return the items as something that is cut by slicing, without any code of the user's."""
+    if type(iterable) in (tuple, range):
+        return iterable  # type: ignore[return-value]
+    return list(iterable)
+
+
+def _check_buffersize(buffersize: Any) -> int | None:
+    if buffersize is not None:
+        if not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+    return buffersize
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FROM_STDLIB:
+        import multiprocessing.pool
+
+        return getattr(multiprocessing.pool, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,364 @@
+"""The job behind ``imap`` and ``imap_unordered``: a lazily read input between one feeder thread and its consumer.
+
+A `Stream` is what both sides share; the iterator that the user holds refers to it, and so does the feeder, but the
+feeder never refers to the iterator. So a dropped iterator is noticed, and the feeder stops.
+
+How far the input is read ahead: the items pulled and not yet handed to the user are at most the *window*. A
+``buffersize`` that the user gave is exact. Else it begins at four chunks per worker, and is larger only while tasks are
+measured to be so tiny that the workers would run dry. The bound is lifted when nobody will consume:
+
+* ``close(); join()`` must finish all inputs (as in the original), so `drain` lifts it for good;
+* an iterator dropped before its first item (``pool.imap_unordered(work, items)`` for the side effects only) leaves the
+  stream *detached*: the input is run to its end and results are thrown away as they arrive.
+
+An iterator dropped half-read stops the stream: no more input is pulled, and what has not started is cancelled.
+
+In input order the consumer waits in the future at the head. In completion order a callback appends what is done to a
+deque, and the consumer waits in all the futures at once when the feeder is at rest, so that it does the socket work
+and, inside a task, lends its slot.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from scalepool import api
+from scalepool._shims.chunks import LARGEST_WINDOW, SHARES_PER_WORKER, WINDOW_WORTH_S, ChunkOutcomes, Pace
+from scalepool._shims.progress import ProgressMeter, Reporter
+from scalepool.errors import SessionError, TaskCancelledError
+from scalepool.multiprocessing.errors import error_of, failed_locally, revived_traceback, timeout_error
+from scalepool.multiprocessing.results import remaining_s, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from scalepool.api import Function, TaskFuture, WorkerGroup
+
+__all__ = ["Slot", "Stream", "StreamOptions", "StreamTask"]
+
+FEW_FUTURES = 256  # up to here, handing all outstanding futures to api.wait() costs less than a thread hand-off
+STOP_WAIT_S = 0.5  # for a stopped feeder; one that is stuck in the user's iterable must not hold up join()
+NESTED_WAIT_S = 0.05  # a task waits in futures in any case (it must lend its slot), and looks at the rest this often
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTask:
+    """What to run.
+
+    Parameters
+    ----------
+    group
+        Where tasks are submitted.
+    function
+        Exported; of one item, or of a sequence of items when `chunksize` is above 1.
+    chunksize
+        Items per task.
+    workers
+        Number of workers.
+    """
+
+    group: WorkerGroup
+    function: Function
+    chunksize: int
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """How a stream behaves.
+
+    Parameters
+    ----------
+    ordered
+        Results in input order; else in the order of completion.
+    buffersize
+        Items pulled ahead of the consumer at most; ``None`` adapts.
+    raise_now
+        The first failure ends the stream, out of turn.
+    reporter
+        Shows progress; ``None`` without.
+    total
+        Number of items, for progress, where it is known.
+    """
+
+    ordered: bool = True
+    buffersize: int | None = None
+    raise_now: bool = False
+    reporter: Reporter | None = None
+    total: int | None = None
+
+
+class Slot:
+    """A submitted task and the items in it."""
+
+    __slots__ = ("future", "size", "split")
+
+    def __init__(self, size: int) -> None:
+        self.future: TaskFuture | None = None  # until submit() has returned
+        self.size = size
+        self.split = False  # did not pickle as a whole: its items go one by one
+
+
+Entry = Slot | BaseException  # an exception is one that the user's iterable raised
+
+
+class Stream:
+    """What the feeder of one imap call shares with its consumer.
+
+    Parameters
+    ----------
+    task
+        What to run.
+    options
+        How to behave.
+    """
+
+    def __init__(self, task: StreamTask, options: StreamOptions) -> None:
+        self._task = task
+        self._options = options
+        self._lock = threading.Condition(threading.RLock())  # re-entrant: __del__ of an iterator may run inside
+        self._entries: deque[Entry] = deque()  # in input order; unordered: those that are done
+        self._running: set[Slot] = set()
+        self._meter = ProgressMeter(options.total, time.monotonic)
+        self._pace = Pace()
+        self._ahead = 0  # items pulled and not yet consumed
+        self._ended = self._stopped = self._lifted = self._detached = self._closed = False
+        self._feeder_waits = False
+        self._consumers_waiting = 0
+        self._urgent: BaseException | None = None
+        self._thread: threading.Thread | None = None
+
+    # The feeder's side
+
+    def start(self, inputs: Iterable[Any], on_end: Callable[[], None], name: str) -> None:
+        """Start the feeder thread on `inputs`; it calls `on_end` when it ends."""
+        self._thread = threading.Thread(target=self._run, args=(inputs, on_end), name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self, inputs: Iterable[Any], on_end: Callable[[], None]) -> None:
+        try:
+            self._pull(inputs)
+        except BaseException as error:  # noqa: BLE001 - the user's iterable failed: its consumer gets it there
+            self._append(error)
+        with self._lock:
+            self._ended = True
+            self._lock.notify_all()
+        if self._stopped:
+            self._cancel_rest()
+        self._report_end()
+        on_end()
+
+    def _pull(self, inputs: Iterable[Any]) -> None:
+        source, size = iter(inputs), self._task.chunksize
+        while self._wait_for_room():
+            # If the iterable raises half-way through a chunk, that half is lost, as in the original.
+            items = tuple(islice(source, size))
+            if not items:
+                return
+            with self._lock:
+                self._ahead += len(items)
+            try:
+                self._submit(items)
+            except SessionError:
+                raise
+            except RuntimeError as error:  # the group is closed: terminate() was faster
+                raise TaskCancelledError("the pool was terminated") from error
+        self._append(TaskCancelledError("the pool was terminated"))
+
+    def _submit(self, items: tuple[Any, ...]) -> None:
+        slot = Slot(len(items))
+        self._running.add(slot)
+        args = items if self._task.chunksize == 1 else (items,)
+        slot.future = self._task.group.submit(self._task.function, args, on_done=partial(self._arrived, slot))
+        if slot.split:
+            for item in items:
+                self._submit((item,))
+        elif self._options.ordered:
+            self._append(slot)
+
+    def _arrived(self, slot: Slot, future: TaskFuture) -> None:
+        slot.future = future
+        if slot.size > 1 and failed_locally(future):
+            slot.split = True  # nothing has run: the feeder, which is in submit() now, tries each item alone
+        else:
+            if self._options.raise_now or self._options.reporter is not None:
+                self._examine(slot, future)
+            if not self._options.ordered:
+                self._append(slot)
+        self._running.discard(slot)
+        if self._consumers_waiting:
+            with self._lock:
+                self._lock.notify_all()
+        if self._ended:
+            self._report_end()
+
+    def _examine(self, slot: Slot, future: TaskFuture) -> None:
+        error = error_of(future)
+        outcomes = future.result() if error is None else None
+        failures = outcomes.failures if isinstance(outcomes, ChunkOutcomes) else ()
+        with self._lock:
+            report = self._meter.advance(slot.size, slot.size if error is not None else len(failures))
+            if error is None and failures:
+                error = failures[0][1].revive(revived_traceback)
+            if self._options.raise_now and error is not None and self._urgent is None:
+                self._urgent, self._stopped = error, True
+                self._lock.notify_all()
+        if self._options.reporter is not None and report is not None:
+            self._options.reporter.post(report)
+
+    def _report_end(self) -> None:
+        if self._options.reporter is not None and not self._running:
+            with self._lock:
+                report = self._meter.finish()
+            if report is not None:
+                self._options.reporter.post(report)
+
+    def _append(self, entry: Entry) -> None:
+        self._entries.append(entry)
+        if self._consumers_waiting:
+            with self._lock:
+                self._lock.notify_all()
+
+    # The window
+
+    def _window(self) -> int:
+        options, task = self._options, self._task
+        if options.buffersize is not None:
+            return options.buffersize
+        worth = task.workers * self._pace.items_worth(WINDOW_WORTH_S)
+        return max(SHARES_PER_WORKER * task.workers * task.chunksize, min(worth, LARGEST_WINDOW))
+
+    def _has_room(self, window: int) -> bool:
+        return self._ahead == 0 or self._ahead + self._task.chunksize <= window or self._stopped or self._lifted
+
+    def _may_resume(self) -> bool:
+        # A waiting feeder is woken for a quarter of the window at least: one thread switch for many items.
+        window = self._window()
+        return self._has_room(window - window // 4) or self._detached
+
+    def _wait_for_room(self) -> bool:
+        with self._lock:
+            if not self._has_room(self._window()) and not self._detached:
+                self._feeder_waits = True
+                self._lock.notify_all()  # a consumer may wait in the futures now: no new ones come
+                self._lock.wait_for(self._may_resume)
+                self._feeder_waits = False
+        while self._detached and not self._has_room(self._window()):
+            entry = self.take(None)
+            if isinstance(entry, Slot):
+                self.consumed(entry.size)
+        return not self._stopped
+
+    # The consumer's side
+
+    def take(self, timeout_s: float | None) -> Entry:
+        """Return the next finished task, or an exception of the user's iterable.
+
+        Raises
+        ------
+        StopIteration
+            Everything has been taken.
+        multiprocessing.TimeoutError
+            Nothing came within `timeout_s` seconds.
+        """
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            entry = self._pop()
+            if entry is not None:
+                return entry
+            left_s = remaining_s(deadline_s)
+            if left_s == 0.0:
+                raise timeout_error()
+            self._wait(left_s)
+
+    def consumed(self, items: int) -> None:
+        """Give the room of `items` back to the feeder."""
+        with self._lock:
+            self._ahead -= items
+            if self._feeder_waits and self._may_resume():
+                self._lock.notify_all()
+
+    def _pop(self) -> Entry | None:
+        with self._lock:
+            if self._urgent is not None:
+                urgent, self._urgent = self._urgent, None
+                self._closed = True
+                self._cancel_rest()
+                return urgent
+            if self._closed:
+                raise StopIteration
+            if not self._entries:
+                if self._ended and (self._options.ordered or not self._running):
+                    raise StopIteration
+                return None
+            head = self._entries[0]
+            if isinstance(head, Slot):
+                future = head.future
+                if future is None or not future.done():
+                    return None
+                self._pace.observe(head.size, future.duration_s)
+            return self._entries.popleft()
+
+    def _wait(self, left_s: float | None) -> None:
+        nested = api.in_worker()
+        if self._options.ordered and not self._options.raise_now:
+            head = self._entries[0] if self._entries else None
+            if isinstance(head, Slot) and head.future is not None:
+                wait_for(head.future, left_s)
+                return
+        elif self._feeder_waits or self._ended or nested:
+            running = [slot.future for slot in list(self._running) if slot.future is not None]
+            futures = [future for future in running if not future.done()]
+            if futures and (nested or len(futures) <= FEW_FUTURES):
+                limit_s = NESTED_WAIT_S if left_s is None else min(left_s, NESTED_WAIT_S)
+                api.wait(futures, limit_s if nested else left_s, num_done=1)
+                return
+        with self._lock:
+            self._consumers_waiting += 1
+            try:
+                if not self._something_new():
+                    self._lock.wait(left_s)
+            finally:
+                self._consumers_waiting -= 1
+
+    def _something_new(self) -> bool:
+        return bool(self._entries) or self._urgent is not None or (self._ended and not self._running)
+
+    # Ending
+
+    def dropped(self, started: bool) -> None:
+        """The user's iterator is gone: stop, or go on unseen when it was never read."""
+        with self._lock:
+            if started:
+                self._stopped = True
+            else:
+                self._detached = True
+            self._lock.notify_all()
+
+    def abort(self) -> None:
+        """Pull no more input: the pool is being terminated."""
+        with self._lock:
+            self._stopped = True
+            self._lock.notify_all()
+
+    def drain(self) -> None:
+        """Lift the bound and wait until all of the input has been run."""
+        with self._lock:
+            self._lifted = True
+            self._lock.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(STOP_WAIT_S if self._stopped else None)
+        for slot in list(self._running):
+            if slot.future is not None:
+                wait_for(slot.future, None)
+
+    def _cancel_rest(self) -> None:
+        for slot in list(self._running):
+            if slot.future is not None:
+                slot.future.cancel()

@@ -1,0 +1,13 @@
+"""What all tests share: nothing may be left behind, neither processes nor files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the quick, pure tests first: their failures explain those of the live ones."""
+    items.sort(key=lambda item: item.get_closest_marker("live") is not None)

@@ -1,0 +1,46 @@
+"""Each example runs as a user would run it: a script of its own, unguarded, from any directory."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SMALL = {
+    "pool_wordcount.py": (["60"], None, "Pool"),
+    "gridsearch_digits.py": (["200"], "sklearn", "scalepool"),
+    "executor_images.py": (["80"], "numpy", "ProcessPoolExecutor"),
+}
+
+
+def test_every_example_is_run_here() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(SMALL)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_example_is_short_and_needs_no_guard(name: str) -> None:
+    lines = (EXAMPLES / name).read_text(encoding="utf-8").splitlines()
+    assert len(lines) < 60
+    assert not [line for line in lines if line.startswith("if __name__")]
+
+
+@pytest.mark.live
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_example_runs(name: str, tmp_path: Path) -> None:
+    arguments, needs, label = SMALL[name]
+    if needs is not None:
+        pytest.importorskip(needs, exc_type=ImportError)
+    command = [sys.executable, "-W", "error::RuntimeWarning", str(EXAMPLES / name), *arguments]
+    path = os.pathsep.join([str(EXAMPLES.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environ = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=tmp_path, env=environ, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"serial \d+\.\d\d s, {label} \d+\.\d\d s, results equal", done.stdout)
+    assert done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
