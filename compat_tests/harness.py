@@ -20,6 +20,8 @@ import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from skips import change
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -114,6 +116,7 @@ def retarget(
     path = source_path(name)
     source = rewrite(path.read_text(encoding="utf-8"))
     if TARGET == "scalepool":
+        source = change(name, source)
         namespace["__builtins__"] = {**vars(builtins), "__import__": _import}
     exec(compile(source, str(path), "exec", dont_inherit=True), namespace)
     return namespace

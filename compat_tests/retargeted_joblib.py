@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import joblib.parallel
 from harness import TARGET, retarget
+from skips import change
 
 if TARGET == "scalepool":
-    import scalepool  # noqa: F401 - registers the backend
+    from scalepool.joblib_backend import ScalepoolBackend
 
-#: (what joblib wrote, what it becomes); one that is not found fails, so that a new joblib is noticed.
-REWRITES = (
-    ('PROCESS_BACKENDS = ["multiprocessing", "loky"]', 'PROCESS_BACKENDS = ["scalepool"]'),
-    ("joblib._parallel_backends.LokyBackend", 'BACKENDS["scalepool"]'),
-    # loky refuses a second call while a generator of the first is alive, and the test demands that; we serve both.
-    ('("loky", True)', '("scalepool", False)'),
-    ('"loky"', '"scalepool"'),
-    ('stderr_regex=r"LokyProcess"', "stderr_regex=None"),  # a line of loky's debug log
-    ("from joblib import Parallel, delayed\n", "from joblib import Parallel, delayed; import scalepool\n"),
-    ("from joblib import Parallel, delayed, hash\n", "from joblib import Parallel, delayed, hash; import scalepool\n"),
-)
+    # The tests compare registry entries with the classes of backends; `import scalepool` registers a factory.
+    joblib.parallel.register_parallel_backend("scalepool", ScalepoolBackend)
 
 
 def rewrite(source: str) -> str:
-    """Apply `REWRITES` in their order."""
+    """Name our backend, and nothing else; SKIPS.md lists what has to say something different."""
     if TARGET == "stdlib":
         return source
-    for old, new in REWRITES:
+    source = change("joblib.test.test_parallel", source)
+    for old, new in (
+        ('PROCESS_BACKENDS = ["multiprocessing", "loky"]', 'PROCESS_BACKENDS = ["scalepool"]'),
+        ("joblib._parallel_backends.LokyBackend", 'BACKENDS["scalepool"]'),
+        ('"loky"', '"scalepool"'),
+        # in scripts that are run in a fresh interpreter
+        ("from joblib import Parallel, delayed\n", "from joblib import Parallel, delayed; import scalepool\n"),
+        (
+            "from joblib import Parallel, delayed, hash\n",
+            "from joblib import Parallel, delayed, hash; import scalepool\n",
+        ),
+    ):
         source = source.replace(old, new)
     return source
 
@@ -38,7 +41,7 @@ namespace = retarget("joblib.test.test_parallel", globals(), rewrite)
 namespace["__builtins__"] = __builtins__
 
 if TARGET == "scalepool":
-    namespace["LokyBackend"] = joblib.parallel.BACKENDS["scalepool"]
+    namespace["LokyBackend"] = ScalepoolBackend
 
     class _NothingToReset:
         """Stands for loky's executor, which must be shut down before it sees a changed environment. Ours sees it."""

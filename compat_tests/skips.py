@@ -1,14 +1,14 @@
-"""The one published list of tests that are not run, each with its reason. SKIPS.md is made from it.
+"""The one published list of tests that are skipped or changed, each with its reason. SKIPS.md is made from it.
 
-A pattern is matched (``fnmatch``) against ``module::Class::test[parameters]``. An entry that matches no test at all is
-an error, so that the list cannot outlive its reasons; but for tests that some versions of the original do not have.
+A skip's pattern is matched (``fnmatch``) against ``module::Class::test[parameters]``. A change replaces text in the
+original's source before it runs, and never the number of its lines.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["SKIPS", "Skip", "as_markdown"]
+__all__ = ["CHANGES", "SKIPS", "Change", "Skip", "as_markdown", "change"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,16 @@ class Skip:
     """One or more tests of an original, by pattern, and why they say nothing about a drop-in."""
 
     pattern: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A line of an original (`module`) that demands a limitation, and what it demands here instead."""
+
+    module: str
+    old: str
+    new: str
     reason: str
 
 
@@ -43,19 +53,86 @@ SKIPS: tuple[Skip, ...] = (
 )
 
 
+CHANGES: tuple[Change, ...] = (
+    Change(
+        "test._test_multiprocessing",
+        "    return lambda: 42\n",
+        "    return threading.Lock()\n",
+        "An 'unpickleable result': our lambdas do arrive, a lock still does not.",
+    ),
+    Change(
+        "test.test_concurrent_futures",
+        "        self.assertRaises(BrokenProcessPool, self.executor.submit, pow, 2, 8)\n",
+        "        self.assertEqual(self.executor.submit(pow, 2, 8).result(), 256)\n",
+        "After a worker died CPython's executor refuses work; ours stays usable.",
+    ),
+    Change(
+        "joblib.test.test_parallel",
+        '("loky", True)',
+        '("scalepool", False)',
+        "joblib's refuses a call while a generator of an earlier one is alive; ours serves both.",
+    ),
+    Change(
+        "joblib.test.test_parallel",
+        '("loky", "multiprocessing", True)',
+        '("scalepool", "multiprocessing", False)',
+        "joblib's process backends refuse to be nested, with a warning; ours nests, without one.",
+    ),
+    Change(
+        "joblib.test.test_parallel",
+        '("multiprocessing", "loky", True)',
+        '("multiprocessing", "scalepool", False)',
+        "The same.",
+    ),
+    Change(
+        "joblib.test.test_parallel",
+        '("threading", "loky", True)',
+        '("threading", "scalepool", False)',
+        "The same.",
+    ),
+    Change(
+        "joblib.test.test_parallel",
+        'stderr_regex=r"LokyProcess"',
+        "stderr_regex=None",
+        "A line of loky's own debug log.",
+    ),
+)
+
+
+def change(module: str, source: str) -> str:
+    """Apply the changes of one original to its source."""
+    for entry in CHANGES:
+        if module == entry.module or module.startswith(entry.module + "."):
+            source = source.replace(entry.old, entry.new)
+    return source
+
+
 def as_markdown() -> str:
     """Return the text of SKIPS.md."""
     lines = [
-        "# Tests of the originals that are not run",
+        "# Tests of the originals that are skipped or changed",
         "",
-        "Made from `skips.py` by `python compat_tests/skips.py`; a test keeps the two equal. Not listed: what the",
-        "originals skip themselves (Windows only, another start method, …), and what is not collected because it tests",
-        "something else (see the head of each test module).",
+        "Made from `skips.py` by `python compat_tests/skips.py`; a test keeps the two equal.",
+        "",
+        "Not listed: what the originals skip themselves (Windows only, another start method, ...), what is not collected",
+        "because it tests something else (see the head of each test module), and the change of name that is the point of",
+        'it all: imports of `scalepool...`, and `"scalepool"` for joblib\'s `"loky"`.',
+        "",
+        "## Skipped",
         "",
         "| Test | Why it is not run |",
         "|---|---|",
+        *(f"| `{skip.pattern.replace('[[]', '[')}` | {skip.reason} |" for skip in SKIPS),
+        "",
+        "## Changed",
+        "",
+        "| In | Original | Here | Why |",
+        "|---|---|---|---|",
+        *(
+            f"| `{entry.module}` | `{entry.old.strip()}` | `{entry.new.strip()}` | {entry.reason} |"
+            for entry in CHANGES
+        ),
     ]
-    lines += [f"| `{skip.pattern.replace('[[]', '[')}` | {skip.reason} |" for skip in SKIPS]
     return "\n".join(lines) + "\n"
 
 

@@ -7,8 +7,8 @@ the same hub.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from scalepool import config as _config
 from scalepool._runtime import session as _session
@@ -16,6 +16,9 @@ from scalepool._runtime.functions import Function
 from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.group import ErrorTypes, GroupStatistics, WorkerGroup, WorkerInfo
 from scalepool._runtime.shared import SharedBuffer, put_buffer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "ErrorTypes",

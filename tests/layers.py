@@ -29,17 +29,20 @@ LAYERS: tuple[frozenset[str], ...] = (
     ),
 )
 
-#: Within a layer units do not know each other, but for these (importer, imported).
+#: Within a layer units do not know each other, but for these: (importer's unit, imported unit or module).
 NEIGHBOURS = frozenset(
     {
         ("_base", "errors"),
         ("config", "_base"),
         ("config", "errors"),
         ("", "api"),
-        ("_runtime", "engines"),  # a session asks an engine for workers; engines know nothing of sessions
+        ("", "_joblib.registration"),  # importing the package makes joblib know the backend's name, without its code
+        ("_runtime", "engines"),  # a session asks an engine for workers ...
+        ("engines", "_runtime.spec"),  # ... of which an engine knows only how they are described
         ("multiprocessing", "_shims"),
         ("concurrent", "_shims"),
         ("_joblib", "_shims"),
+        ("_joblib", "joblib_backend"),  # the registered factory imports the backend when one is made
         ("joblib_backend", "_joblib"),
         ("joblib_backend", "_shims"),
     }
@@ -78,7 +81,8 @@ MONOPOLIES = (
     ),
     Monopoly(
         "pickle",
-        ("_wire.payload", "_wire.pickling", "_runtime.executor"),
+        # joblib's batches carry arrays by reference into the store: that needs reducers of its own
+        ("_wire.payload", "_wire.pickling", "_runtime.executor", "_joblib.pickling"),
         frozenset({"pickle", "_pickle", "cloudpickle", "dill", "marshal"}),
     ),
 )
@@ -131,6 +135,9 @@ def load(root: Path) -> Tree:
     return tree
 
 
+_Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
 # --- imports -----------------------------------------------------------------------------------------------------
 
 
@@ -141,20 +148,22 @@ def _is_type_checking(node: ast.AST) -> bool:
     )
 
 
-def _runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
+def _runtime_nodes(node: ast.AST, *, inside_functions: bool = True) -> Iterator[ast.AST]:
     """Walk everything but what only the type checker sees."""
+    children: Iterator[ast.AST] | list[ast.stmt] = ast.iter_child_nodes(node)
     if isinstance(node, ast.If) and _is_type_checking(node):
-        for child in node.orelse:
-            yield from _runtime_nodes(child)
+        children = node.orelse
+    elif isinstance(node, _Function) and not inside_functions:
         return
-    yield node
-    for child in ast.iter_child_nodes(node):
-        yield from _runtime_nodes(child)
+    else:
+        yield node
+    for child in children:
+        yield from _runtime_nodes(child, inside_functions=inside_functions)
 
 
-def imported(module: Module, tree: Mapping[str, Module]) -> Iterator[tuple[int, str]]:
-    """Yield (line, dotted name) of each import at run time, those inside functions too."""
-    for node in _runtime_nodes(module.tree):
+def imported(module: Module, tree: Mapping[str, Module], *, inside_functions: bool = True) -> Iterator[tuple[int, str]]:
+    """Yield (line, dotted name) of each import at run time."""
+    for node in _runtime_nodes(module.tree, inside_functions=inside_functions):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -199,8 +208,12 @@ def check_direction(tree: Tree) -> Iterator[str]:
                 continue
             if target.unit in UNIT_FORBIDS_UNIT.get(module.unit, ()):
                 yield f"{module.name}:{line} imports {name}: {module.unit} must not know {target.unit}"
-            elif layer_of(target.unit) >= here and (module.unit, target.unit) not in NEIGHBOURS:
+            elif layer_of(target.unit) >= here and not _are_neighbours(module, target):
                 yield f"{module.name}:{line} imports {name}, which is not below it"
+
+
+def _are_neighbours(module: Module, target: Module) -> bool:
+    return (module.unit, target.unit) in NEIGHBOURS or (module.unit, target.inner) in NEIGHBOURS
 
 
 def _inside(name: str, tree: Mapping[str, Module]) -> Module | None:
@@ -213,10 +226,10 @@ def _inside(name: str, tree: Mapping[str, Module]) -> Module | None:
 
 
 def check_cycles(tree: Tree) -> Iterator[str]:
-    """No module reaches itself through imports; imports of the package's own ``__init__`` are no edges."""
+    """No module needs itself to be imported. What a function imports when it runs is no edge, nor is the root."""
     edges: dict[str, list[str]] = {}
     for module in tree.values():
-        targets = (_inside(name, tree) for _, name in imported(module, tree))
+        targets = (_inside(name, tree) for _, name in imported(module, tree, inside_functions=False))
         names = {target.name for target in targets if target is not None and target.name != PACKAGE}
         edges[module.name] = sorted(names - {module.name})
     done: set[str] = set()
@@ -275,8 +288,6 @@ def _os_uses(module: Module) -> Iterator[tuple[int, str]]:
 
 
 # --- sizes -------------------------------------------------------------------------------------------------------
-
-_Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def check_sizes(tree: Tree, limits: Limits = Limits(), excused: frozenset[str] = frozenset()) -> Iterator[str]:

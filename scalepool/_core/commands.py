@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from scalepool._wire.messages import Message
+if TYPE_CHECKING:
+    from scalepool._wire.messages import Message
 
 __all__ = ["Command", "Drop", "KillWorker", "Note", "Send", "StartWorker"]
 

@@ -7,15 +7,17 @@ more than they will get done soon.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from scalepool._core import credit
 from scalepool._core.commands import Send, StartWorker
 from scalepool._core.groups import STARVED_S, Group
-from scalepool._core.state import HubState
 from scalepool._core.task import Task, TaskState
 from scalepool._core.workers import Wait, Worker, WorkerState
 from scalepool._wire.messages import Enter, Recall
+
+if TYPE_CHECKING:
+    from scalepool._core.state import HubState
 
 __all__ = ["MAX_LAUNCH_FAILURES", "Dispatcher"]
 
@@ -114,7 +116,7 @@ class Dispatcher:
         wanted = min(credit.workers_wanted(group.queued, mean_s), group.free_slots(self._state.now))
         if self._state.failures.get(group.key, 0):
             wanted = min(wanted, 1)  # whether this sort of worker starts at all is in doubt: one try at a time
-        for _ in range(wanted - group.starting):
+        for _ in range(wanted - group.root.tree_starting()):
             self.start_worker(group)
 
     def start_minimum(self, group: Group) -> None:
@@ -144,16 +146,16 @@ class Dispatcher:
         state = self._state
         best, count = None, 0
         for victim in group.workers.values():
-            if victim.recalled or len(victim.held) < 2:
+            working = len(victim.held) - len(victim.waits)
+            if victim.recalled or working < 2:
                 continue
             task = next(reversed(victim.held.values()))
-            found = credit.recall_count(
-                len(victim.held) - len(victim.waits), task.function.mean_s, state.now - victim.reported_at
-            )
+            found = credit.recall_count(working, task.function.mean_s, state.now - victim.reported_at)
             if found > count:
                 best, count = victim, found
             elif not found:
-                state.alarm(victim.reported_at + credit.STALE_S)
+                # A little later than needed: a sum of floats must not fall short of what recall_count compares with.
+                state.alarm(victim.reported_at + credit.STALE_S + 1e-4)
         if best is not None:
             best.recalled = True
             state.out.command(Send(best.id, Recall(count)))

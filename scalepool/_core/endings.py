@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from scalepool._core.commands import Drop, KillWorker, Send
-from scalepool._core.groups import Group
 from scalepool._core.retry import Verdict, after_death
-from scalepool._core.state import HubState
 from scalepool._core.task import Task, TaskState
 from scalepool._core.workers import Worker, WorkerState
 from scalepool._wire.messages import DRIVER, CloseMode, Exit, GroupClosed, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from scalepool._core.groups import Group
+    from scalepool._core.state import HubState
 
 __all__ = ["FORCE_AFTER_S", "Endings"]
 

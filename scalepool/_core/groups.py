@@ -13,10 +13,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from scalepool._core.task import Task, TaskState
-from scalepool._wire.messages import CloseMode, OpenGroup
 
 if TYPE_CHECKING:
     from scalepool._core.workers import Worker
+    from scalepool._wire.messages import CloseMode, OpenGroup
 
 __all__ = ["STARVED_S", "Group"]
 
@@ -44,8 +44,8 @@ class Group:
         "ready",
         "root",
         "spec",
-        "starting",
         "started_min",
+        "starting",
         "workers",
     )
 
@@ -110,6 +110,10 @@ class Group:
     def tree_active(self) -> int:
         """Workers that run a task of this group or of a group below it."""
         return self.active() + sum(child.tree_active() for child in self.children.values())
+
+    def tree_starting(self) -> int:
+        """Workers that were ordered for this group or one below it and are not there yet."""
+        return self.starting + sum(child.tree_starting() for child in self.children.values())
 
     def free_slots(self, now: float) -> int:
         """How many more workers may run tasks of this group at once."""

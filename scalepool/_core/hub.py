@@ -10,8 +10,7 @@ leave a task without an end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalepool._core.commands import Command, KillWorker, Note, Send
 from scalepool._core.dispatch import MAX_LAUNCH_FAILURES, Dispatcher
@@ -27,6 +26,9 @@ from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
 from scalepool._wire.records import unpack_result
 from scalepool.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Hub"]
 
@@ -171,7 +173,12 @@ class Hub:
     def _submit(self, peer: int, message: m.Submit) -> None:
         state = self._state
         group = state.groups.get(message.group)
-        if group is None or group.owner != peer:
+        if group is None:  # terminated together with the group above it, while this was on its way
+            count = len(message.tasks)
+            answer = m.Replies(message.tasks, [Status.CANCELLED] * count, [0] * count, [b""] * count)
+            state.out.command(Send(peer, answer))
+            return
+        if group.owner != peer:
             raise ProtocolError(f"peer {peer} submitted to group {message.group}, which it has not opened")
         functions = state.functions.setdefault(peer, Recent())
         for function_id, blob in zip(message.functions, message.blobs, strict=True):

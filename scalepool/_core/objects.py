@@ -7,8 +7,11 @@ outlives its creator, and only the telling falls away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["ObjectDirectory", "ObjectRecord"]
 

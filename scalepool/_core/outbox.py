@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from scalepool._core.commands import Command, Send
-from scalepool._core.objects import ObjectDirectory
-from scalepool._core.task import Task
-from scalepool._core.workers import Worker
 from scalepool._wire.messages import Free, Replies, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scalepool._core.objects import ObjectDirectory
+    from scalepool._core.task import Task
+    from scalepool._core.workers import Worker
 
 __all__ = ["Outbox"]
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from scalepool._core.functions import FunctionRecord, Recent
-from scalepool._core.groups import Group
+from typing import TYPE_CHECKING
+
 from scalepool._core.objects import ObjectDirectory
 from scalepool._core.outbox import Outbox
-from scalepool._core.task import Task
 from scalepool._core.workers import Roster
+
+if TYPE_CHECKING:
+    from scalepool._core.functions import FunctionRecord, Recent
+    from scalepool._core.groups import Group
+    from scalepool._core.task import Task
 
 __all__ = ["HubState"]
 

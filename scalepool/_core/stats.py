@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from scalepool._core.state import HubState
 from scalepool._core.task import TaskState
 from scalepool._core.workers import WorkerState
+
+if TYPE_CHECKING:
+    from scalepool._core.state import HubState
 
 __all__ = ["GroupStatistics", "HubStatistics", "group_statistics", "hub_statistics", "violations"]
 

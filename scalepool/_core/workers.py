@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from scalepool._core.credit import depth
 from scalepool._core.functions import Recent
-from scalepool._core.groups import Group
-from scalepool._core.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scalepool._core.groups import Group
+    from scalepool._core.task import Task
 
 __all__ = ["Roster", "Wait", "Worker", "WorkerState"]
 
@@ -48,8 +52,8 @@ class Worker:
         "known",
         "max_tasks",
         "pid",
-        "received",
         "recalled",
+        "received",
         "reported_at",
         "started_for",
         "state",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from scalepool._base.clock import monotonic_s
 from scalepool._base.ids import IdSource
@@ -14,15 +13,19 @@ from scalepool._core.functions import Recent
 from scalepool._runtime.functions import Exporter, Function
 from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.packing import Packed, Packer
-from scalepool._runtime.pump import Pump
 from scalepool._store.files import SegmentRef
 from scalepool._store.mapping import Views
 from scalepool._store.segments import SegmentStore
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Message, Status
 from scalepool._wire.pickling.exceptions import decode_exception
-from scalepool.config import Settings
 from scalepool.errors import InitializerError, ScalepoolError, SessionError, TaskCancelledError, WorkerDiedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from scalepool._runtime.pump import Pump
+    from scalepool.config import Settings
 
 __all__ = ["Client", "GroupErrors", "GroupState"]
 

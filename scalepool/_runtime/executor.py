@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalepool._runtime.packing import Packed, Packer
-from scalepool._store.files import SegmentRef
-from scalepool._store.flight import FlightRecord
 from scalepool._wire.messages import Status
 from scalepool._wire.pickling.exceptions import encode_exception
 from scalepool._wire.pickling.traceback_text import format_traceback
 from scalepool._wire.records import pack_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from scalepool._store.files import SegmentRef
+    from scalepool._store.flight import FlightRecord
 
 __all__ = ["Executor", "FunctionSlot", "WorkItem"]
 

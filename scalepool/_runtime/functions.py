@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from scalepool._runtime.packing import Packed, Packer
 from scalepool._wire.pickling.fingerprint import function_fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from scalepool._runtime.packing import Packed, Packer
 
 __all__ = ["Exporter", "Function"]
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalepool._base.clock import monotonic_s
 from scalepool._proc.context import ProcessContext
 from scalepool._runtime.functions import Function
 from scalepool._runtime.futures import TaskFuture
-from scalepool._runtime.session import DriverSession, WorkerSession, current
+from scalepool._runtime.session import DriverSession, current
 from scalepool._runtime.spec import WorkerSpec
 from scalepool._wire import messages as m
 from scalepool.errors import InitializerError, RemoteTraceback, WorkerDiedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 __all__ = ["ErrorTypes", "GroupStatistics", "WorkerGroup", "WorkerInfo"]
 

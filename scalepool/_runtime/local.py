@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Final
 from scalepool._base.clock import monotonic_s
 from scalepool._core.commands import Command, Drop, KillWorker, Note, Send, StartWorker
 from scalepool._core.events import Event, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
-from scalepool._core.hub import Hub
 from scalepool._proc.death import Event as ProcessEvent
 from scalepool._proc.death import Exited, ForkFailed, Started
-from scalepool._runtime.client import Client
 from scalepool._runtime.output import show
 from scalepool._store.files import SegmentRef
 from scalepool._store.segments import SegmentStore
@@ -25,7 +23,9 @@ from scalepool._wire.codec import decode, encode
 from scalepool.errors import ProtocolError, StoreError
 
 if TYPE_CHECKING:
+    from scalepool._core.hub import Hub
     from scalepool._net.channel import HubChannel
+    from scalepool._runtime.client import Client
     from scalepool.engines.local import LocalEngine
 
 __all__ = ["LocalStation"]

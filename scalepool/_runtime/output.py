@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import sys
 import threading
-from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections import deque
 
 __all__ = ["TaskOutput", "show"]
 

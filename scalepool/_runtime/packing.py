@@ -8,16 +8,19 @@ left, pickle and buffers inline.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from scalepool._store.layout import place
-from scalepool._store.mapping import Views
-from scalepool._store.files import SegmentRef
-from scalepool._store.segments import SegmentStore
 from scalepool._wire import payload as codec
 from scalepool._wire.pickling.exceptions import encode_result
 from scalepool.errors import ProtocolError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from scalepool._store.files import SegmentRef
+    from scalepool._store.mapping import Views
+    from scalepool._store.segments import SegmentStore
 
 __all__ = ["Packed", "Packer"]
 

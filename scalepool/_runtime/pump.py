@@ -17,10 +17,12 @@ Rules that keep this free of lost wake-ups:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from scalepool._base.clock import monotonic_s as monotonic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Pump", "Station"]
 
@@ -139,9 +141,8 @@ class Pump:
         self.foreground_at = monotonic()
         self._role.release()
         self._tell_waiting()
-        if self._station.busy() or self._station.pending():
-            if not self._awake:
-                self.arm()
+        if (self._station.busy() or self._station.pending()) and not self._awake:
+            self.arm()
 
     def _await_turn(self, done: Callable[[], bool], deadline: float | None) -> None:
         with self._turn:
@@ -177,10 +178,7 @@ class Pump:
 
     def _timeout(self, deadline: float | None) -> float | None:
         alarm = self._station.alarm_at()
-        if alarm is None:
-            due = deadline
-        else:
-            due = alarm if deadline is None else min(alarm, deadline)
+        due = deadline if alarm is None else alarm if deadline is None else min(alarm, deadline)
         return None if due is None else max(0.0, due - monotonic())
 
     # ---- work that somebody queued ----

@@ -10,8 +10,7 @@ import atexit
 import os
 import secrets
 import threading
-from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from scalepool._core.hub import Hub
 from scalepool._net.channel import HubChannel
@@ -23,6 +22,9 @@ from scalepool._wire.codec import MAX_MESSAGE_BYTES
 from scalepool.config import Settings, cpu_count, settings
 from scalepool.engines.local import LocalEngine
 from scalepool.errors import SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["DriverSession", "Session", "WorkerSession", "current", "existing", "set_current", "shut_down", "start"]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import mmap
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from scalepool._runtime.session import current
 from scalepool._store.files import SegmentRef
 from scalepool._wire.payload import announce
+
+if TYPE_CHECKING:
+    import mmap
 
 __all__ = ["SharedBuffer", "put_buffer"]
 

@@ -12,8 +12,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalepool._base.clock import monotonic_s
 from scalepool._core.functions import Recent
@@ -21,9 +20,7 @@ from scalepool._net.channel import PeerChannel
 from scalepool._proc.context import ProcessContext
 from scalepool._runtime.client import Client
 from scalepool._runtime.executor import Executor, FunctionSlot, WorkItem
-from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.output import TaskOutput
-from scalepool._runtime.packing import Packed
 from scalepool._runtime.pump import Pump
 from scalepool._runtime.spec import WorkerConfig, WorkerSpec
 from scalepool._store.files import SegmentRef
@@ -34,6 +31,12 @@ from scalepool._wire.pickling.exceptions import encode_exception
 from scalepool._wire.pickling.exchange import Exchange, install
 from scalepool._wire.pickling.traceback_text import format_traceback
 from scalepool.config import THREAD_VARIABLES, Settings, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from scalepool._runtime.futures import TaskFuture
+    from scalepool._runtime.packing import Packed
 
 __all__ = ["WorkerStation", "main"]
 
@@ -61,6 +64,7 @@ class WorkerStation:
         self.tasks: deque[WorkItem] = deque()
         self.leaving = False
         self.introduced = False
+        self._wanted: frozenset[int] | None = None
         self.executor = Executor(client.packer, flight, self._make_room)
         client.blocking_wait = self.blocking_wait
         client.peek = lambda task: False
@@ -159,6 +163,7 @@ class WorkerStation:
         for at in range(0, len(message.objects), 4):
             places[message.objects[at]] = SegmentRef(*message.objects[at : at + 4])
         blobs = dict(zip(message.functions, message.blobs, strict=True))
+        taken: list[WorkItem] = []
         at = 0
         for index, task in enumerate(message.tasks):
             call = message.calls[index]
@@ -174,7 +179,16 @@ class WorkerStation:
                 task, message.attempts[index], message.groups[index], slot, message.payloads[index], references
             )
             item.places = places
-            self.tasks.append(item)
+            taken.append(item)
+        if self._wanted is None:
+            self.tasks.extend(taken)
+            return
+        # Sent before the hub knew that the main thread waits: only what it waits for may run in place. Anything else
+        # could itself wait for something that the waiting task has yet to do.
+        self.tasks.extend(item for item in taken if item.task in self._wanted)
+        others = [item for item in taken if item.task not in self._wanted]
+        if others:
+            self._give_back(others, ())
 
     def _take_newest(self, number: int) -> list[WorkItem]:
         taken: list[WorkItem] = []
@@ -247,9 +261,10 @@ class WorkerStation:
         client = self._client
         if threading.current_thread() is not threading.main_thread() or not self.executor.depth:
             return client.pump.wait_for(done, deadline)
-        self._return_all()
         # With a deadline nothing runs in place: it could take longer than the caller wants to wait.
         wanted = [future.task_id for future in futures if not future.is_over] if deadline is None else []
+        outer, self._wanted = self._wanted, frozenset(wanted)
+        self._return_all()
         client.post(m.Block(wanted), now=True)
         try:
             while client.pump.wait_for(lambda: done() or bool(self.tasks), deadline):
@@ -259,6 +274,7 @@ class WorkerStation:
             return done()
         finally:
             self._return_all()
+            self._wanted = outer
             client.post(m.Unblock(), now=True)
 
     def _return_all(self) -> None:

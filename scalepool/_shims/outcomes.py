@@ -87,7 +87,7 @@ def is_failed(item: object) -> bool:
     return isinstance(item, BaseException) and getattr(item, _FLAG, False) is True
 
 
-def check_on_error(on_error: Any) -> OnError:
+def check_on_error(on_error: OnError) -> OnError:
     """Return `on_error` when it is one of the three choices.
 
     Raises
@@ -95,9 +95,9 @@ def check_on_error(on_error: Any) -> OnError:
     ValueError
         When it is anything else.
     """
-    if on_error == "raise" or on_error == "raise_now" or on_error == "return":  # noqa: PLR1714 - mypy narrows these
-        return on_error
-    raise ValueError(f"on_error must be 'raise', 'raise_now' or 'return', not {on_error!r}")
+    if on_error not in ("raise", "raise_now", "return"):
+        raise ValueError(f"on_error must be 'raise', 'raise_now' or 'return', not {on_error!r}")
+    return on_error
 
 
 def attach_partial_results(error: BaseException, values: list[Any]) -> None:

@@ -13,11 +13,13 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 from scalepool._wire import messages
-from scalepool._wire.messages import Message
 from scalepool.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from scalepool._wire.messages import Message
 
 __all__ = ["MAX_MESSAGE_BYTES", "decode", "encode"]
 

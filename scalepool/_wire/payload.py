@@ -9,15 +9,17 @@ how such values travel. The hub never calls anything in this module.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scalepool._wire.pickling.culprit import Labels, find_culprit
 from scalepool._wire.pickling.exchange import current
 from scalepool._wire.pickling.importable import by_value_modules
 from scalepool._wire.pickling.pickler import dumps_by_value
 from scalepool.errors import SerializationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 __all__ = ["Payload", "announce", "dumps", "dumps_inline", "loads"]
 

@@ -10,16 +10,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from scalepool._proc.death import Event as ProcessEvent
-from scalepool._proc.death import Exited, ForkFailed, ProcessWatcher, Started, ZygoteDied
+from scalepool._proc.death import ProcessWatcher, Started, ZygoteDied
 from scalepool._proc.spawn import Zygote, ZygoteOptions
 from scalepool._runtime.spec import WorkerConfig, WorkerSpec
 from scalepool._store.flight import FlightRecord
 from scalepool.config import Settings, cpu_count, thread_limits
 from scalepool.errors import ScalepoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["LocalEngine", "WorkerFate"]
 

@@ -64,4 +64,5 @@ def get_context(method: str | None = None) -> Any:
     """
     import multiprocessing
 
-    return _context_like(type(multiprocessing.get_context(method)))
+    original: Any = type(multiprocessing.get_context(method))
+    return _context_like(original)

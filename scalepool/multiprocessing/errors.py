@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["POOL_ERRORS", "error_of", "failed_locally", "for_arguments", "revived_traceback", "timeout_error"]
 
 
-def _remote_traceback() -> type[BaseException]:
+def _remote_traceback() -> type[Exception]:
     # Imported when an error arrives and not before: multiprocessing.pool costs more than our own start.
-    from multiprocessing.pool import RemoteTraceback
+    import multiprocessing.pool
 
-    return RemoteTraceback
+    original: type[Exception] = vars(multiprocessing.pool)["RemoteTraceback"]
+    return original
 
 
 _ORIGINAL = "_scalepool_original"
@@ -75,9 +76,10 @@ def for_arguments(error: SerializationError) -> BaseException:
 
 
 def _for_result(error: ResultEncodingError) -> BaseException:
-    from multiprocessing.pool import MaybeEncodingError
+    import multiprocessing.pool
 
-    return MaybeEncodingError(_Shown(error.exc_repr), _Shown(error.value_repr))  # type: ignore[arg-type]
+    original: type[Exception] = vars(multiprocessing.pool)["MaybeEncodingError"]
+    return original(_Shown(error.exc_repr), _Shown(error.value_repr))
 
 
 class _Shown:

@@ -24,16 +24,18 @@ from typing import TYPE_CHECKING, Any
 from scalepool._shims.chunks import ChunkOutcomes, ChunkPlan
 from scalepool._shims.outcomes import MISSING, OnError, attach_partial_results, mark_failed
 from scalepool._shims.progress import ProgressMeter, Report, Reporter
-from scalepool.errors import SessionError, TaskCancelledError
+from scalepool.errors import TaskCancelledError
 from scalepool.multiprocessing.errors import error_of, failed_locally, revived_traceback
 from scalepool.multiprocessing.results import Settlement, remaining_s, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from scalepool.api import Function, TaskFuture, WorkerGroup
 
 __all__ = ["ChunkTask", "MapJob"]
+
+SMALL_RANGE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,8 @@ class MapJob:
         self._lock = threading.Condition()
         self._values: list[Any] = [MISSING] * len(task.items)
         self._next_start = 0
+        self._refill_at = 0
+        self._waiting = 0  # threads on the condition
         self._again: deque[_Chunk] = deque()  # halves of chunks that did not pickle as a whole
         self._outstanding: dict[int, TaskFuture | None] = {}  # by start; None while submit() has not returned
         self._first_error: BaseException | None = None
@@ -114,37 +118,38 @@ class MapJob:
                 return
             self._feeding = True
         try:
-            chunk = self._take_chunk()
-            while chunk is not None:
-                self._submit(chunk)
-                chunk = self._take_chunk()
+            while chunks := self._deal():
+                for chunk in chunks:
+                    self._submit(chunk)
         except BaseException:
             # Ctrl-C in the caller's thread: the rest is not fed, and waiters learn of it from the settlement.
             self._feeding = False
             self.abandon()
             raise
 
-    def _take_chunk(self) -> _Chunk | None:
+    def _deal(self) -> list[_Chunk]:
+        """Return the chunks that there is room for; when there are none, this thread's feeding is over."""
+        chunks: list[_Chunk] = []
         with self._lock:
-            chunk = None if self._stopped or len(self._outstanding) >= self._plan.window() else self._deal()
-            if chunk is not None:
+            limit = self._plan.window()
+            # Refilled by a quarter at least: a full window of tiny chunks is not worth a look for each of them.
+            self._refill_at = limit - limit // 4
+            while not self._stopped and len(self._outstanding) < limit and not self._is_dealt():
+                chunk = self._again.popleft() if self._again else self._next_chunk()
                 self._outstanding[chunk.start] = None
-                return chunk
+                chunks.append(chunk)
+            if chunks:
+                return chunks
             self._feeding = False
             if self._over or self._outstanding or not (self._stopped or self._is_dealt()):
-                return None
+                return []
             self._over = True
         self._settle()
-        return None
+        return []
 
-    def _deal(self) -> _Chunk | None:
-        if self._again:
-            return self._again.popleft()
-        size = self._plan.next_size()
-        if not size:
-            return None
-        chunk = _Chunk(self._next_start, size)
-        self._next_start += size
+    def _next_chunk(self) -> _Chunk:
+        chunk = _Chunk(self._next_start, self._plan.next_size())
+        self._next_start += chunk.size
         return chunk
 
     def _is_dealt(self) -> bool:
@@ -156,10 +161,13 @@ class MapJob:
             self._drop(chunk, None)
             return
         items = task.items[chunk.start : chunk.start + chunk.size]
+        if chunk.size <= SMALL_RANGE and type(items) is range:
+            items = list(items)  # pickles faster than the name of the class
         try:
             future = task.group.submit(task.function, (items,), on_done=partial(self._arrived, chunk))
         except RuntimeError as error:
-            self._drop(chunk, error if isinstance(error, SessionError) else _cancelled_by(error))
+            # After terminate() the group is closed, and that is no error of its own.
+            self._drop(chunk, None if self._stopped else error)
             return
         except BaseException:
             self._drop(chunk, None)
@@ -167,6 +175,8 @@ class MapJob:
         with self._lock:
             if chunk.start in self._outstanding:  # else it has arrived already
                 self._outstanding[chunk.start] = future
+                if self._waiting:
+                    self._lock.notify_all()
 
     def _drop(self, chunk: _Chunk, error: BaseException | None) -> None:
         with self._lock:
@@ -183,7 +193,8 @@ class MapJob:
         outcomes = future.result() if error is None else None
         with self._lock:
             self._outstanding.pop(chunk.start, None)
-            self._lock.notify_all()
+            if self._waiting:
+                self._lock.notify_all()
             if self._over:
                 return  # raise_now or abandon(): this one could not be cancelled any more
             if failed_before_sending:
@@ -192,11 +203,12 @@ class MapJob:
             else:
                 self._plan.pace.observe(chunk.size, future.duration_s)
                 report = self._store(chunk, outcomes, error)
+            room = len(self._outstanding) <= self._refill_at
         if report is not None and self._reporter is not None:
             self._reporter.post(report)
         if self._on_error == "raise_now" and self._first_error is not None:
             self._settlement.later(self.abandon)  # cancelling waits for an answer
-        else:
+        elif room:
             self.feed()
 
     def _store(self, chunk: _Chunk, outcomes: Any, error: BaseException | None) -> Report | None:
@@ -254,24 +266,33 @@ class MapJob:
         event = self._settlement.event
         while not event.is_set():
             left_s = remaining_s(deadline_s)
-            if left_s == 0.0 and deadline_s is not None:
+            if left_s == 0.0:
                 return
-            with self._lock:
-                future = None if self._over else next(filter(None, self._outstanding.values()), None)
+            if self._over:
+                event.wait(left_s)  # only callbacks are left
+                continue
+            start, future = self._newest()
             if future is None:
-                # Only callbacks are left, or another thread is between two chunks.
-                self._await_change(left_s)
+                self._await(lambda: self._newest()[1] is not None, left_s)  # another thread is between two chunks
             elif wait_for(future, left_s):
-                with self._lock:
-                    # Its callback may still be running in the thread that pumped.
-                    self._lock.wait_for(lambda done=future: done not in self._outstanding.values(), left_s)  # type: ignore[misc]
+                # Its callback may still be running in the thread that pumped.
+                self._await(partial(self._has_arrived, start, future), left_s)
 
-    def _await_change(self, left_s: float | None) -> None:
-        if self._over:
-            self._settlement.event.wait(left_s)
-            return
+    def _newest(self) -> tuple[int, TaskFuture | None]:
+        """Return the outstanding chunk that will probably come last: few waits for many chunks."""
         with self._lock:
-            self._lock.wait_for(lambda: self._over or any(self._outstanding.values()), left_s)
+            return next(((start, future) for start, future in reversed(self._outstanding.items()) if future), (0, None))
+
+    def _has_arrived(self, start: int, future: TaskFuture) -> bool:
+        return self._outstanding.get(start) is not future
+
+    def _await(self, change: Callable[[], bool], left_s: float | None) -> None:
+        with self._lock:
+            self._waiting += 1
+            try:
+                self._lock.wait_for(lambda: self._over or change(), left_s)
+            finally:
+                self._waiting -= 1
 
     def _settle(self) -> None:
         values, dropped = self._values, self._dropped
@@ -288,9 +309,3 @@ class MapJob:
         else:
             attach_partial_results(error, values)
             self._settlement.settle(False, error, last_words)
-
-
-def _cancelled_by(error: RuntimeError) -> TaskCancelledError:
-    cancelled = TaskCancelledError("the pool was terminated")
-    cancelled.__cause__ = error
-    return cancelled

@@ -50,6 +50,12 @@ class IMapIterator:
         return self
 
     def __next__(self) -> Any:
+        if self._rest:  # the rest of a chunk, without the lock: popleft() is atomic
+            try:
+                item = self._rest.popleft()
+            except IndexError:  # another thread was faster
+                return self.next()
+            return self._failed(item.error) if type(item) is _Failed else item
         return self.next()
 
     def next(self, timeout: float | None = None) -> Any:

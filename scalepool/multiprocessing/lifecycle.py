@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from scalepool import api
 from scalepool._shims.callbacks import CallbackThread
-from scalepool.multiprocessing.errors import POOL_ERRORS
+from scalepool.errors import SerializationError
+from scalepool.multiprocessing.errors import POOL_ERRORS, for_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -91,20 +92,26 @@ class Lifecycle:
         self._context = context
         self._processes = processes
         self._name = f"pool-{next(_pool_numbers)}"
-        self._group = api.WorkerGroup(
-            processes,
-            name=self._name,
-            initializer=initializer,
-            initargs=tuple(initargs),
-            max_tasks_per_worker=maxtasksperchild,
-            errors=POOL_ERRORS,
-        )
+        try:
+            self._group = api.WorkerGroup(
+                processes,
+                name=self._name,
+                initializer=initializer,
+                initargs=tuple(initargs),
+                max_tasks_per_worker=maxtasksperchild,
+                errors=POOL_ERRORS,
+            )
+        except SerializationError as error:
+            translated = for_arguments(error)
+            if translated is error:
+                raise
+            raise translated from error
         self._callbacks = CallbackThread(f"{self._name}-callbacks")
         self._jobs: dict[int, Job] = {}
         self._job_numbers = itertools.count()
         self._jobs_lock = threading.RLock()  # re-entrant: a garbage collection inside may end another job
-        self._finalizer = weakref.finalize(self, _let_go, self._group, self._callbacks)
-        self._finalizer.atexit = False  # the session ends its workers at exit
+        # The group closes itself when it is collected, and it is by then unused: jobs hold their pool.
+        weakref.finalize(self, self._callbacks.stop).atexit = False
         if initializer is not None:
             # The original runs the initializer in every worker even when no task ever comes.
             self._group.start()
@@ -114,7 +121,7 @@ class Lifecycle:
 
     @property
     def _pool(self) -> list[Any]:
-        """The workers, with ``pid``, ``name``, ``exitcode`` and ``is_alive()``; starts them when they are not up yet."""
+        """The workers, with ``pid``, ``name``, ``exitcode`` and ``is_alive()``; starts those that are missing."""
         if self._state == RUN:
             self._group.start()
         return list(self._group.workers())
@@ -206,9 +213,9 @@ class Lifecycle:
     ) -> None:
         self.terminate()
 
-    def __del__(self, _warn: Callable[..., None] = warnings.warn, RUN: str = RUN) -> None:
+    def __del__(self, _warn: Callable[..., None] = warnings.warn, _run: str = RUN) -> None:
         # Both names are bound early: at interpreter exit the module's globals may be gone.
-        if self._state == RUN:
+        if self._state == _run:
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
 
     def __reduce__(self) -> NoReturn:
@@ -217,9 +224,3 @@ class Lifecycle:
     def __repr__(self) -> str:
         cls = type(self)
         return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={getattr(self, '_processes', 0)}>"
-
-
-def _let_go(group: api.WorkerGroup, callbacks: CallbackThread) -> None:
-    """The pool is gone and so are its jobs, which would have kept it."""
-    group.close()
-    callbacks.stop()

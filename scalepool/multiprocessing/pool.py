@@ -23,7 +23,7 @@ existing code hold; ``type(pool)`` is the class here.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ from scalepool.multiprocessing.results import ApplyResult, AsyncResult, Callback
 from scalepool.multiprocessing.streams import Stream, StreamOptions, StreamTask
 
 if TYPE_CHECKING:
-    from multiprocessing.pool import MaybeEncodingError, RemoteTraceback, ThreadPool
+    from multiprocessing.pool import ThreadPool
 
 __all__ = [
     "CLOSE",
@@ -53,9 +53,9 @@ __all__ = [
     "IMapIterator",
     "IMapUnorderedIterator",
     "MapResult",
-    "MaybeEncodingError",
+    "MaybeEncodingError",  # noqa: F822  # see __getattr__
     "Pool",
-    "RemoteTraceback",
+    "RemoteTraceback",  # noqa: F822  # see __getattr__
     "ThreadPool",
     "is_failed",
 ]
@@ -96,10 +96,10 @@ class Pool(Lifecycle):
     at once) and are shared with other pools of the process unless the pool has an `initializer` or `maxtasksperchild`.
     """
 
-    @property
+    @property  # type: ignore[misc]  # read-only: nobody assigns it
     def __class__(self) -> type:
         original = sys.modules.get("multiprocessing.pool")
-        return type(self) if original is None else original.Pool  # type: ignore[no-any-return]
+        return type(self) if original is None else vars(original)["Pool"]
 
     # One call
 
@@ -132,18 +132,13 @@ class Pool(Lifecycle):
             # Unpacked in the worker, so that what cannot be unpacked is the task's error, as in the original.
             func, args, kwds = _call_unpacked, (func, args, kwds), {}
         if callback is None and error_callback is None:
-            try:
-                return ApplyResult(self._group.submit(func, args, kwds))
-            except SerializationError as error:
-                return self._failed(for_arguments(error), None, None)
+            return ApplyResult(self._group.submit(func, args, kwds))
         settlement = self._settlement(callback, error_callback)
         result = CallbackResult(settlement)
         number = self._remember(result)
         settlement.on_settled = partial(self._forget, number)
         try:
             result.attach(self._group.submit(func, args, kwds, on_done=result.arrived))
-        except SerializationError as error:
-            settlement.settle(False, for_arguments(error))
         except BaseException:
             self._forget(number)
             raise
@@ -299,7 +294,7 @@ class Pool(Lifecycle):
             buffersize=_check_buffersize(arguments.buffersize),
             raise_now=on_error == "raise_now",
             reporter=self._reporter(arguments.progress),
-            total=len(iterable) if hasattr(iterable, "__len__") else None,
+            total=len(iterable) if isinstance(iterable, Sized) else None,
         )
         try:
             function = self._group.export(func if chunksize == 1 else MapChunk(func))
@@ -362,7 +357,7 @@ def _snapshot(iterable: Iterable[Any]) -> Sequence[Any]:
     return list(iterable)
 
 
-def _check_buffersize(buffersize: Any) -> int | None:
+def _check_buffersize(buffersize: int | None) -> int | None:
     if buffersize is not None:
         if not isinstance(buffersize, int):
             raise TypeError("buffersize must be an integer or None")

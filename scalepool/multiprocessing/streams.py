@@ -29,9 +29,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from scalepool import api
-from scalepool._shims.chunks import LARGEST_WINDOW, SHARES_PER_WORKER, WINDOW_WORTH_S, ChunkOutcomes, Pace
+from scalepool._shims.chunks import LARGEST_WINDOW, ChunkOutcomes
 from scalepool._shims.progress import ProgressMeter, Reporter
-from scalepool.errors import SessionError, TaskCancelledError
+from scalepool._shims.readahead import ReadAhead
+from scalepool.errors import TaskCancelledError
 from scalepool.multiprocessing.errors import error_of, failed_locally, revived_traceback, timeout_error
 from scalepool.multiprocessing.results import remaining_s, wait_for
 
@@ -97,12 +98,11 @@ class StreamOptions:
 class Slot:
     """A submitted task and the items in it."""
 
-    __slots__ = ("future", "size", "split")
+    __slots__ = ("future", "size")
 
     def __init__(self, size: int) -> None:
         self.future: TaskFuture | None = None  # until submit() has returned
         self.size = size
-        self.split = False  # did not pickle as a whole: its items go one by one
 
 
 Entry = Slot | BaseException  # an exception is one that the user's iterable raised
@@ -123,11 +123,10 @@ class Stream:
         self._task = task
         self._options = options
         self._lock = threading.Condition(threading.RLock())  # re-entrant: __del__ of an iterator may run inside
-        self._entries: deque[Entry] = deque()  # in input order; unordered: those that are done
-        self._running: set[Slot] = set()
+        self._ahead = ReadAhead(options.buffersize, task.workers, task.chunksize)
         self._meter = ProgressMeter(options.total, time.monotonic)
-        self._pace = Pace()
-        self._ahead = 0  # items pulled and not yet consumed
+        self._entries: deque[Entry] = deque()  # in input order; unordered: those that are done
+        self._running: set[Slot] = set()  # unordered only
         self._ended = self._stopped = self._lifted = self._detached = self._closed = False
         self._feeder_waits = False
         self._consumers_waiting = 0
@@ -149,44 +148,51 @@ class Stream:
         with self._lock:
             self._ended = True
             self._lock.notify_all()
-        if self._stopped:
+        if self._stopped and not self._closed:
             self._cancel_rest()
         self._report_end()
         on_end()
 
     def _pull(self, inputs: Iterable[Any]) -> None:
-        source, size = iter(inputs), self._task.chunksize
-        while self._wait_for_room():
-            # If the iterable raises half-way through a chunk, that half is lost, as in the original.
-            items = tuple(islice(source, size))
-            if not items:
-                return
-            with self._lock:
-                self._ahead += len(items)
-            try:
+        source, size, ahead = iter(inputs), self._task.chunksize, self._ahead
+        while True:
+            for _ in range(self._wait_for_room()):
+                # If the iterable raises half-way through a chunk, that half is lost, as in the original.
+                items = tuple(islice(source, size))
+                if not items:
+                    return
+                ahead.pulled += len(items)
+                if self._stopped:
+                    break
                 self._submit(items)
-            except SessionError:
-                raise
-            except RuntimeError as error:  # the group is closed: terminate() was faster
-                raise TaskCancelledError("the pool was terminated") from error
-        self._append(TaskCancelledError("the pool was terminated"))
+            if self._stopped:
+                self._append(TaskCancelledError("the pool was terminated"))
+                return
 
     def _submit(self, items: tuple[Any, ...]) -> None:
-        slot = Slot(len(items))
-        self._running.add(slot)
+        options, slot = self._options, Slot(len(items))
+        on_done = None
+        if not options.ordered or options.raise_now or options.reporter is not None:
+            on_done = partial(self._arrived, slot)
+            if not options.ordered:
+                self._running.add(slot)
         args = items if self._task.chunksize == 1 else (items,)
-        slot.future = self._task.group.submit(self._task.function, args, on_done=partial(self._arrived, slot))
-        if slot.split:
+        try:
+            slot.future = future = self._task.group.submit(self._task.function, args, on_done=on_done)
+        except RuntimeError:
+            if self._stopped:
+                return  # terminate() was faster, and the group is closed
+            raise
+        if slot.size > 1 and future.done() and failed_locally(future):
+            # Something in the chunk does not pickle. Nothing has run, so its items go one by one.
             for item in items:
                 self._submit((item,))
-        elif self._options.ordered:
+        elif options.ordered:
             self._append(slot)
 
     def _arrived(self, slot: Slot, future: TaskFuture) -> None:
         slot.future = future
-        if slot.size > 1 and failed_locally(future):
-            slot.split = True  # nothing has run: the feeder, which is in submit() now, tries each item alone
-        else:
+        if slot.size == 1 or not failed_locally(future):  # else the feeder, which is in submit() now, splits it
             if self._options.raise_now or self._options.reporter is not None:
                 self._examine(slot, future)
             if not self._options.ordered:
@@ -213,7 +219,7 @@ class Stream:
             self._options.reporter.post(report)
 
     def _report_end(self) -> None:
-        if self._options.reporter is not None and not self._running:
+        if self._options.reporter is not None and self._meter.done >= self._ahead.pulled:
             with self._lock:
                 report = self._meter.finish()
             if report is not None:
@@ -225,35 +231,25 @@ class Stream:
             with self._lock:
                 self._lock.notify_all()
 
-    # The window
-
-    def _window(self) -> int:
-        options, task = self._options, self._task
-        if options.buffersize is not None:
-            return options.buffersize
-        worth = task.workers * self._pace.items_worth(WINDOW_WORTH_S)
-        return max(SHARES_PER_WORKER * task.workers * task.chunksize, min(worth, LARGEST_WINDOW))
-
-    def _has_room(self, window: int) -> bool:
-        return self._ahead == 0 or self._ahead + self._task.chunksize <= window or self._stopped or self._lifted
-
-    def _may_resume(self) -> bool:
-        # A waiting feeder is woken for a quarter of the window at least: one thread switch for many items.
-        window = self._window()
-        return self._has_room(window - window // 4) or self._detached
-
-    def _wait_for_room(self) -> bool:
+    def _wait_for_room(self) -> int:
+        """Wait until something may be pulled, and return how many chunks."""
+        ahead = self._ahead
+        if self._lifted:
+            return LARGEST_WINDOW
         with self._lock:
-            if not self._has_room(self._window()) and not self._detached:
+            if not ahead.chunks_of_room() and not self._is_free():
                 self._feeder_waits = True
                 self._lock.notify_all()  # a consumer may wait in the futures now: no new ones come
-                self._lock.wait_for(self._may_resume)
+                self._lock.wait_for(lambda: ahead.may_resume() or self._is_free())
                 self._feeder_waits = False
-        while self._detached and not self._has_room(self._window()):
+        while self._detached and not self._stopped and not ahead.chunks_of_room():
             entry = self.take(None)
             if isinstance(entry, Slot):
                 self.consumed(entry.size)
-        return not self._stopped
+        return max(1, ahead.chunks_of_room())
+
+    def _is_free(self) -> bool:
+        return self._stopped or self._lifted or self._detached
 
     # The consumer's side
 
@@ -270,6 +266,8 @@ class Stream:
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             entry = self._pop()
+            if self._closed:
+                self._cancel_rest()  # the error that ended it comes first; this waits, so it holds no lock
             if entry is not None:
                 return entry
             left_s = remaining_s(deadline_s)
@@ -280,8 +278,8 @@ class Stream:
     def consumed(self, items: int) -> None:
         """Give the room of `items` back to the feeder."""
         with self._lock:
-            self._ahead -= items
-            if self._feeder_waits and self._may_resume():
+            self._ahead.consumed += items
+            if self._feeder_waits and self._ahead.may_resume():
                 self._lock.notify_all()
 
     def _pop(self) -> Entry | None:
@@ -289,7 +287,6 @@ class Stream:
             if self._urgent is not None:
                 urgent, self._urgent = self._urgent, None
                 self._closed = True
-                self._cancel_rest()
                 return urgent
             if self._closed:
                 raise StopIteration
@@ -302,7 +299,7 @@ class Stream:
                 future = head.future
                 if future is None or not future.done():
                     return None
-                self._pace.observe(head.size, future.duration_s)
+                self._ahead.pace.observe(head.size, future.duration_s)
             return self._entries.popleft()
 
     def _wait(self, left_s: float | None) -> None:
@@ -313,8 +310,7 @@ class Stream:
                 wait_for(head.future, left_s)
                 return
         elif self._feeder_waits or self._ended or nested:
-            running = [slot.future for slot in list(self._running) if slot.future is not None]
-            futures = [future for future in running if not future.done()]
+            futures = self._unfinished()
             if futures and (nested or len(futures) <= FEW_FUTURES):
                 limit_s = NESTED_WAIT_S if left_s is None else min(left_s, NESTED_WAIT_S)
                 api.wait(futures, limit_s if nested else left_s, num_done=1)
@@ -354,11 +350,14 @@ class Stream:
             self._lock.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(STOP_WAIT_S if self._stopped else None)
-        for slot in list(self._running):
-            if slot.future is not None:
-                wait_for(slot.future, None)
+        for future in self._unfinished():
+            wait_for(future, None)
 
     def _cancel_rest(self) -> None:
-        for slot in list(self._running):
-            if slot.future is not None:
-                slot.future.cancel()
+        for future in self._unfinished():
+            future.cancel()
+
+    def _unfinished(self) -> list[TaskFuture]:
+        slots = list(self._entries) if self._options.ordered else list(self._running)
+        futures = [slot.future for slot in slots if isinstance(slot, Slot) and slot.future is not None]
+        return [future for future in futures if not future.done()]

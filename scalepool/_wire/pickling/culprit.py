@@ -9,10 +9,12 @@ that it has to call (``__getstate__``, ``__reduce__``, ``repr``) misbehaves.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["Culprit", "Labels", "find_culprit"]
 

@@ -18,12 +18,14 @@ tuples, numbers, strings and bytes only.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from types import GetSetDescriptorType, MemberDescriptorType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scalepool._wire.payload import Payload, dumps, dumps_inline, loads
 from scalepool.errors import ScalepoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["RemoteError", "ResultEncodingError", "decode_exception", "encode_exception", "encode_result"]
 

@@ -10,11 +10,14 @@ comparisons.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import cloudpickle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["ByValueModules", "by_value_modules", "is_importable"]
 
@@ -89,7 +92,7 @@ def is_importable(name: str, module: object) -> bool:
 
 
 def _lies_on_path(name: str, spec: ModuleSpec) -> bool:
-    """Compare strings only: is this file where the path finder would look for the name?"""
+    """Tell, by comparing strings only, whether the file is where the path finder would look for the name."""
     parent, _, tail = name.rpartition(".")
     directory, file = _split(spec.origin or "")
     if spec.submodule_search_locations is not None:

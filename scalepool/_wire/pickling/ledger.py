@@ -20,9 +20,11 @@ import itertools
 import pickle
 import types
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Definitions", "GlobalsLedger", "Scope", "Token"]
 

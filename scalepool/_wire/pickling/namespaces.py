@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from scalepool._wire.pickling.ledger import GlobalsLedger, Token
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Captured", "Namespaces"]
 

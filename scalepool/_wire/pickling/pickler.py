@@ -15,20 +15,23 @@ from __future__ import annotations
 
 import functools
 import io
-import pickle
 import sys
-from collections.abc import Callable, Mapping
 from types import FunctionType
-from typing import Any, NewType
+from typing import TYPE_CHECKING, Any, NewType
 
 import cloudpickle
 from cloudpickle.cloudpickle import _dynamic_class_reduce
 
 from scalepool._wire.pickling import rebuild
-from scalepool._wire.pickling.exchange import Exchange
 from scalepool._wire.pickling.importable import by_value_modules
-from scalepool._wire.pickling.ledger import Scope, Token
 from scalepool._wire.pickling.namespaces import MAIN, Captured
+
+if TYPE_CHECKING:
+    import pickle
+    from collections.abc import Callable, Mapping
+
+    from scalepool._wire.pickling.exchange import Exchange
+    from scalepool._wire.pickling.ledger import Scope, Token
 
 __all__ = ["ValuePickler", "dumps_by_value"]
 

@@ -12,13 +12,16 @@ import builtins
 import functools
 import pickle
 import sys
-from collections.abc import Callable, Mapping
 from types import CellType, CodeType, FunctionType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from scalepool._wire.pickling.exchange import current
-from scalepool._wire.pickling.ledger import Token
 from scalepool._wire.pickling.namespaces import MAIN, Namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from scalepool._wire.pickling.ledger import Token
 
 __all__ = [
     "fill_cache",

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import re
 import traceback
-from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 __all__ = ["format_traceback"]
 
