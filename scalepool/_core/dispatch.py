@@ -19,10 +19,8 @@ from scalepool._wire.messages import Enter, Recall
 if TYPE_CHECKING:
     from scalepool._core.state import HubState
 
-__all__ = ["MAX_LAUNCH_FAILURES", "Dispatcher"]
+__all__ = ["Dispatcher"]
 
-MAX_LAUNCH_FAILURES: Final = 3
-"""Workers of one sort that may die before their Hello, in a row, until their tasks fail instead of waiting on."""
 _MAX_WAITS: Final = 40
 """Blocking waits inside each other in one worker, beyond which it runs nothing in place: bounds its stack."""
 

@@ -12,23 +12,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scalepool._core.commands import Command, KillWorker, Note, Send
-from scalepool._core.dispatch import MAX_LAUNCH_FAILURES, Dispatcher
-from scalepool._core.endings import Endings, died
+from scalepool._core.dispatch import Dispatcher
+from scalepool._core.endings import Endings
 from scalepool._core.events import Event, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
-from scalepool._core.functions import FunctionRecord, Recent
-from scalepool._core.groups import Group
+from scalepool._core.intake import Intake
+from scalepool._core.lifecycle import Lifecycle
+from scalepool._core.reports import Reports
 from scalepool._core.state import HubState
 from scalepool._core.stats import GroupStatistics, HubStatistics, group_statistics, hub_statistics, violations
-from scalepool._core.task import Task, TaskState
-from scalepool._core.workers import Worker, WorkerState
 from scalepool._wire import messages as m
-from scalepool._wire.messages import Status
-from scalepool._wire.records import unpack_result
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from scalepool._core.commands import Command
 
 __all__ = ["Hub"]
 
@@ -43,33 +41,35 @@ class Hub:
     """
 
     def __init__(self, *, idle_worker_s: float = 30.0) -> None:
-        self._state = HubState()
-        self._dispatcher = Dispatcher(self._state)
-        self._endings = Endings(self._state)
-        self._idle_worker_s = idle_worker_s
+        self._state = state = HubState()
+        self._dispatcher = dispatcher = Dispatcher(state)
+        self._endings = endings = Endings(state)
+        intake = Intake(state, dispatcher, endings)
+        reports = Reports(state, dispatcher, endings)
+        self._lifecycle = lifecycle = Lifecycle(state, dispatcher, endings, reports, idle_worker_s)
         self._on_event: dict[type, Callable[[Any], None]] = {
             Received: self._received,
-            WorkerStarted: self._worker_started,
-            LaunchFailed: self._launch_failed,
-            WorkerExited: self._worker_exited,
+            WorkerStarted: lifecycle.worker_started,
+            LaunchFailed: lifecycle.launch_failed,
+            WorkerExited: lifecycle.worker_exited,
             Tick: self._tick,
         }
         self._on_message: dict[type, Callable[[int, Any], None]] = {
-            m.Submit: self._submit,
-            m.Done: self._done,
-            m.Returned: self._returned,
-            m.Hello: self._hello,
-            m.OpenGroup: self._open_group,
-            m.CloseGroup: self._close_group,
-            m.StartWorkers: self._start_workers,
-            m.Cancel: self._cancel,
-            m.Block: self._block,
-            m.Unblock: self._unblock,
-            m.Sync: self._sync,
-            m.InitializerFailed: self._initializer_failed,
-            m.Output: self._output,
-            m.Put: self._put,
-            m.Release: self._release,
+            m.Submit: intake.submit,
+            m.OpenGroup: intake.open_group,
+            m.CloseGroup: intake.close_group,
+            m.StartWorkers: intake.start_workers,
+            m.Cancel: intake.cancel,
+            m.Put: intake.put,
+            m.Release: intake.release,
+            m.Done: reports.done,
+            m.Returned: reports.returned,
+            m.Block: reports.block,
+            m.Unblock: reports.unblock,
+            m.Sync: reports.sync,
+            m.Output: reports.output,
+            m.Hello: lifecycle.hello,
+            m.InitializerFailed: lifecycle.initializer_failed,
         }
 
     # ---- the interface ----
@@ -127,241 +127,11 @@ class Hub:
     def _received(self, event: Received) -> None:
         handler = self._on_message.get(type(event.message))
         if handler is None:
-            raise ProtocolError(f"peer {event.peer} sent a {type(event.message).__name__} message, which only a hub sends")
+            kind = type(event.message).__name__
+            raise ProtocolError(f"peer {event.peer} sent a {kind} message, which only a hub sends")
         handler(event.peer, event.message)
 
-    def _worker_started(self, event: WorkerStarted) -> None:
-        worker = self._state.roster.workers.get(event.worker)
-        if worker is not None:
-            worker.pid = event.pid
-            if worker.state is WorkerState.KILLED:
-                self._state.out.command(KillWorker(worker.id, force=True))
-
-    def _launch_failed(self, event: LaunchFailed) -> None:
-        worker = self._state.roster.workers.get(event.worker)
-        if worker is not None:
-            self._lost(worker, None, (), event.reason)
-
-    def _worker_exited(self, event: WorkerExited) -> None:
-        worker = self._state.roster.workers.get(event.worker)
-        if worker is None:
-            return
-        # A result whose objects were in the dead worker's memory is lost, but its task did run: it counts as started.
-        lost = self._take_records(worker, event.records, ())
-        self._lost(worker, event.exitcode, (*event.running, *lost), "")
-
-    def _tick(self, event: Tick) -> None:
-        state = self._state
-        state.alarm_at = None
+    def _tick(self, _: Tick) -> None:
+        self._state.alarm_at = None
         self._endings.force_the_stubborn()
-        for worker in state.roster.all_idle():
-            due = worker.idle_since + self._idle_worker_s
-            if state.now >= due and not worker.max_tasks and worker.key >= 0:
-                self._endings.dismiss(worker)
-            elif worker.key >= 0:
-                state.alarm(due)
-
-    # ---- what peers submit ----
-
-    def _open_group(self, peer: int, message: m.OpenGroup) -> None:
-        if message.group in self._state.groups:
-            raise ProtocolError(f"group {message.group} is open already")
-        group = Group(message, peer, self._state.groups.get(message.parent))
-        group.moved_at = self._state.now
-        self._state.groups[group.id] = group
-
-    def _submit(self, peer: int, message: m.Submit) -> None:
-        state = self._state
-        group = state.groups.get(message.group)
-        if group is None:  # terminated together with the group above it, while this was on its way
-            count = len(message.tasks)
-            answer = m.Replies(message.tasks, [Status.CANCELLED] * count, [0] * count, [b""] * count)
-            state.out.command(Send(peer, answer))
-            return
-        if group.owner != peer:
-            raise ProtocolError(f"peer {peer} submitted to group {message.group}, which it has not opened")
-        functions = state.functions.setdefault(peer, Recent())
-        for function_id, blob in zip(message.functions, message.blobs, strict=True):
-            functions.add(function_id, FunctionRecord(function_id, blob))
-        state.objects.add(peer, message.objects, held=False)
-        state.objects.pin(message.references)
-        at = 0
-        for index, task_id in enumerate(message.tasks):
-            function = functions.use(message.calls[index])
-            if function is None:
-                raise ProtocolError(f"peer {peer} submitted a call of a function that it never sent")
-            references = message.references
-            if message.reference_counts:
-                references = message.references[at : at + message.reference_counts[index]]
-                at += message.reference_counts[index]
-            task = Task(task_id, group, function, message.payloads[index], references)
-            task.max_retries = message.max_retries
-            state.tasks[task_id] = task
-            group.push(task)
-        state.ready[group.id] = group
-        self._refuse_if_over(group)
-
-    def _refuse_if_over(self, group: Group) -> None:
-        if group.failure is not None:
-            self._endings.abort(group, Status.INITIALIZER_FAILED, group.failure)
-        elif group.closing not in (None, m.CloseMode.DRAIN):
-            self._endings.abort(group, Status.CANCELLED, b"")
-
-    def _start_workers(self, peer: int, message: m.StartWorkers) -> None:
-        group = self._state.groups.get(message.group)
-        if group is not None and group.closing is None:
-            group.started_min = group.cap
-            self._dispatcher.start_minimum(group)
-
-    def _close_group(self, peer: int, message: m.CloseGroup) -> None:
-        group = self._state.groups.get(message.group)
-        if group is not None:
-            self._endings.close(group, m.CloseMode(message.mode))
-
-    def _cancel(self, peer: int, message: m.Cancel) -> None:
-        refused, ask = [], dict[int, list[int]]()
-        for task_id in message.tasks:
-            task = self._state.tasks.get(task_id)
-            if task is None:
-                refused.append(task_id)
-            elif task.state is TaskState.QUEUED:
-                self._endings.finish(task, Status.CANCELLED, 0, b"")
-            else:
-                ask.setdefault(task.worker, []).append(task_id)
-        for worker, tasks in ask.items():
-            self._state.out.command(Send(worker, m.CancelTasks(tasks)))
-        if refused:
-            self._state.out.command(Send(peer, m.CancelAnswer(refused)))
-
-    def _put(self, peer: int, message: m.Put) -> None:
-        self._state.objects.add(peer, message.objects, held=True)
-
-    def _release(self, peer: int, message: m.Release) -> None:
-        self._endings.free(self._state.objects.release(peer, message.objects))
-
-    # ---- what workers report ----
-
-    def _hello(self, peer: int, message: m.Hello) -> None:
-        worker = self._state.roster.workers.get(peer)
-        if worker is None or worker.state is not WorkerState.STARTING:
-            return  # ordered to die meanwhile: its end comes as WorkerExited
-        worker.state = WorkerState.READY
-        worker.pid = message.pid
-        self._state.failures.pop(worker.key, None)
-        self._no_longer_starting(worker)
-        self._state.out.command(Send(peer, m.Welcome(m.WIRE_VERSION)))
-        self._state.roster.idle(worker, self._state.now)
-        self._state.alarm(self._state.now + self._idle_worker_s)
-        group = self._state.groups.get(-worker.key) if worker.key < 0 else None
-        if worker.key < 0 and (group is None or group.closing is not None):
-            if group is None or not group.unfinished:
-                self._endings.dismiss(worker)
-
-    def _done(self, peer: int, message: m.Done) -> None:
-        worker = self._worker(peer)
-        self._state.objects.add(peer, message.objects, held=False)
-        self._state.objects.hold(peer, message.held)
-        self._take_records(worker, message.records, message.objects)
-
-    def _take_records(self, worker: Worker, records: m.Blobs, objects: m.Ints) -> list[int]:
-        state = self._state
-        worker.reported_at = state.now
-        lost = []
-        at = 0
-        for record in records:
-            result = unpack_result(record)
-            worker.received += 1
-            mine = objects[at * 4 : (at + result.objects) * 4 : 4] if result.objects else ()
-            at += result.objects
-            task = worker.held.get(result.task)
-            if len(mine) != result.objects:
-                lost.append(result.task)
-                continue
-            if result.objects:
-                state.objects.pin(mine)
-            if task is None or task.attempt != result.attempt:
-                self._endings.free(state.objects.unpin(mine))  # late, or cancelled meanwhile
-                continue
-            task.function.note_duration(result.micros * 1e-6)
-            self._endings.finish(task, result.status, result.micros, result.payload, mine)
-        self._settle(worker)
-        return lost
-
-    def _settle(self, worker: Worker) -> None:
-        """Decide where a worker stands after tasks left it."""
-        if worker.state is WorkerState.LEAVING and not worker.held:
-            self._endings.dismiss(worker)
-        self._dispatcher.detach(worker)
-        if worker.waits:
-            self._dispatcher.serve_in_place(worker)
-
-    def _returned(self, peer: int, message: m.Returned) -> None:
-        worker = self._worker(peer)
-        worker.recalled = False
-        back = [task for task_id in message.tasks if (task := worker.held.pop(task_id, None)) is not None]
-        worker.assigned_total -= len(back)
-        if worker.state is WorkerState.LEAVING and not worker.used_up and worker.force_at is None:
-            worker.state = WorkerState.READY
-        self._endings.requeue(back)
-        self._settle(worker)
-
-    def _block(self, peer: int, message: m.Block) -> None:
-        self._dispatcher.begin_wait(self._worker(peer), list(message.wanted))
-
-    def _unblock(self, peer: int, message: m.Unblock) -> None:
-        self._dispatcher.end_wait(self._worker(peer))
-
-    def _sync(self, peer: int, message: m.Sync) -> None:
-        self._state.out.command(Send(peer, m.Run(self._worker(peer).received, (), (), (), (), (), (), ())))
-
-    def _initializer_failed(self, peer: int, message: m.InitializerFailed) -> None:
-        worker = self._worker(peer)
-        group = self._state.groups.get(-worker.key)
-        worker.state = WorkerState.LEAVING
-        self._state.roster.unidle(worker)
-        self._no_longer_starting(worker)
-        if group is not None:
-            group.failure = message.error
-            self._endings.abort(group, Status.INITIALIZER_FAILED, message.error)
-
-    def _output(self, peer: int, message: m.Output) -> None:
-        self._state.out.command(Send(m.DRIVER, message))
-
-    # ---- workers come and go ----
-
-    def _worker(self, peer: int) -> Worker:
-        worker = self._state.roster.workers.get(peer)
-        if worker is None:
-            raise ProtocolError(f"peer {peer} is not a worker of this hub")
-        return worker
-
-    def _no_longer_starting(self, worker: Worker) -> None:
-        if worker.started_for is not None:
-            worker.started_for.starting -= 1
-            worker.started_for = None
-
-    def _lost(self, worker: Worker, exitcode: int | None, running: tuple[int, ...], reason: str) -> None:
-        state = self._state
-        never_ready = worker.state is WorkerState.STARTING
-        self._no_longer_starting(worker)
-        state.roster.remove(worker.id)
-        self._endings.lose(worker, exitcode, running)
-        if never_ready:
-            self._count_failure(worker, exitcode, reason)
-        for group in list(state.groups.values()):
-            if group.key == worker.key:
-                if group.started_min and group.closing is None and not never_ready and group.failure is None:
-                    self._dispatcher.start_minimum(group)
-                self._endings.close_if_done(group)
-
-    def _count_failure(self, worker: Worker, exitcode: int | None, reason: str) -> None:
-        state = self._state
-        count = state.failures[worker.key] = state.failures.get(worker.key, 0) + 1
-        text = reason or f"a new worker process ended with exit code {exitcode} before it was ready"
-        state.out.command(Note(f"a worker could not be started: {text}"))
-        if count < MAX_LAUNCH_FAILURES or state.roster.of_key(worker.key):
-            return
-        state.failures.pop(worker.key)
-        for group in list(state.groups.values()):
-            if group.key == worker.key:
-                self._endings.abort(group, Status.WORKER_DIED, died(worker.pid, exitcode, 1, text))
+        self._lifecycle.reap_idle()

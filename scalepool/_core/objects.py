@@ -38,6 +38,8 @@ class ObjectDirectory:
         """Enter objects given as flat columns of four; with ``held`` the owner itself holds each of them."""
         for at in range(0, len(columns), 4):
             object_id, pid, fd, size_bytes = columns[at : at + 4]
+            if not object_id:
+                continue  # lost with its maker
             record = ObjectRecord(owner, (pid, fd, size_bytes))
             if held:
                 record.holders.add(owner)

@@ -36,7 +36,7 @@ class IllegalTransition(AssertionError):
 class Task:
     """One submitted call. ``attempt`` counts assignments that ended with the worker's death."""
 
-    __slots__ = ("attempt", "function", "group", "id", "max_retries", "owner", "payload", "references", "state", "worker")
+    __slots__ = ("attempt", "cancelling", "function", "group", "id", "max_retries", "owner", "payload", "references", "state", "worker")
 
     def __init__(
         self, task_id: int, group: Group, function: FunctionRecord, payload: bytes, references: Sequence[int]
@@ -50,6 +50,7 @@ class Task:
         self.max_retries = 0
         self.attempt = 1
         self.worker = 0
+        self.cancelling = False
         self.state = TaskState.QUEUED
 
     def move(self, state: TaskState, worker: int = 0) -> None:

@@ -50,6 +50,7 @@ class Worker:
         "idle_since",
         "key",
         "known",
+        "lost",
         "max_tasks",
         "pid",
         "recalled",
@@ -73,6 +74,7 @@ class Worker:
         self.entered: Recent[bool] = Recent()
         self.assigned_total = 0
         self.received = 0
+        self.lost: list[int] = []
         self.recalled = False
         self.reported_at = 0.0
         self.idle_since = 0.0

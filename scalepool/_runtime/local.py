@@ -182,7 +182,9 @@ class LocalStation:
             try:
                 ref = self._adopted.adopt(SegmentRef(*columns[at : at + 4]))
             except StoreError:
-                continue  # its maker died this very moment: the hub sees an object missing, and judges
+                # Its maker died this very moment. The hub finds the object missing, and judges.
+                adopted.extend((0, 0, 0, 0))
+                continue
             adopted.extend((ref.object_id, ref.pid, ref.fd, ref.size_bytes))
         return adopted
 

@@ -79,7 +79,7 @@ def find_culprit(root: object, try_pickle: Callable[[object], object], label: La
                 break
             path, current = path + found[0], found[1]
     except Exception:  # noqa: BLE001 - this explains an error that is already on its way; it must not replace it
-        pass
+        path = path or "..."
     return Culprit(path.removeprefix("."), _kind_of(current))
 
 

@@ -174,14 +174,19 @@ def _encode_one(error: BaseException, members: tuple[int, ...], reader: int | No
     if members:
         data = None if -1 in members else _encode_parts(error, (getattr(error, "message", ""),), reader)
         return (_STAND_IN, b"") if data is None else (_GROUP, data)
-    try:
-        data = dumps_inline(error, reader=reader)
-        if _same(pickle.loads(data), error):
-            return _PICKLED, data
-    except BaseException:  # noqa: BLE001 - user code that may even call sys.exit(); there is another way
-        pass
+    data = _encode_whole(error, reader)
+    if data is not None:
+        return _PICKLED, data
     data = _encode_parts(error, error.args, reader)
     return (_STAND_IN, b"") if data is None else (_REBUILT, data)
+
+
+def _encode_whole(error: BaseException, reader: int | None) -> bytes | None:
+    try:
+        data = dumps_inline(error, reader=reader)
+        return data if _same(pickle.loads(data), error) else None
+    except BaseException:  # noqa: BLE001 - user code that may even call sys.exit(); there is another way
+        return None
 
 
 def _same(read_back: object, error: BaseException) -> bool:
@@ -288,11 +293,15 @@ def _assemble(cls: type[BaseException], arguments: tuple[Any, ...], attributes: 
     if not hasattr(cls, "derive"):
         exception.args = arguments
     for name, value in attributes.items():
-        try:
-            object.__setattr__(exception, name, value)
-        except (AttributeError, TypeError):
-            continue  # a read-only field, which the builtin __new__ has filled
+        _set_field(exception, name, value)
     return exception
+
+
+def _set_field(exception: BaseException, name: str, value: object) -> None:
+    try:
+        object.__setattr__(exception, name, value)
+    except (AttributeError, TypeError):
+        return  # a read-only field, which the builtin __new__ has filled
 
 
 # --- texts
