@@ -1,0 +1,44 @@
+"""scalepool: multiprocessing, concurrent.futures and joblib, from a laptop to a cluster, by changing an import.
+
+Importing this package starts nothing and loads little: the core comes with the first use. It does make joblib know the
+backend ``"scalepool"``, now or when joblib is imported.
+
+The layers, each importing only from those below it::
+
+    L6  multiprocessing/  concurrent/futures/  joblib_backend.py    the drop-in modules
+    L5  api.py                                                      what they, and users, build on
+    L4  _runtime/   engines/                                        shells: client, pump, worker; where workers come from
+    L3  _net/       _store/    _proc/                               sockets, shared memory, processes
+    L2  _core/                                                      the hub's decisions, without any I/O
+    L1  _wire/                                                      messages, codec, pickling
+    L0  errors.py   config.py  _base/
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scalepool._joblib.registration import install as _install_joblib_backend
+
+if TYPE_CHECKING:
+    from scalepool.api import cpu_count, init, is_initialized, shutdown
+
+__all__ = ["__version__", "cpu_count", "init", "is_initialized", "shutdown"]
+
+__version__ = "0.1.0"
+
+_FROM_API = frozenset({"cpu_count", "init", "is_initialized", "shutdown"})
+
+_install_joblib_backend()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FROM_API:
+        from scalepool import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_FROM_API})

@@ -12,16 +12,18 @@ the process id.
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import zmq
 
 from scalepool.errors import SessionError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["HubChannel", "PeerChannel"]
 
 # As plain integers: the enum members cost microseconds in each operation on them.
-_EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _SNDMORE: Final = int(zmq.SNDMORE)
@@ -31,11 +33,24 @@ _MAX_PATH: Final = 107
 """Longest path of a Unix socket on Linux."""
 
 
+_forks = 0
+"""Forks between the start of this program and this process. Asking for the process id is a system call each time."""
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
+
 class _Channel:
     """What both ends share."""
 
     def __init__(self, kind: int, *, max_message_bytes: int) -> None:
-        self._pid = os.getpid()
+        self._forks = _forks
         self._context = zmq.Context(io_threads=1)
         self._socket = self._context.socket(kind)
         self._socket.linger = 0
@@ -62,10 +77,6 @@ class _Channel:
                 self._drain_waker()
         return message
 
-    def more(self) -> bool:
-        """Return whether a message is there, without waiting."""
-        return bool(int(self._socket.getsockopt(_EVENTS)) & _POLLIN)
-
     def wake(self) -> None:
         """Make a running or the next ``poll`` return; from any thread."""
         try:
@@ -86,7 +97,7 @@ class _Channel:
 
     def close(self) -> None:
         """Close the socket; what was not delivered within a second is dropped."""
-        if self.closed or self._pid != os.getpid():
+        if self.closed or self._forks != _forks:
             return
         self._context.destroy(linger=1000)
         for fd in (self._waker, *self._pipe):
@@ -103,7 +114,7 @@ class _Channel:
             pass  # another wake-up was taken together with this one
 
     def _check_process(self) -> None:
-        if self._pid != os.getpid():
+        if self._forks != _forks:
             raise SessionError("this scalepool session belongs to the parent process; make a new pool after the fork")
 
 
@@ -127,10 +138,19 @@ class HubChannel(_Channel):
         self._socket.router_mandatory = True
         self._socket.bind(f"ipc://{path}")
 
-    def receive(self) -> tuple[bytes, bytes]:
-        """Return (routing id, message) of a message that is there."""
-        parts = self._socket.recv_multipart(_NOBLOCK)
-        return parts[0], parts[-1] if len(parts) == 2 else b""
+    def receive_into(self, take: Callable[[bytes, bytes], None]) -> bool:
+        """Hand (routing id, message) to ``take`` if a message is there; return whether one was."""
+        try:
+            routing = self._socket.recv(_NOBLOCK)
+        except zmq.Again:
+            return False
+        frame = self._socket.recv(_NOBLOCK, copy=False)
+        data = frame.bytes
+        while frame.more:  # no peer of ours sends more than one frame: such a message is nobody's
+            frame = self._socket.recv(_NOBLOCK, copy=False)
+            data = b""
+        take(routing, data)
+        return True
 
     def send(self, routing: bytes, data: bytes) -> bool:
         """Send to one peer; False when it is gone. True says nothing about its arrival."""
@@ -152,9 +172,14 @@ class PeerChannel(_Channel):
         super().__init__(zmq.DEALER, max_message_bytes=max_message_bytes)
         self._socket.connect(f"ipc://{path}")
 
-    def receive(self) -> bytes:
-        """Return a message that is there."""
-        return self._socket.recv(_NOBLOCK)
+    def receive_into(self, take: Callable[[bytes], None]) -> bool:
+        """Hand a message to ``take`` if one is there; return whether one was."""
+        try:
+            data = self._socket.recv(_NOBLOCK)
+        except zmq.Again:
+            return False
+        take(data)
+        return True
 
     def send(self, data: bytes) -> None:
         """Send to the hub."""

@@ -228,6 +228,11 @@ class ProcessWatcher:
             self._deliver(ForkFailed(worker_id, reason, errno.EMFILE))
             return
         pidfd, flight_fd = frame.fds
+        if worker_id in self._workers:  # the caller's mistake; the one that runs must not be lost over it
+            signal_process(pidfd, signal.SIGKILL)
+            close_fds(frame.fds)
+            self._deliver(ForkFailed(worker_id, "a worker of this number is running already", errno.EEXIST))
+            return
         watched = _Watched(worker_id, pid, pidfd, zygote)
         with self._lock:
             self._workers[worker_id] = watched

@@ -72,32 +72,37 @@ class LocalStation:
 
     # ---- what the pump asks ----
 
-    def work(self) -> None:
-        """Handle all that is there: own calls, process events, messages, alarms."""
-        self._obey()
+    def work(self, *, arrived: bool) -> None:
+        """Handle all that is there: own calls, messages, process events, alarms."""
+        if self._todo:
+            self._obey()
         client, channel = self._client, self._channel
         while True:
             while client.pending:
                 for message in client.drain():
                     self._handle(Received(m.DRIVER, message))
             handled = 0
-            while channel.more() and handled < _MESSAGES_PER_ROUND:
-                self._receive()
+            while arrived and handled < _MESSAGES_PER_ROUND:
+                arrived = channel.receive_into(self._receive)
                 handled += 1
-            self._process_events()
+            if self.events or self._exits:
+                # What a dead worker had sent comes before the news of its death.
+                while channel.receive_into(self._receive):
+                    pass
+                self._process_events()
             alarm = self._hub.alarm_at
             if alarm is not None and monotonic_s() >= alarm:
                 self._handle(Tick())
-            if not handled and not self.pending():
+            if not arrived and not self.pending():
                 return
 
     def pending(self) -> bool:
         """Whether something is queued."""
         return bool(self._client.pending or self.events or self._exits or self._todo)
 
-    def wait(self, timeout_s: float | None) -> None:
+    def wait(self, timeout_s: float | None) -> bool:
         """Wait for a message or a wake-up."""
-        self._channel.poll(timeout_s)
+        return self._channel.poll(timeout_s)
 
     def wake(self) -> None:
         """Make ``wait`` return."""
@@ -154,8 +159,7 @@ class LocalStation:
         if routing is not None:
             self._routes.pop(routing, None)
 
-    def _receive(self) -> None:
-        routing, data = self._channel.receive()
+    def _receive(self, routing: bytes, data: bytes) -> None:
         try:
             message = decode(data)
             peer = self._routes.get(routing)

@@ -35,14 +35,14 @@ _HELPER_LINGER_S: Final = 0.2
 class Station(Protocol):
     """What a pump drives: one end of a link with its state."""
 
-    def work(self) -> None:
-        """Send what is queued and handle what has arrived; never wait."""
+    def work(self, *, arrived: bool) -> None:
+        """Send what is queued and, when something has ``arrived``, handle it; never wait."""
 
     def pending(self) -> bool:
         """Whether something is queued that ``work`` would send."""
 
-    def wait(self, timeout_s: float | None) -> None:
-        """Wait until something arrives, ``wake`` is called, or time is up."""
+    def wait(self, timeout_s: float | None) -> bool:
+        """Wait until something arrives, ``wake`` is called, or time is up; return whether something arrived."""
 
     def wake(self) -> None:
         """Make ``wait`` return; from any thread."""
@@ -158,21 +158,19 @@ class Pump:
 
     def _pump_until(self, done: Callable[[], bool], deadline: float | None) -> bool:
         station = self._station
+        arrived = False
         while True:
             self._woken = False
-            station.work()
-            self._tell_waiting()
+            station.work(arrived=arrived)
+            if self._waiting:
+                self._tell_waiting()
             if done():
                 return True
-            if self._closed:
-                return False
-            timeout_s = self._timeout(deadline)
-            if deadline is not None and monotonic() >= deadline:
+            if self._closed or (deadline is not None and monotonic() >= deadline):
                 return False
             self._sleeping = True
             try:
-                if not station.pending():
-                    station.wait(timeout_s)
+                arrived = station.wait(self._timeout(deadline)) if not station.pending() else False
             finally:
                 self._sleeping = False
 
@@ -192,7 +190,7 @@ class Pump:
         elif now and self._role.acquire(blocking=False):
             self._owner = threading.get_ident()
             try:
-                self._station.work()
+                self._station.work(arrived=False)
             finally:
                 self._owner = 0
                 self._role.release()
@@ -244,7 +242,7 @@ class Pump:
     def _pump_as_helper(self) -> None:
         station = self._station
         if self._tick_s is not None:
-            station.work()
+            station.work(arrived=True)
             return
         self._pump_until(lambda: bool(self._wanted or self._closed or not (station.busy() or station.pending())), None)
 

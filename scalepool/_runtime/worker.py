@@ -72,19 +72,20 @@ class WorkerStation:
 
     # ---- what the pump asks ----
 
-    def work(self) -> None:
+    def work(self, *, arrived: bool) -> None:
         """Send what waits, take what has come."""
         self._send_all()
-        while self._channel.more():
-            self._receive(decode(self._channel.receive()))
+        # Between tasks nobody polls first, so what has come is looked for whenever a task is running.
+        while (arrived or self.executor.depth) and self._channel.receive_into(self._take):
+            arrived = True
 
     def pending(self) -> bool:
         """Whether something waits to be sent."""
         return self.introduced and bool(self._client.pending or self._records or self.output)
 
-    def wait(self, timeout_s: float | None) -> None:
+    def wait(self, timeout_s: float | None) -> bool:
         """Wait for a message or a wake-up."""
-        self._channel.poll(timeout_s)
+        return self._channel.poll(timeout_s)
 
     def wake(self) -> None:
         """Make ``wait`` return."""
@@ -140,6 +141,9 @@ class WorkerStation:
         self._channel.send(encode(m.Done(records, objects, live)))
 
     # ---- in ----
+
+    def _take(self, data: bytes) -> None:
+        self._receive(decode(data))
 
     def _receive(self, message: m.Message) -> None:
         if type(message) is m.Run:

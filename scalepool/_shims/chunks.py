@@ -87,33 +87,28 @@ class MapChunk:
         Catch per item and return `ChunkOutcomes` when some failed. Else the first exception ends the chunk.
     """
 
-    __slots__ = ("_fn", "_outcomes", "_star")
+    __slots__ = ("_outcomes", "_star", "fn")
 
     def __init__(self, fn: Callable[..., Any], star: bool = False, outcomes: bool = True) -> None:
-        self._fn = fn
+        self.fn = fn  # under this name the core finds the user's function, to name it in errors
         self._star = star
         self._outcomes = outcomes
 
     def __reduce__(self) -> tuple[type[MapChunk], tuple[Callable[..., Any], bool, bool]]:
-        return type(self), (self._fn, self._star, self._outcomes)
-
-    @property
-    def __name__(self) -> str:
-        """Name of the user's function, for errors and logs."""
-        return str(getattr(self._fn, "__name__", None) or type(self._fn).__name__)
+        return type(self), (self.fn, self._star, self._outcomes)
 
     def __call__(self, items: Sequence[Any]) -> list[Any] | ChunkOutcomes:
         """Run every item. A plain list comes back when none failed: the common case pays for nothing."""
         mapped = itertools.starmap if self._star else map
         if not self._outcomes:
-            return list(mapped(self._fn, items))
+            return list(mapped(self.fn, items))
         values: list[Any] = []
         failures: list[tuple[int, Failure]] = []
         source = iter(items)
         while True:
             try:
                 # list.extend() keeps what it has got when the iterator raises, and runs at the speed of list(map()).
-                values.extend(mapped(self._fn, source))
+                values.extend(mapped(self.fn, source))
             except BaseException as error:  # noqa: BLE001 - sys.exit() of a task is that task's error, too
                 failures.append((len(values), capture(error)))
                 values.append(MISSING)

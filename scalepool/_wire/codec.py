@@ -29,6 +29,8 @@ left a large argument travels inline; the bound keeps a broken peer from making 
 
 _INT: Final = struct.Struct("<q")
 _COUNT: Final = struct.Struct("<I")
+_ONE: Final = struct.Struct("<Iq")
+_TWO: Final = struct.Struct("<II")
 _SWAP: Final = sys.byteorder == "big"
 
 _Put = Callable[[list[bytes], Any], None]
@@ -57,8 +59,12 @@ def _take_bytes(data: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _put_ints(out: list[bytes], values: Sequence[int]) -> None:
-    out.append(_COUNT.pack(len(values)))
-    if values:
+    count = len(values)
+    if count == 1:
+        out.append(_ONE.pack(1, values[0]))  # the single call: building an array costs five times as much
+        return
+    out.append(_COUNT.pack(count))
+    if count:
         out.append(_column("q", values))
 
 
@@ -66,12 +72,19 @@ def _take_ints(data: bytes, at: int) -> tuple[Sequence[int], int]:
     count = _COUNT.unpack_from(data, at)[0]
     if not count:
         return (), at + 4
+    if count == 1:
+        return _INT.unpack_from(data, at + 4), at + 12
     return _numbers("q", data, at + 4, count, 8)
 
 
 def _put_blobs(out: list[bytes], values: Sequence[bytes]) -> None:
-    out.append(_COUNT.pack(len(values)))
-    if values:
+    count = len(values)
+    if count == 1:
+        out.append(_TWO.pack(1, len(values[0])))
+        out.append(values[0])
+        return
+    out.append(_COUNT.pack(count))
+    if count:
         out.append(_column("I", [len(value) for value in values]))
         out.extend(values)
 
@@ -80,6 +93,9 @@ def _take_blobs(data: bytes, at: int) -> tuple[Sequence[bytes], int]:
     count = _COUNT.unpack_from(data, at)[0]
     if not count:
         return (), at + 4
+    if count == 1:
+        blob, at = _take_bytes(data, at + 4)
+        return (blob,), at
     lengths, at = _numbers("I", data, at + 4, count, 4)
     if at + sum(lengths) > len(data):
         raise ProtocolError("a column of blobs reaches past the end of its message")

@@ -207,7 +207,7 @@ class MapJob:
         if report is not None and self._reporter is not None:
             self._reporter.post(report)
         if self._on_error == "raise_now" and self._first_error is not None:
-            self._settlement.later(self.abandon)  # cancelling waits for an answer
+            self.abandon()
         elif room:
             self.feed()
 
@@ -252,9 +252,10 @@ class MapJob:
                 return
             self._over = self._stopped = True
             futures = [future for future in self._outstanding.values() if future is not None]
-        for future in futures:
-            future.cancel()
         self._settle()
+        # Each waits for an answer, and meanwhile pumps.
+        if futures:
+            self._settlement.later(partial(_cancel, futures))
 
     def drain(self) -> None:
         """Wait until the outcome is settled and its callbacks have run."""
@@ -309,3 +310,8 @@ class MapJob:
         else:
             attach_partial_results(error, values)
             self._settlement.settle(False, error, last_words)
+
+
+def _cancel(futures: list[TaskFuture]) -> None:
+    for future in futures:
+        future.cancel()

@@ -227,10 +227,9 @@ class Pool(Lifecycle):
         try:
             items = _snapshot(iterable)
             function = self._group.export(MapChunk(func, options.star)) if items else None
-        except SerializationError as error:
-            return self._failed(for_arguments(error), options.callback, options.error_callback)
         except Exception as error:  # noqa: BLE001 - the original meets it in another thread, so get() raises it
-            return self._failed(error, options.callback, options.error_callback)
+            reason = for_arguments(error) if isinstance(error, SerializationError) else error
+            return self._failed(reason, options.callback, options.error_callback)
         if function is None:
             settlement = self._settlement(None, None)  # the original calls no callback for an empty input
             settlement.settle(True, [])
@@ -298,9 +297,9 @@ class Pool(Lifecycle):
         )
         try:
             function = self._group.export(func if chunksize == 1 else MapChunk(func))
-        except SerializationError as error:
-            # The original's moment is the first next(): an input that raises the error at once.
-            function, iterable = self._group.export(_nothing), _Raising(for_arguments(error))
+        except Exception as error:  # noqa: BLE001 - the original's moment is the first next()
+            reason = for_arguments(error) if isinstance(error, SerializationError) else error
+            function, iterable = self._group.export(_nothing), _Raising(reason)
         stream = Stream(StreamTask(self._group, function, chunksize, self._processes), options)
         number = self._remember(stream)
         stream.start(iterable, partial(self._forget, number), f"{self._name}-feeder-{number}")

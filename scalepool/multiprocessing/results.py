@@ -169,7 +169,7 @@ class ApplyResult:
         return self._future.result()
 
     def _abandon(self) -> None:
-        """Drop what has not started: nobody waits for it any more."""
+        """Take the call back if it has not started: nobody waits for it any more."""
         self._future.cancel()
 
     __class_getitem__: classmethod[Any, Any, GenericAlias] = classmethod(GenericAlias)

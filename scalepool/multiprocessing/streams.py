@@ -148,7 +148,7 @@ class Stream:
         with self._lock:
             self._ended = True
             self._lock.notify_all()
-        if self._stopped and not self._closed:
+        if self._stopped:
             self._cancel_rest()
         self._report_end()
         on_end()
@@ -266,8 +266,6 @@ class Stream:
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             entry = self._pop()
-            if self._closed:
-                self._cancel_rest()  # the error that ended it comes first; this waits, so it holds no lock
             if entry is not None:
                 return entry
             left_s = remaining_s(deadline_s)
@@ -287,6 +285,8 @@ class Stream:
             if self._urgent is not None:
                 urgent, self._urgent = self._urgent, None
                 self._closed = True
+                if self._ended:  # else the feeder cancels; it waits for answers, which the consumer should not
+                    threading.Thread(target=self._cancel_rest, daemon=True).start()
                 return urgent
             if self._closed:
                 raise StopIteration

@@ -130,6 +130,18 @@ def test_requests_that_a_dead_zygote_did_not_answer_fail(family: Family) -> None
     assert [family.expect(ForkFailed).worker_id for _ in worker_ids] == worker_ids
 
 
+def test_a_number_that_is_in_use_is_refused_and_its_owner_goes_on(family: Family) -> None:
+    zygote = family.zygote()
+    worker = family.worker(zygote)
+
+    zygote.fork(worker.worker_id, b"")
+
+    assert family.expect(ForkFailed).errno == errno.EEXIST
+    assert is_running(worker.pid)
+    assert family.watcher.send_signal(worker.worker_id, signal.SIGKILL)
+    assert family.expect(Exited) == Exited(worker.worker_id, worker.pid, -signal.SIGKILL)
+
+
 def test_a_zygote_that_is_stopped_does_not_hide_a_death(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(death, "REPORT_GRACE_S", 0.05)
     zygote = family.zygote("have_grandchild")
