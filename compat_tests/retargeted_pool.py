@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import types
+from importlib import import_module
 
 from harness import retarget, retargeted_runner
 
 namespace = retarget("test._test_multiprocessing", globals())
 
-# Tests start fresh interpreters through this helper, under two spellings; only ours of them are changed.
+# Tests start fresh interpreters through this helper, under two spellings; only here is it changed.
+_helper = import_module("test.support.script_helper")
 _changed = types.ModuleType("script_helper")
-_changed.__dict__.update(vars(namespace["script_helper"]))
-_changed.__dict__["assert_python_ok"] = retargeted_runner(namespace["script_helper"].assert_python_ok)
+_changed.__dict__.update(vars(_helper))
+_changed.__dict__["assert_python_ok"] = retargeted_runner(_helper.assert_python_ok)
 
 
 class _Support:

@@ -152,8 +152,10 @@ class ProcessWatcher:
 
     def close(self) -> None:
         """Deliver what has arrived and stop watching; zygotes that still run are left alone."""
-        self._closing = True
-        os.eventfd_write(self._wake_fd, 1)
+        with self._lock:  # the thread, awake for another reason, might close what we write to
+            if not self._closing:
+                self._closing = True
+                os.eventfd_write(self._wake_fd, 1)
         if threading.current_thread() is not self._thread:
             self._thread.join()
 

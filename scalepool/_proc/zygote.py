@@ -270,7 +270,7 @@ def import_all(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         try:
             importlib.import_module(name)
-        except (Exception, SystemExit) as error:  # noqa: BLE001, PERF203 - a stranger's module may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's module may raise anything
             failures[name] = f"{type(error).__name__}: {error}"
     return failures
 
@@ -333,7 +333,7 @@ def prepare_process() -> None:
     for fd in (0, 1, 2):  # a closed one would be taken by our next open file, and then printed into
         try:
             os.fstat(fd)
-        except OSError:  # noqa: PERF203
+        except OSError:
             os.open(os.devnull, os.O_RDWR)
     # Either may be ignored by the driver. Our children would be reaped before we see their status, or not terminate.
     for number in (signal.SIGCHLD, signal.SIGTERM):

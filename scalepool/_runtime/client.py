@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scalepool._base.clock import monotonic_s
 from scalepool._base.ids import IdSource
-from scalepool._core.functions import Recent
 from scalepool._runtime.functions import Exporter, Function
 from scalepool._runtime.futures import TaskFuture
+from scalepool._runtime.outgoing import Call, Outgoing
 from scalepool._runtime.packing import Packed, Packer
 from scalepool._store.files import SegmentRef
 from scalepool._store.mapping import Views
+from scalepool._store.recycle import RecycleLimits
 from scalepool._store.segments import SegmentStore
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Message, Status
@@ -56,13 +57,6 @@ class GroupState:
         self.gone = False
 
 
-class _Call(NamedTuple):
-    group: GroupState
-    task: int
-    function: Function
-    packed: Packed
-
-
 class Client:
     """Submits tasks and resolves their futures.
 
@@ -80,7 +74,7 @@ class Client:
         self.peer = peer
         self._limit_bytes = settings.outstanding_limit_bytes
         self._ids = IdSource(peer)
-        self.store = SegmentStore()
+        self.store = SegmentStore(limits=RecycleLimits(max_bytes=settings.recycle_limit_bytes))
         self.views = Views()
         self.new_object_id = self._ids.take
         self.packer = Packer(self.store, self.views, self.new_object_id, settings.inline_limit_bytes)
@@ -89,12 +83,10 @@ class Client:
         self.blocking_wait: Callable[[Callable[[], bool], Sequence[TaskFuture], float | None], bool]
         self.peek: Callable[[int], bool] = lambda task: False
         self.eager: Callable[[int], bool] = lambda queued: True
-        self.outgoing: deque[Message | _Call] = deque()
-        self.released: deque[int] = deque()
+        self.outgoing = Outgoing(self.views)
         self.closed = False
         self._futures: dict[int, TaskFuture] = {}
         self._groups: dict[int, GroupState] = {}
-        self._known: Recent[Function] = Recent()
         self._replies: deque[tuple[TaskFuture, int, bytes, dict[int, SegmentRef]]] = deque()
         self._refused: set[int] = set()
         self._outstanding_bytes = 0
@@ -117,7 +109,7 @@ class Client:
 
     def post(self, message: Message, *, now: bool = False) -> None:
         """Queue a message for the hub."""
-        self.outgoing.append(message)
+        self.outgoing.queue.append(message)
         self.pump.kick(now=now)
 
     # ---- tasks ----
@@ -150,8 +142,9 @@ class Client:
         self._outstanding_bytes += packed.size_bytes
         group.unfinished += 1
         self._futures[task] = future
-        self.outgoing.append(_Call(group, task, function, packed))
-        self.pump.kick(now=self.eager(len(self.outgoing)))
+        queue = self.outgoing.queue
+        queue.append(Call(group.id, group.max_retries, task, function, packed))
+        self.pump.kick(now=self.eager(len(queue)))
         if self._outstanding_bytes > self._limit_bytes and not self.pump.is_mine:
             self.pump.wait_for(lambda: self._outstanding_bytes <= self._limit_bytes or self.closed)
 
@@ -195,64 +188,6 @@ class Client:
     def put(self, ref: SegmentRef) -> None:
         """Tell the hub of an object that this process made and holds."""
         self.post(m.Put((ref.object_id, ref.pid, ref.fd, ref.size_bytes)))
-
-    # ---- what goes out ----
-
-    def drain(self) -> list[Message]:
-        """Take everything that is queued, as messages with many tasks in each."""
-        out: list[Message] = []
-        batch: list[_Call] = []
-        outgoing = self.outgoing
-        while outgoing:
-            item = outgoing.popleft()
-            if type(item) is _Call:
-                if batch and batch[0].group is not item.group:
-                    out.append(self._submit_message(batch))
-                    batch = []
-                batch.append(item)
-                continue
-            if batch:
-                out.append(self._submit_message(batch))
-                batch = []
-            out.append(item)  # type: ignore[arg-type]
-        if batch:
-            out.append(self._submit_message(batch))
-        released = [*self.views.drain_released(), *_take_all(self.released)]
-        if released:
-            out.append(m.Release(released))
-        return out
-
-    @property
-    def pending(self) -> bool:
-        """Whether ``drain`` would return something."""
-        return bool(self.outgoing or self.released)
-
-    def _submit_message(self, calls: list[_Call]) -> m.Submit:
-        functions, blobs = [], []
-        objects: list[int] = []
-        for call in calls:
-            function = call.function
-            if self._known.use(function.id) is None:
-                self._known.add(function.id, function)
-                functions.append(function.id)
-                blobs.append(function.packed.data)
-            segment = call.packed.segment
-            if segment is not None:
-                objects.extend((segment.object_id, segment.pid, segment.fd, segment.size_bytes))
-        references = [(*call.packed.references, *call.function.packed.references) for call in calls]
-        counts = [len(each) for each in references] if any(references) else []
-        return m.Submit(
-            group=calls[0].group.id,
-            max_retries=calls[0].group.max_retries,
-            functions=functions,
-            blobs=blobs,
-            tasks=[call.task for call in calls],
-            calls=[call.function.id for call in calls],
-            payloads=[call.packed.data for call in calls],
-            reference_counts=counts,
-            references=[object_id for each in references for object_id in each],
-            objects=objects,
-        )
 
     # ---- what comes in ----
 
@@ -362,13 +297,6 @@ class _SomeOver:
 
     def __call__(self) -> bool:
         return sum(future.is_over for future in self._futures) >= self._number
-
-
-def _take_all(queue: deque[int]) -> list[int]:
-    taken = []
-    while queue:
-        taken.append(queue.popleft())
-    return taken
 
 
 def _worker_died(errors: GroupErrors, name: str, facts: dict[str, Any]) -> WorkerDiedError:

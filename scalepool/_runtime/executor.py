@@ -43,15 +43,15 @@ class WorkItem:
     __slots__ = ("attempt", "group", "payload", "places", "references", "slot", "task")
 
     def __init__(
-        self, task: int, attempt: int, group: int, slot: FunctionSlot, payload: bytes, references: Sequence[int]
+        self, task: int, attempt: int, group: int, slot: FunctionSlot, payload: bytes, places: Mapping[int, SegmentRef]
     ) -> None:
         self.task = task
         self.attempt = attempt
         self.group = group
         self.slot = slot
         self.payload = payload
-        self.references = references
-        self.places: Mapping[int, SegmentRef] = {}
+        self.places = places
+        self.references: Sequence[int] = ()
 
 
 class Executor:

@@ -234,7 +234,7 @@ class WorkerGroup:
         if state is not None and not state.closed:
             # No kick: a finalizer may run at any moment, in any thread. It goes out with the next work.
             state.closed = True
-            self._client.outgoing.append(m.CloseGroup(state.id, m.CloseMode.DRAIN))
+            self._client.outgoing.queue.append(m.CloseGroup(state.id, m.CloseMode.DRAIN))
 
     def __repr__(self) -> str:
         return f"<WorkerGroup {self._name} max_workers={self._max_workers} unfinished={self._state.unfinished}>"

@@ -78,8 +78,8 @@ class LocalStation:
             self._obey()
         client, channel = self._client, self._channel
         while True:
-            while client.pending:
-                for message in client.drain():
+            while client.outgoing.pending:
+                for message in client.outgoing.drain():
                     self._handle(Received(m.DRIVER, message))
             handled = 0
             while arrived and handled < _MESSAGES_PER_ROUND:
@@ -98,7 +98,7 @@ class LocalStation:
 
     def pending(self) -> bool:
         """Whether something is queued."""
-        return bool(self._client.pending or self.events or self._exits or self._todo)
+        return bool(self._client.outgoing.pending or self.events or self._exits or self._todo)
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a message or a wake-up."""

@@ -43,7 +43,7 @@ class SharedBuffer:
 
     def __del__(self) -> None:
         if self._owner is not None:
-            self._owner.released.append(self._ref.object_id)
+            self._owner.outgoing.released.append(self._ref.object_id)
 
     def __repr__(self) -> str:
         return f"<SharedBuffer {self._ref.object_id} {self._ref.size_bytes} bytes>"

@@ -19,11 +19,11 @@ from scalepool._core.functions import Recent
 from scalepool._net.channel import PeerChannel
 from scalepool._proc.context import ProcessContext
 from scalepool._runtime.client import Client
-from scalepool._runtime.executor import Executor, FunctionSlot, WorkItem
+from scalepool._runtime.executor import Executor, WorkItem
+from scalepool._runtime.holdings import Holdings
 from scalepool._runtime.output import TaskOutput
 from scalepool._runtime.pump import Pump
 from scalepool._runtime.spec import WorkerConfig, WorkerSpec
-from scalepool._store.files import SegmentRef
 from scalepool._store.flight import FlightRecord
 from scalepool._wire import messages as m
 from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
@@ -53,7 +53,7 @@ class WorkerStation:
         self._client = client
         self._flight = flight
         self._channel = PeerChannel(config.path, max_message_bytes=MAX_MESSAGE_BYTES)
-        self._slots: Recent[FunctionSlot] = Recent()
+        self.holdings = Holdings()
         self._contexts: Recent[bytes] = Recent()
         self._context = config.spec.context
         self._records: deque[tuple[bytes, Packed, Sequence[int]]] = deque()
@@ -61,10 +61,8 @@ class WorkerStation:
         self._logged = 0
         self._acked = 0
         self.output: deque[tuple[int, str]] = deque()
-        self.tasks: deque[WorkItem] = deque()
         self.leaving = False
         self.introduced = False
-        self._wanted: frozenset[int] | None = None
         self.executor = Executor(client.packer, flight, self._make_room)
         client.blocking_wait = self.blocking_wait
         client.peek = lambda task: False
@@ -81,7 +79,7 @@ class WorkerStation:
 
     def pending(self) -> bool:
         """Whether something waits to be sent."""
-        return self.introduced and bool(self._client.pending or self._records or self.output)
+        return self.introduced and bool(self._client.outgoing.pending or self._records or self.output)
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a message or a wake-up."""
@@ -120,7 +118,7 @@ class WorkerStation:
             while output and output[0][0] == stream and len(text) < 65536:
                 text += output.popleft()[1]
             self._channel.send(encode(m.Output(stream, text.encode("utf-8", "surrogatepass"))))
-        for message in self._client.drain():
+        for message in self._client.outgoing.drain():
             self._channel.send(encode(message))
         if self._records:
             self._send_results()
@@ -149,9 +147,9 @@ class WorkerStation:
         if type(message) is m.Run:
             self._take_tasks(message)
         elif type(message) is m.Recall:
-            self._give_back(self._take_newest(message.number), ())
+            self._give_back(self.holdings.take_newest(message.number), (), answer=True)
         elif type(message) is m.CancelTasks:
-            self._cancel(message.tasks)
+            self._give_back(*self.holdings.take(message.tasks), answer=True)
         elif type(message) is m.Enter:
             self._contexts.add(message.group, WorkerSpec.decode(message.spec).context)
         elif type(message) is m.Exit:
@@ -163,71 +161,19 @@ class WorkerStation:
         if message.acked > self._acked:
             self._acked = message.acked
             self._flight.acked(message.acked)
-        places: dict[int, SegmentRef] = {}
-        for at in range(0, len(message.objects), 4):
-            places[message.objects[at]] = SegmentRef(*message.objects[at : at + 4])
-        blobs = dict(zip(message.functions, message.blobs, strict=True))
-        taken: list[WorkItem] = []
-        at = 0
-        for index, task in enumerate(message.tasks):
-            call = message.calls[index]
-            slot = self._slots.use(call)
-            if slot is None:
-                slot = FunctionSlot(blobs[call], places)
-                self._slots.add(call, slot)
-            references: Sequence[int] = ()
-            if message.reference_counts:
-                references = message.references[at : at + message.reference_counts[index]]
-                at += message.reference_counts[index]
-            item = WorkItem(
-                task, message.attempts[index], message.groups[index], slot, message.payloads[index], references
-            )
-            item.places = places
-            taken.append(item)
-        if self._wanted is None:
-            self.tasks.extend(taken)
-            return
-        # Sent before the hub knew that the main thread waits: only what it waits for may run in place. Anything else
-        # could itself wait for something that the waiting task has yet to do.
-        self.tasks.extend(item for item in taken if item.task in self._wanted)
-        others = [item for item in taken if item.task not in self._wanted]
-        if others:
-            self._give_back(others, ())
+        self._give_back(self.holdings.add(message), ())
 
-    def _take_newest(self, number: int) -> list[WorkItem]:
-        taken: list[WorkItem] = []
-        while len(taken) < number:
-            try:
-                taken.append(self.tasks.pop())
-            except IndexError:
-                break
-        taken.reverse()
-        return taken
-
-    def _cancel(self, tasks: Sequence[int]) -> None:
-        wanted = set(tasks)
-        taken = []
-        for item in list(self.tasks):
-            if item.task in wanted:
-                try:
-                    self.tasks.remove(item)
-                except ValueError:
-                    continue  # the main thread has just taken it
-                taken.append(item)
-        kept = wanted.difference(item.task for item in taken)
-        self._give_back(taken, tuple(kept))
-
-    def _give_back(self, items: Sequence[WorkItem], kept: Sequence[int]) -> None:
-        self._client.outgoing.append(m.Returned([item.task for item in items], kept))
-        self._send_all()
+    def _give_back(self, items: Sequence[WorkItem], kept: Sequence[int], *, answer: bool = False) -> None:
+        if items or answer:
+            self._client.outgoing.queue.append(m.Returned([item.task for item in items], kept))
+            self._send_all()
 
     # ---- running ----
 
     def run_next(self) -> None:
         """Run the oldest task, if there still is one."""
-        try:
-            item = self.tasks.popleft()
-        except IndexError:
+        item = self.holdings.take_oldest()
+        if item is None:
             return
         pump = self._client.pump
         if not pump.is_awake:
@@ -240,7 +186,7 @@ class WorkerStation:
         self._logged += 1
         self._records.append((record, packed, item.references))
         if (
-            not self.tasks
+            not self.holdings.queue
             or len(self._records) >= self._config.flush_count
             or monotonic_s() - self._flushed_at > _FLUSH_AFTER_S
         ):
@@ -267,24 +213,19 @@ class WorkerStation:
             return client.pump.wait_for(done, deadline)
         # With a deadline nothing runs in place: it could take longer than the caller wants to wait.
         wanted = [future.task_id for future in futures if not future.is_over] if deadline is None else []
-        outer, self._wanted = self._wanted, frozenset(wanted)
-        self._return_all()
+        outer, self.holdings.wanted = self.holdings.wanted, frozenset(wanted)
+        self._give_back(self.holdings.take_all(), ())
         client.post(m.Block(wanted), now=True)
         try:
-            while client.pump.wait_for(lambda: done() or bool(self.tasks), deadline):
+            while client.pump.wait_for(lambda: done() or bool(self.holdings.queue), deadline):
                 if done():
                     return True
                 self.run_next()
             return done()
         finally:
-            self._return_all()
-            self._wanted = outer
+            self._give_back(self.holdings.take_all(), ())
+            self.holdings.wanted = outer
             client.post(m.Unblock(), now=True)
-
-    def _return_all(self) -> None:
-        items = self._take_newest(len(self.tasks) + 1)
-        if items:
-            self._client.outgoing.append(m.Returned([item.task for item in items], ()))
 
     def close(self) -> None:
         """Send what is left and close the socket."""
@@ -317,11 +258,11 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
 
 def _loop(station: WorkerStation, pump: Pump) -> None:
     def something_to_do() -> bool:
-        return bool(station.tasks) or station.leaving
+        return bool(station.holdings.queue) or station.leaving
 
     while True:
         pump.wait_for(something_to_do)
-        if station.tasks:
+        if station.holdings.queue:
             station.run_next()
         elif station.leaving:
             return

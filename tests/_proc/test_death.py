@@ -196,6 +196,22 @@ def test_a_zygote_that_talks_nonsense_is_killed(family: Family, caplog: pytest.L
     assert "nonsense" in caplog.text
 
 
+def test_the_watcher_can_be_closed_while_it_is_awake_and_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher = death.ProcessWatcher(lambda event: None)
+    real = os.eventfd_write
+
+    def write_late(fd: int, value: int) -> None:
+        real(fd, value)  # wakes the thread, which must not take the descriptor away before we are through
+        wait_for(lambda: not watcher._thread.is_alive() or watcher._lock.locked())
+        real(fd, value)
+
+    monkeypatch.setattr(os, "eventfd_write", write_late)
+    watcher.close()
+    watcher.close()
+
+    assert not watcher._thread.is_alive()
+
+
 def test_the_watcher_can_be_closed_from_its_own_callback(session_dir: Path) -> None:
     closed = threading.Event()
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
-
-import pytest
+from typing import TYPE_CHECKING, Any
 
 from scalepool._shims.callbacks import CallbackThread
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_deliveries_run_in_order_in_a_thread_that_starts_with_the_first() -> None:

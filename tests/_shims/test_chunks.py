@@ -147,7 +147,7 @@ def test_a_failing_item_costs_only_itself() -> None:
         4: StopIteration,
     }
     assert "in reciprocal" in str(errors[1].__cause__)
-    assert "chunks.py" not in str(errors[1].__cause__)
+    assert "_shims/chunks.py" not in str(errors[1].__cause__)
 
 
 def test_without_outcomes_the_first_error_ends_the_chunk() -> None:

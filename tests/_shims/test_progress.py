@@ -60,7 +60,9 @@ def test_anything_else_is_refused() -> None:
         progress_sink(3)  # type: ignore[arg-type]
 
 
-def test_without_tqdm_a_line_goes_to_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_tqdm_a_line_goes_to_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "tqdm", None)
     sink = progress_sink(True)
     assert sink is not None

@@ -1,0 +1,100 @@
+"""The tasks that a worker holds and has not started, and the functions they call."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from scalepool._core.functions import Recent
+from scalepool._runtime.executor import FunctionSlot, WorkItem
+from scalepool._store.files import SegmentRef
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from scalepool._wire import messages as m
+
+__all__ = ["Holdings"]
+
+
+class Holdings:
+    """A queue that the main thread takes from while the tick thread may add to it and take back from its end.
+
+    Each step on the deque is one step of the interpreter, so the two never take the same task.
+    """
+
+    __slots__ = ("_slots", "queue", "wanted")
+
+    def __init__(self) -> None:
+        self._slots: Recent[FunctionSlot] = Recent()
+        self.queue: deque[WorkItem] = deque()
+        self.wanted: frozenset[int] | None = None
+        """While the main thread waits inside a task: those of the awaited tasks that it may run in place."""
+
+    def add(self, message: m.Run) -> list[WorkItem]:
+        """Take in the tasks of ``message``; return those that must go back because the main thread waits.
+
+        They were sent before the hub knew of the wait. Run in place they could themselves wait for something that the
+        waiting task has yet to do.
+        """
+        items = self._items(message)
+        wanted = self.wanted
+        if wanted is None:
+            self.queue.extend(items)
+            return []
+        self.queue.extend(item for item in items if item.task in wanted)
+        return [item for item in items if item.task not in wanted]
+
+    def _items(self, message: m.Run) -> list[WorkItem]:
+        places: dict[int, SegmentRef] = {}
+        for at in range(0, len(message.objects), 4):
+            places[message.objects[at]] = SegmentRef(*message.objects[at : at + 4])
+        blobs = dict(zip(message.functions, message.blobs, strict=True))
+        items: list[WorkItem] = []
+        at = 0
+        for index, task in enumerate(message.tasks):
+            call = message.calls[index]
+            slot = self._slots.use(call)
+            if slot is None:
+                slot = FunctionSlot(blobs[call], places)
+                self._slots.add(call, slot)
+            item = WorkItem(task, message.attempts[index], message.groups[index], slot, message.payloads[index], places)
+            if message.reference_counts:
+                item.references = message.references[at : at + message.reference_counts[index]]
+                at += message.reference_counts[index]
+            items.append(item)
+        return items
+
+    def take_oldest(self) -> WorkItem | None:
+        """Take the next task to run; ``None`` when there is none (any more)."""
+        try:
+            return self.queue.popleft()
+        except IndexError:
+            return None
+
+    def take_newest(self, number: int) -> list[WorkItem]:
+        """Take up to ``number`` tasks from the end, in the order in which they came."""
+        taken: list[WorkItem] = []
+        while self.queue and len(taken) < number:
+            try:
+                taken.append(self.queue.pop())
+            except IndexError:
+                break  # the main thread took the last one
+        return taken[::-1]
+
+    def take_all(self) -> list[WorkItem]:
+        """Take everything."""
+        return self.take_newest(len(self.queue) + 1)
+
+    def take(self, tasks: Collection[int]) -> tuple[list[WorkItem], Sequence[int]]:
+        """Take those of ``tasks`` that are here; return them, and the ids of the others."""
+        wanted = set(tasks)
+        taken = [item for item in list(self.queue) if item.task in wanted and self._removed(item)]
+        return taken, tuple(wanted.difference(item.task for item in taken))
+
+    def _removed(self, item: WorkItem) -> bool:
+        try:
+            self.queue.remove(item)
+        except ValueError:
+            return False  # the main thread has just taken it
+        return True
