@@ -112,6 +112,10 @@ class LocalStation:
         """When the hub wants a tick."""
         return self._hub.alarm_at
 
+    def rest(self) -> None:
+        """Give back shared memory that was kept for the next object of its size."""
+        self._client.store.expire(monotonic_s())
+
     def busy(self) -> bool:
         """Whether answers are outstanding."""
         return self._client.busy or self._hub.busy

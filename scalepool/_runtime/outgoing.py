@@ -46,7 +46,7 @@ class Outgoing:
     @property
     def pending(self) -> bool:
         """Whether ``drain`` would return something."""
-        return bool(self.queue or self.released)
+        return bool(self.queue or self.released or self._views.has_released)
 
     def drain(self) -> list[m.Message]:
         """Take everything that is queued, as messages with many tasks in each."""

@@ -20,6 +20,7 @@ import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
 from scalepool._base.clock import monotonic_s as monotonic
+from scalepool._runtime.interrupts import Deferral
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,10 @@ _HELPER_DELAY_S: Final = 0.002
 """How long the helper leaves the role to the foreground before it steps in."""
 _HELPER_LINGER_S: Final = 0.2
 """How long the helper stays awake after the last work: parking and unparking costs more than a few idle looks."""
+
+
+_PARKED_LOOK_S: Final = 1.0
+"""How often a parked helper looks for alarms and for memory to give back; twenty microseconds each."""
 
 
 class Station(Protocol):
@@ -49,6 +54,9 @@ class Station(Protocol):
 
     def alarm_at(self) -> float | None:
         """When ``work`` wants to be called although nothing arrived."""
+
+    def rest(self) -> None:
+        """Called about once a second while nothing is going on, without the role: give memory back."""
 
     def busy(self) -> bool:
         """Whether somebody should pump although nobody waits."""
@@ -76,6 +84,7 @@ class Pump:
         self._turn = threading.Condition(threading.Lock())
         self._waiting = 0
         self._wanted = 0
+        self._interrupts = Deferral()
         self._sleeping = False
         self._woken = False
         self._awake = False
@@ -110,8 +119,9 @@ class Pump:
                 return False
             if self._take_role():
                 try:
-                    if self._pump_until(done, deadline):
-                        return True
+                    with self._interrupts:
+                        if self._pump_until(done, deadline):
+                            return True
                 finally:
                     self._release_role()
             else:
@@ -161,7 +171,7 @@ class Pump:
         arrived = False
         while True:
             self._woken = False
-            station.work(arrived=arrived)
+            self._work(arrived)
             if self._waiting:
                 self._tell_waiting()
             if done():
@@ -173,6 +183,17 @@ class Pump:
                 arrived = station.wait(self._timeout(deadline)) if not station.pending() else False
             finally:
                 self._sleeping = False
+
+    def _work(self, arrived: bool) -> None:
+        interrupts = self._interrupts
+        outer = interrupts.working
+        interrupts.working = True
+        try:
+            self._station.work(arrived=arrived)
+        finally:
+            interrupts.working = outer
+        if not outer:
+            interrupts.raise_noted()
 
     def _timeout(self, deadline: float | None) -> float | None:
         alarm = self._station.alarm_at()
@@ -190,7 +211,8 @@ class Pump:
         elif now and self._role.acquire(blocking=False):
             self._owner = threading.get_ident()
             try:
-                self._station.work(arrived=False)
+                with self._interrupts:
+                    self._work(arrived=False)
             finally:
                 self._owner = 0
                 self._role.release()
@@ -207,7 +229,10 @@ class Pump:
 
     def _help(self) -> None:
         while not self._closed:
-            self._armed.wait()
+            if not self._armed.wait(_PARKED_LOOK_S):
+                self._station.rest()
+                if not self._needed():
+                    continue
             self._armed.clear()
             self._awake = True
             idle_since = monotonic()

@@ -93,6 +93,10 @@ class WorkerStation:
         """A worker has no alarms: its tick thread looks often enough."""
         return None
 
+    def rest(self) -> None:
+        """Give back shared memory that was kept for the next object of its size."""
+        self._client.store.expire(monotonic_s())
+
     def busy(self) -> bool:
         """Whether the tick thread should look at the socket."""
         return self.executor.depth > 0 or self._client.busy

@@ -144,6 +144,11 @@ class Views:
             self._settle()
             return object_id in self._pins
 
+    @property
+    def has_released(self) -> bool:
+        """Whether `drain_released` may return something; takes no lock."""
+        return bool(self._dead or self._released)
+
     def drain_released(self) -> list[int]:
         """Objects whose last view died since the last call, each once; not those that have been opened anew."""
         with self._lock:

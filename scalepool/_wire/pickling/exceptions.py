@@ -222,10 +222,9 @@ def _attributes(error: BaseException) -> dict[str, Any]:
         for name, descriptor in vars(cls).items():
             is_field = isinstance(descriptor, (MemberDescriptorType, GetSetDescriptorType))
             if is_field and name not in _NOT_FIELDS and not name.startswith("__"):
-                try:
-                    found[name] = descriptor.__get__(error)
-                except AttributeError:
-                    continue  # an empty slot
+                value = getattr(error, name, None)
+                if value is not None:  # an OSError says something else with filename2=None than without
+                    found[name] = value
     return found
 
 

@@ -29,6 +29,8 @@ _SCALARS = frozenset({
     type(None), bool, int, float, complex, str, bytes, range, type(...), type(NotImplemented), re.Pattern,
     BuiltinFunctionType, CodeType,
 })  # fmt: skip
+# What the __repr__ of every dataclass closes over: a set that is empty but while it runs.
+_REPR_GUARD = "repr_running"
 _FRESH = frozenset({MethodType})
 _LRU_CACHE = type(functools.lru_cache(abs))
 
@@ -135,7 +137,7 @@ class _Walk:
             parts = (value.__self__, value.__func__)
         elif kind is _LRU_CACHE:
             parts = (value.__wrapped__,)
-        elif isinstance(value, Enum):
+        elif isinstance(value, Enum) or kind.__module__ == "dataclasses":  # the latter's sentinels, in each __init__
             parts = (kind,)
         else:
             raise _Unknown
@@ -160,8 +162,9 @@ class _Walk:
             for name, value in attributes.items():
                 self.key.append(name)
                 self.add(value, depth)
-        for cell in function.__closure__ or ():
-            self.add(_content(cell), depth)
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            if name != _REPR_GUARD:
+                self.add(_content(cell), depth)
         module = function.__globals__.get("__name__")
         if module in self._by_value:
             self._add_globals(module, function, depth)

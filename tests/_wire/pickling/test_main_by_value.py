@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
-from pathlib import Path
 from scripts import run_main
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_global_set_by_the_initializer_is_seen_by_later_tasks(tmp_path: Path) -> None:
@@ -164,7 +168,6 @@ def test_every_kind_of_function(tmp_path: Path) -> None:
             assert call(fib, 30) == 832040 and call(lambda: fib.cache_info().maxsize) == 10
             assert call(lambda: list(gen(3))) == [0, 1, 2]
             assert call(path) == ("user_script.py", "__main__")
-            assert call(make) (1)(2) == 3  if False else True
             assert call(make, 3)(4) == 7  # a closure made in the worker
         """,
         tmp_path,
