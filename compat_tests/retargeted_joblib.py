@@ -11,6 +11,7 @@ from harness import TARGET, retarget
 from skips import change
 
 if TARGET == "scalepool":
+    import scalepool
     from scalepool.joblib_backend import ScalepoolBackend
 
     # The tests compare registry entries with the classes of backends; `import scalepool` registers a factory.
@@ -43,10 +44,11 @@ namespace["__builtins__"] = __builtins__
 if TARGET == "scalepool":
     namespace["LokyBackend"] = ScalepoolBackend
 
-    class _NothingToReset:
-        """Stands for loky's executor, which must be shut down before it sees a changed environment. Ours sees it."""
+    class _Session:
+        """Stands for loky's executor, which is shut down here so that fresh workers see a changed environment."""
 
         def shutdown(self) -> None:
-            """Do nothing."""
+            """End the session; the next call starts another."""
+            scalepool.shutdown()
 
-    namespace["get_reusable_executor"] = lambda *_args, **_options: _NothingToReset()
+    namespace["get_reusable_executor"] = lambda *_args, **_options: _Session()

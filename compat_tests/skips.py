@@ -94,7 +94,7 @@ CHANGES: tuple[Change, ...] = (
         "test.test_concurrent_futures",
         "        self.executor.shutdown(cancel_futures=True)\n",
         "        fs[0].result(); self.executor.shutdown(cancel_futures=True)\n",
-        "CPython calls some futures running before a worker has them, and the test counts on one; here one must have run.",
+        "CPython calls futures running before a worker has them, and the test needs one; here one must have run.",
     ),
     Change(
         "test.test_concurrent_futures",

@@ -1,4 +1,6 @@
-"""The joblib backend ``"scalepool"``: ``import scalepool``, then any of::
+"""The joblib backend ``"scalepool"``.
+
+``import scalepool``, then any of::
 
     with joblib.parallel_config(backend="scalepool", n_jobs=-1): ...
     joblib.Parallel(n_jobs=4, backend="scalepool")(...)
@@ -10,12 +12,12 @@ It behaves as joblib's own process backend ("loky") with these differences:
   private copy; to have tasks write into one array, pass an ``np.memmap`` that has a file, which works as ever.
   ``temp_folder`` is accepted and not needed.
 - A nested ``Parallel`` runs on the same workers, to a depth of `MAX_NESTING`; nothing is started for it.
-- An `initializer` has workers of its own for as long as the backend object lives.
+- An `initializer` has workers of its own. The last such workers are kept, and used again by calls with equal options.
 """
 
 from __future__ import annotations
 
-import weakref
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -31,7 +33,7 @@ from scalepool._joblib.arrays import ArrayMapper, arrays_from
 from scalepool._joblib.completions import Completions
 from scalepool._joblib.registration import BACKEND_NAME, install
 from scalepool.api import ErrorTypes, WorkerGroup, cpu_count, in_worker
-from scalepool.errors import WorkerDiedError
+from scalepool.errors import SessionError, WorkerDiedError
 
 __all__ = ["BACKEND_NAME", "MAX_NESTING", "ScalepoolBackend", "TerminatedWorkerError", "register"]
 
@@ -88,8 +90,7 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._initializer = initializer
         self._initargs = initargs
         self._n_jobs = 1
-        self._group: WorkerGroup | None = None
-        self._group_options: tuple[Any, ...] = ()
+        self._workers: WorkerGroup | None = None
         self._completions = Completions()
         self._mapper = ArrayMapper(None, None)
         self._duration_s: float | None = None
@@ -139,6 +140,7 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             raise TypeError(f"the joblib backend {BACKEND_NAME!r} has no option {sorted(options)}")
         self.parallel = parallel
         self._n_jobs = n_jobs
+        self._workers = self._open_group()
         return n_jobs
 
     def get_nested_backend(self) -> tuple[ParallelBackendBase, None]:
@@ -168,11 +170,27 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             batch: Future[Any] = Future()
             batch.set_exception(error)
         else:
-            call = (data, tuple(used), buffers)
-            batch = self._workers().submit(_run_batch, call, on_done=completions.finished)
+            batch = self._submit((data, tuple(used), buffers))
         if callback is not None:
             completions.expect(batch, callback)
         return batch
+
+    def _submit(self, call: tuple[Any, ...]) -> Future[Any]:
+        workers = self._workers
+        try:
+            if workers is None:
+                raise RuntimeError("the workers of this call are gone")
+            try:
+                return workers.submit(_run_batch, call, on_done=self._completions.finished)
+            except SessionError:  # the session that they belong to was shut down meanwhile
+                _reusable.forget(workers)
+                self._workers = workers = self._open_group()
+                return workers.submit(_run_batch, call, on_done=self._completions.finished)
+        except RuntimeError as error:
+            # The call was aborted while joblib was about to submit from another thread.
+            batch: Future[Any] = Future()
+            batch.set_exception(error)
+            return batch
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
         """Return the results of a batch, or raise what its task raised."""
@@ -204,44 +222,71 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._completions.close()
         self._mapper.forget()
         self.reset_batch_stats()
-        if self._initializer is None:
-            self._drop_group()
+        self._workers = None  # what nobody holds any more closes by itself
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Cancel what has not started and stop what runs; a later call finds fresh workers."""
         self._completions.close()
-        if self._group is not None:
-            self._group.terminate(kill=True)
-            self._group = None
+        if self._workers is not None:
+            _reusable.forget(self._workers)
+            self._workers.terminate(kill=True)
+            self._workers = None
         if ensure_ready:
+            self._workers = self._open_group()
             self.start_call()
 
     # ---- workers ----
 
-    def _workers(self) -> WorkerGroup:
-        options = (self._n_jobs, self.inner_max_num_threads, self._initializer, self._initargs)
-        if self._group is None or self._group_options != options:
-            self._drop_group()
-            n_jobs, threads, initializer, initargs = self._group_options = options
-            self._group = WorkerGroup(
-                n_jobs,
+    def _open_group(self) -> WorkerGroup:
+        def make() -> WorkerGroup:
+            return WorkerGroup(
+                self._n_jobs,
                 name="joblib",
-                initializer=initializer,
-                initargs=initargs,
-                threads_per_worker=threads,
+                initializer=self._initializer,
+                initargs=self._initargs,
+                threads_per_worker=self.inner_max_num_threads,
                 errors=_ERRORS,
             )
-            weakref.finalize(self, self._group.close).atexit = False
-        return self._group
 
-    def _drop_group(self) -> None:
-        if self._group is not None:
-            self._group.close()
-            self._group = None
+        if self._initializer is None:
+            return make()
+        return _reusable.get((self._n_jobs, self.inner_max_num_threads, self._initializer, self._initargs), make)
 
     def __reduce__(self) -> tuple[Any, ...]:
         make = partial(type(self), initializer=self._initializer, initargs=self._initargs)
         return make, (self.nesting_level, self.inner_max_num_threads)
+
+
+class _Reusable:
+    """The last workers that were made for an initializer: many libraries make a new ``Parallel`` for each call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._options: tuple[Any, ...] = ()
+        self._group: WorkerGroup | None = None
+
+    def get(self, options: tuple[Any, ...], make: Callable[[], WorkerGroup]) -> WorkerGroup:
+        """Return them when their options are equal to these, else make others."""
+        with self._lock:
+            if self._group is None or not _are_equal(self._options, options):
+                self._group, self._options = make(), options
+            return self._group
+
+    def forget(self, group: WorkerGroup) -> None:
+        """These workers are not to be used again."""
+        with self._lock:
+            if self._group is group:
+                self._group, self._options = None, ()
+
+
+_reusable = _Reusable()
+
+
+def _are_equal(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:  # noqa: BLE001 - arrays, for one, have no single answer
+        return False
 
 
 def _run_batch(data: Any, shared: tuple[Any, ...], buffers: list[Any]) -> Any:

@@ -1,10 +1,11 @@
 """A group: one client's view on the workers, with a cap on how many it uses at once.
 
 A Pool or an Executor is a group. Groups form trees: a group opened inside a task is a child of that task's group, and
-the tree together never runs more tasks than its root's cap, because a task that waits for its children lends them its
-slot. Two rules keep that from ever becoming a deadlock: a group with ready tasks may always run one, and a tree that
-makes no progress for ``STARVED_S`` seconds may start one task more (some task waits for another in a way that we
-cannot see: a queue, an event, a file).
+the tree together gives work to no more workers than its root's cap, because a task that waits for its children lends them
+its slot. (When its wait is over it goes on at once, so for a moment the tree may be one above its cap for each such
+task; no other gets work until it is below.) Two rules keep that from ever becoming a deadlock: a group below the root
+with ready tasks may always run one, and a tree that makes no progress for ``STARVED_S`` seconds may start one task
+more (some task waits for another in a way that we cannot see: a queue, an event, a file).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Group:
         "failure",
         "id",
         "key",
+        "look_at",
         "max_tasks",
         "moved_at",
         "owner",
@@ -56,7 +58,7 @@ class Group:
         self.private = bool(opened.private)
         # Workers of a private group serve nobody else, so they are kept under a key that no other group has.
         self.key = -opened.group if self.private else opened.kind
-        self.max_tasks = opened.max_tasks
+        self.max_tasks = opened.max_tasks if self.private else 0
         self.spec = opened.spec
         self.parent = parent
         self.root: Group = parent.root if parent else self
@@ -73,6 +75,9 @@ class Group:
         self.closing: CloseMode | None = None
         self.failure: bytes | None = None
         self.moved_at = 0.0
+        """When a task of the tree was last assigned or ended; only roots count."""
+        self.look_at = 0.0
+        """Not before then is it worth looking again for tasks that are stuck behind a long one."""
 
     # ---- the ready queue ----
 
@@ -117,11 +122,14 @@ class Group:
 
     def free_slots(self, now: float) -> int:
         """How many more workers may run tasks of this group at once."""
-        own = self.cap - self.active()
-        if self.root is self or own <= 0:
+        active = self.active()
+        own = self.cap - active
+        root = self.root
+        if own <= 0 or (root is self and not self.children):
             return max(0, own)
-        in_tree = self.root.cap - self.root.tree_active()
-        if in_tree <= 0 and (not self.active() or now - self.root.moved_at >= STARVED_S):
+        in_tree = root.cap - root.tree_active()
+        # Nobody waits for the tasks of a root but its owner, who is no task: they can wait until the tree has a slot.
+        if in_tree <= 0 and ((root is not self and not active) or now - root.moved_at >= STARVED_S):
             in_tree = 1
         return max(0, min(own, in_tree))
 
@@ -131,4 +139,5 @@ class Group:
         return self.queued + self.assigned
 
     def __repr__(self) -> str:
-        return f"<Group {self.id} cap={self.cap} queued={self.queued} assigned={self.assigned} workers={len(self.workers)}>"
+        counts = f"queued={self.queued} assigned={self.assigned} workers={len(self.workers)}"
+        return f"<Group {self.id} cap={self.cap} {counts}>"

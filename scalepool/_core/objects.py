@@ -35,15 +35,19 @@ class ObjectDirectory:
         self._records: dict[int, ObjectRecord] = {}
 
     def add(self, owner: int, columns: Sequence[int], *, held: bool) -> None:
-        """Enter objects given as flat columns of four; with ``held`` the owner itself holds each of them."""
+        """Enter objects given as flat columns of four; with ``held`` ``owner`` holds each of them.
+
+        One that is known keeps its place and its counts.
+        """
         for at in range(0, len(columns), 4):
             object_id, pid, fd, size_bytes = columns[at : at + 4]
             if not object_id:
                 continue  # lost with its maker
-            record = ObjectRecord(owner, (pid, fd, size_bytes))
+            record = self._records.get(object_id)
+            if record is None:
+                record = self._records[object_id] = ObjectRecord(owner, (pid, fd, size_bytes))
             if held:
                 record.holders.add(owner)
-            self._records[object_id] = record
 
     def columns(self, objects: Iterable[int]) -> list[int]:
         """Return the places of these objects as flat columns of four; unknown ones are left out."""
@@ -85,6 +89,15 @@ class ObjectDirectory:
             record = self._records.get(object_id)
             if record is not None:
                 record.holders.discard(peer)
+                free.extend(self._freed(object_id, record))
+        return free
+
+    def sweep(self, objects: Iterable[int]) -> list[tuple[int, int]]:
+        """Return those that no task carries and nobody holds as (owner, object): free from the start."""
+        free = []
+        for object_id in objects:
+            record = self._records.get(object_id)
+            if record is not None:
                 free.extend(self._freed(object_id, record))
         return free
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from scalepool._core.functions import FunctionRecord, Recent
     from scalepool._core.groups import Group
     from scalepool._core.task import Task
+    from scalepool._core.workers import LaunchTrouble
 
 __all__ = ["HubState"]
 
@@ -19,9 +20,23 @@ __all__ = ["HubState"]
 class HubState:
     """Everything that the hub remembers."""
 
-    __slots__ = ("alarm_at", "failures", "functions", "groups", "next_worker", "now", "objects", "out", "ready", "roster", "tasks")
+    __slots__ = (
+        "alarm_at",
+        "functions",
+        "groups",
+        "idle_worker_s",
+        "next_worker",
+        "now",
+        "objects",
+        "out",
+        "ready",
+        "roster",
+        "tasks",
+        "trouble",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, idle_worker_s: float) -> None:
+        self.idle_worker_s = idle_worker_s
         self.tasks: dict[int, Task] = {}
         self.groups: dict[int, Group] = {}
         self.ready: dict[int, Group] = {}
@@ -31,8 +46,8 @@ class HubState:
         """Per submitting peer, what it has sent and may refer to."""
         self.objects = ObjectDirectory()
         self.out = Outbox(self.objects)
-        self.failures: dict[int, int] = {}
-        """Per worker key: workers in a row that died before they said Hello."""
+        self.trouble: dict[int, LaunchTrouble] = {}
+        """Per worker key: what happened to workers that died before they said Hello."""
         self.next_worker = 1
         self.now = 0.0
         self.alarm_at: float | None = None

@@ -29,14 +29,26 @@ _ALLOWED: Final = {
 }
 
 
-class IllegalTransition(AssertionError):
+class IllegalTransition(AssertionError):  # noqa: N818 - it is what happened, and nobody catches it
     """The hub tried to move a task in a way that the table forbids: a bug of ours."""
 
 
 class Task:
     """One submitted call. ``attempt`` counts assignments that ended with the worker's death."""
 
-    __slots__ = ("attempt", "cancelling", "function", "group", "id", "max_retries", "owner", "payload", "references", "state", "worker")
+    __slots__ = (
+        "attempt",
+        "cancelling",
+        "function",
+        "group",
+        "id",
+        "max_retries",
+        "owner",
+        "payload",
+        "references",
+        "state",
+        "worker",
+    )
 
     def __init__(
         self, task_id: int, group: Group, function: FunctionRecord, payload: bytes, references: Sequence[int]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from scalepool._core.credit import depth
 from scalepool._core.functions import Recent
+from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from scalepool._core.groups import Group
     from scalepool._core.task import Task
 
-__all__ = ["Roster", "Wait", "Worker", "WorkerState"]
+__all__ = ["LaunchTrouble", "Roster", "Wait", "Worker", "WorkerState"]
 
 
 class WorkerState(enum.Enum):
@@ -51,6 +52,7 @@ class Worker:
         "key",
         "known",
         "lost",
+        "lost_at",
         "max_tasks",
         "pid",
         "recalled",
@@ -75,6 +77,8 @@ class Worker:
         self.assigned_total = 0
         self.received = 0
         self.lost: list[int] = []
+        """Tasks that it says it finished, but whose results' objects cannot be had."""
+        self.lost_at = 0.0
         self.recalled = False
         self.reported_at = 0.0
         self.idle_since = 0.0
@@ -109,6 +113,16 @@ class Worker:
         return f"<Worker {self.id} pid={self.pid} {self.state.value} held={len(self.held)} waits={len(self.waits)}>"
 
 
+class LaunchTrouble:
+    """Workers of one key that died before their Hello, in a row, and when to try the next one."""
+
+    __slots__ = ("count", "retry_at")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.retry_at = 0.0
+
+
 class Roster:
     """All workers by id, and the idle ones by key, the one used last first: its memory is warm."""
 
@@ -117,6 +131,19 @@ class Roster:
     def __init__(self) -> None:
         self.workers: dict[int, Worker] = {}
         self._idle: dict[int, dict[int, Worker]] = {}
+
+    def known(self, worker_id: int) -> Worker:
+        """Return this worker.
+
+        Raises
+        ------
+        ProtocolError
+            When there is none.
+        """
+        worker = self.workers.get(worker_id)
+        if worker is None:
+            raise ProtocolError(f"peer {worker_id} is not a worker of this hub")
+        return worker
 
     def add(self, worker: Worker) -> None:
         """Enter a worker that was ordered."""
@@ -146,6 +173,10 @@ class Roster:
         """The idle workers of this key, warmest first."""
         waiting = self._idle.get(key)
         return list(reversed(waiting.values())) if waiting else []
+
+    def has_idle(self, key: int) -> bool:
+        """Whether a worker of this key is idle."""
+        return key in self._idle
 
     def all_idle(self) -> list[Worker]:
         """Every idle worker."""

@@ -69,7 +69,7 @@ class ArrayMapper:
         if self._max_nbytes is None or array.nbytes <= self._max_nbytes or not _is_mappable(array.dtype):
             return _as_plain(array).__reduce_ex__(5)
         known = _received.get(mapping) if mapping is not None else None
-        if known is not None and not memmap.flags.writeable:
+        if known is not None and memmap is not None and not memmap.flags.writeable:
             return self._refer(known, array, _address(array) - _address_of_buffer(mapping), used)
         stored = self._stored.get(array)
         flat = _contiguous(array)
@@ -115,11 +115,11 @@ def _rebuild(index: int, mode: str, dtype: Any, shape: Any, strides: Any, offset
 
 
 def _make_memmap(memory: Any, mode: str, dtype: Any, shape: Any, strides: Any, offset: int) -> Any:
-    import numpy
+    import numpy as np
 
     if in_worker():
-        copyreg.pickle(numpy.memmap, _reduce_result)
-    made = numpy.ndarray.__new__(numpy.memmap, shape, dtype=dtype, buffer=memory, offset=offset, strides=strides)
+        copyreg.pickle(np.memmap, _reduce_result)
+    made = np.ndarray.__new__(np.memmap, shape, dtype=dtype, buffer=memory, offset=offset, strides=strides)
     made._mmap = memory
     made.mode = mode
     made.offset = offset
@@ -128,11 +128,11 @@ def _make_memmap(memory: Any, mode: str, dtype: Any, shape: Any, strides: Any, o
 
 
 def _rebuild_file(filename: str, mode: str, start: int, size: int, layout: tuple[Any, ...]) -> Any:
-    import numpy
+    import numpy as np
 
-    base = numpy.memmap(filename, dtype="u1", mode=mode, offset=start, shape=(size,))
+    base = np.memmap(filename, dtype="u1", mode=mode, offset=start, shape=(size,))
     dtype, shape, strides, offset = layout
-    made = numpy.ndarray.__new__(numpy.memmap, shape, dtype=dtype, buffer=base, offset=offset, strides=strides)
+    made = np.ndarray.__new__(np.memmap, shape, dtype=dtype, buffer=base, offset=offset, strides=strides)
     for name in ("_mmap", "filename", "offset", "mode"):
         setattr(made, name, getattr(base, name))
     return made
@@ -143,7 +143,12 @@ def _reduce_result(array: Any) -> Any:
     memmap = _backing(array)[1] if array.size else None
     if memmap is not None and memmap.filename is not None:
         return _reduce_file(array, memmap)
-    return _as_plain(array).__reduce__()
+    import numpy as np
+
+    # Not array.__reduce__(): numpy's own form for old protocols loses the byte order.
+    flat = _contiguous(_as_plain(array))
+    memory = bytearray(flat.ravel(order="K").view("u1").data) if flat.size else bytearray(1)
+    return np.ndarray, (flat.shape, flat.dtype, memory, 0, flat.strides)
 
 
 # --- layout ---
@@ -154,9 +159,9 @@ def _is_mappable(dtype: Any) -> bool:
 
 
 def _as_plain(array: Any) -> Any:
-    import numpy
+    import numpy as np
 
-    return array.view(numpy.ndarray) if type(array) is numpy.memmap else array
+    return array.view(np.ndarray) if type(array) is np.memmap else array
 
 
 def _contiguous(array: Any) -> Any:
@@ -170,18 +175,18 @@ def _address(array: Any) -> int:
 
 
 def _address_of_buffer(memory: Any) -> int:
-    import numpy
+    import numpy as np
 
-    return _address(numpy.frombuffer(memory, dtype="u1"))
+    return _address(np.frombuffer(memory, dtype="u1"))
 
 
 def _backing(array: Any) -> tuple[Any, Any]:
     """Return the mapping that an array's memory is, and the memmap that was made for it; (None, None) else."""
-    import numpy
+    import numpy as np
 
     memmap = None
-    while isinstance(array, numpy.ndarray):
-        if isinstance(array, numpy.memmap) and array._mmap is not None:
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap) and array._mmap is not None:
             memmap = array
         array = array.base
     return (memmap._mmap, memmap) if memmap is not None else (None, None)

@@ -76,8 +76,7 @@ class Completions:
             waited_for = self.open_batches()
             if waited_for:
                 if api.in_worker():
-                    done, _ = api.wait(waited_for, timeout_s=timeout_s, num_done=1)
-                    if not done:
+                    if not _wait_for_any(waited_for, timeout_s):
                         return
                 elif not self._wait_for_one(timeout_s):
                     return
@@ -102,6 +101,13 @@ class Completions:
     def _tell_all(self) -> None:
         while (item := self._finished.get()) is not None:
             _tell(*item)
+
+
+def _wait_for_any(batches: list[Batch], timeout_s: float | None) -> bool:
+    """Wait as a task should, which lends its slot to those that it waits for."""
+    tasks = [batch for batch in batches if isinstance(batch, api.TaskFuture)]
+    done, _ = api.wait(tasks, timeout_s=timeout_s, num_done=1)
+    return bool(done)
 
 
 def _tell(batch: Batch, callback: Callback) -> bool:

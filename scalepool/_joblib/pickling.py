@@ -77,7 +77,8 @@ def _dumps_plain(value: object, reducers: Reducers, keep_out: Callable[[pickle.P
     """Return the pickle, None when it takes the other way."""
     file = io.BytesIO()
     pickler = pickle.Pickler(file, 5, buffer_callback=keep_out)
-    pickler.dispatch_table = ChainMap(dict(reducers), copyreg.dispatch_table)
+    table: ChainMap[type, Any] = ChainMap(dict(reducers), dict(copyreg.dispatch_table))
+    pickler.dispatch_table = table
     try:
         pickler.dump(value)
     except Exception:  # noqa: BLE001 - whatever went wrong, the other pickler either succeeds or says so

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.session import DriverSession, current
 from scalepool._runtime.spec import WorkerSpec
 from scalepool._wire import messages as m
+from scalepool.config import THREAD_VARIABLES, thread_limits
 from scalepool.errors import InitializerError, RemoteTraceback, WorkerDiedError
 
 if TYPE_CHECKING:
@@ -52,6 +54,12 @@ class GroupStatistics:
     queued: int
     running: int
     unfinished: int
+
+
+def _limits(cpus: int, workers: int, threads: int | None) -> dict[str, str]:
+    """Return every thread variable with its value for a worker: the user's own where set, else ours."""
+    own = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
+    return own | thread_limits(cpus, workers, threads=threads)
 
 
 class WorkerInfo:
@@ -117,19 +125,18 @@ class WorkerGroup:
         self._client = session.client
         self._max_workers = max_workers
         self._name = name or "ScalepoolWorker"
-        cpus = session.cpus
-        threads = threads_per_worker or 0
+        limits = _limits(session.cpus, max_workers, threads_per_worker)
         context = ProcessContext.capture()
         self._initializer = b""
         if initializer is not None:
             # A private pickle of it: the group's workers get it when they start, whenever that is.
             packed = self._client.packer.pack_inline((initializer, tuple(initargs)))
             self._initializer = packed
-        spec = WorkerSpec(threads, max_workers, context.encode(), self._initializer, self._name)
+        spec = WorkerSpec(limits, context.encode(), self._initializer, self._name)
         private = bool(initializer is not None or max_tasks_per_worker)
         opened = {
             "parent": session.parent_group,
-            "kind": threads or max(1, cpus // max(1, max_workers)),
+            "kind": spec.kind,
             "cap": max_workers,
             "private": int(private),
             "max_tasks": max_tasks_per_worker or 0,
@@ -137,7 +144,7 @@ class WorkerGroup:
         }
         self._state = self._client.open_group(lambda group: m.OpenGroup(group=group, **opened), errors)  # type: ignore[arg-type]
         if isinstance(session, DriverSession):
-            session.engine.prepare(threads, max_workers)
+            session.engine.prepare(limits)
 
     @property
     def max_workers(self) -> int:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["WorkerConfig", "WorkerSpec"]
 
@@ -18,10 +22,8 @@ class WorkerSpec:
 
     Attributes
     ----------
-    threads
-        Threads that numeric libraries may use in it; 0 means the default for its host.
-    workers
-        How many workers of this sort are planned, for that default.
+    limits
+        Environment variables that size the thread pools of numeric libraries; set before those load.
     context
         The client's cwd, environment, sys.path etc., encoded by ``_proc.context``.
     initializer
@@ -30,15 +32,20 @@ class WorkerSpec:
         Prefix of its process name.
     """
 
-    threads: int
-    workers: int
+    limits: Mapping[str, str]
     context: bytes
     initializer: bytes = b""
     name: str = "ScalepoolWorker"
 
+    @property
+    def kind(self) -> int:
+        """A number that is the same for specs whose workers may be shared: the limits alone decide."""
+        digest = hashlib.blake2b(json.dumps(sorted(self.limits.items())).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little") >> 1
+
     def encode(self) -> bytes:
         """Return it as bytes."""
-        head = json.dumps({"threads": self.threads, "workers": self.workers, "name": self.name}).encode()
+        head = json.dumps({"limits": dict(self.limits), "name": self.name}).encode()
         lengths = _LENGTHS.pack(len(head), len(self.context), len(self.initializer))
         return b"".join((lengths, head, self.context, self.initializer))
 
@@ -50,7 +57,7 @@ class WorkerSpec:
         head = json.loads(data[start : start + head_size])
         start += head_size
         context = data[start : start + context_size]
-        return cls(head["threads"], head["workers"], context, data[start + context_size :], head["name"])
+        return cls(head["limits"], context, data[start + context_size :], head["name"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scalepool._wire.pickling.culprit import Labels, find_culprit
@@ -106,10 +107,7 @@ def dumps(obj: object, *, oob_threshold: int, reader: int | None = None, label: 
     if outer is not None:
         _announced.set(None)
     buffers: list[memoryview] = []
-
-    def keep_out(buffer: pickle.PickleBuffer) -> bool:
-        return _stays_inside(buffer, oob_threshold, buffers)
-
+    keep_out = partial(_stays_inside, oob_threshold, buffers)  # cheaper to make than a closure
     try:
         data = _pickle(obj, 5, buffer_callback=keep_out)
         is_plain = _STACK_GLOBAL not in data or not _mentions_by_value(data)
@@ -127,7 +125,7 @@ def dumps(obj: object, *, oob_threshold: int, reader: int | None = None, label: 
         _announced.set(outer)
 
 
-def _stays_inside(buffer: pickle.PickleBuffer, oob_threshold: int, buffers: list[memoryview]) -> bool:
+def _stays_inside(oob_threshold: int, buffers: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
     try:
         view = buffer.raw()
     except BufferError:

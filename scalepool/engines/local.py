@@ -17,11 +17,12 @@ from scalepool._proc.death import ProcessWatcher, Started, ZygoteDied
 from scalepool._proc.spawn import Zygote, ZygoteOptions
 from scalepool._runtime.spec import WorkerConfig, WorkerSpec
 from scalepool._store.flight import FlightRecord
-from scalepool.config import Settings, cpu_count, thread_limits
 from scalepool.errors import ScalepoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from scalepool.config import Settings
 
 __all__ = ["LocalEngine", "WorkerFate"]
 
@@ -67,14 +68,13 @@ class LocalEngine:
         self._token = token
         self._settings = settings
         self._on_event = on_event
-        self._cpus = settings.num_cpus or cpu_count().count
         self._zygotes: dict[tuple[tuple[str, str], ...], Zygote] = {}
         self._watcher = ProcessWatcher(self._watched)
         self.fates: dict[int, WorkerFate] = {}
 
-    def prepare(self, threads: int, workers: int) -> None:
-        """Start the zygote that workers of this sort will need, without waiting for it."""
-        self._zygote(threads, workers)
+    def prepare(self, limits: Mapping[str, str]) -> None:
+        """Start the zygote that workers with these thread limits will need, without waiting for it."""
+        self._zygote(limits)
 
     def start(self, worker: int, spec_bytes: bytes) -> str | None:
         """Start a worker; return why it could not be ordered, else ``None``. What follows comes as events."""
@@ -89,7 +89,7 @@ class LocalEngine:
             spec=spec,
         )
         try:
-            self._zygote(spec.threads, spec.workers).fork(worker, config.encode())
+            self._zygote(spec.limits).fork(worker, config.encode())
         except (OSError, ScalepoolError) as error:
             return str(error)
         return None
@@ -116,19 +116,18 @@ class LocalEngine:
 
     # ---- zygotes ----
 
-    def _zygote(self, threads: int, workers: int) -> Zygote:
-        limits = thread_limits(self._cpus, workers, threads=threads or None)
+    def _zygote(self, limits: Mapping[str, str]) -> Zygote:
         key = tuple(sorted(limits.items()))
         zygote = self._zygotes.get(key)
         if zygote is None or zygote.is_closing:
             # With one thread per library a zygote stays single-threaded, and forking it is safe. With more, loading
             # them there would start their threads: such workers load them themselves.
-            single = all(value == "1" for value in limits.values()) and bool(limits)
+            single = all(value == "1" for value in limits.values())
             options = ZygoteOptions(
                 session_dir=self._session_dir,
-                name=f"threads={threads or 'default'}",
+                name=f"zygote-{len(self._zygotes) + 1}",
                 preload=tuple(name for name in _PRELOADABLE if single and name in sys.modules),
-                env_limits=limits,
+                env_limits=dict(limits),
                 flight_factory="scalepool._store.flight:create",
             )
             zygote = Zygote(options)

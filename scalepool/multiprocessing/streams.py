@@ -198,7 +198,7 @@ class Stream:
             if not self._options.ordered:
                 self._append(slot)
         self._running.discard(slot)
-        if self._consumers_waiting:
+        if self._consumers_waiting and (self._ended or self._options.raise_now):
             with self._lock:
                 self._lock.notify_all()
         if self._ended:
@@ -309,9 +309,9 @@ class Stream:
             if isinstance(head, Slot) and head.future is not None:
                 wait_for(head.future, left_s)
                 return
-        elif self._feeder_waits or self._ended or nested:
+        elif nested or ((self._feeder_waits or self._ended) and len(self._running) <= FEW_FUTURES):
             futures = self._unfinished()
-            if futures and (nested or len(futures) <= FEW_FUTURES):
+            if futures:
                 limit_s = NESTED_WAIT_S if left_s is None else min(left_s, NESTED_WAIT_S)
                 api.wait(futures, limit_s if nested else left_s, num_done=1)
                 return

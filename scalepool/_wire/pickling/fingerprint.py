@@ -58,7 +58,7 @@ class Fingerprint:
         return f"<Fingerprint of {len(self._parts)} parts>"
 
 
-class _Unknown(Exception):  # noqa: N818 - no error, a way out of the recursion
+class _Unknown(Exception):  # no error: a way out of the recursion
     """Something mutable is captured."""
 
 

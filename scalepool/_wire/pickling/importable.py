@@ -28,27 +28,33 @@ _MAIN_NAMES = frozenset({"__main__", "__mp_main__"})
 class ByValueModules:
     """The modules of this process that travel by value, recomputed only when modules came or went."""
 
-    __slots__ = ("_count", "_names", "_registered", "_verdicts")
+    __slots__ = ("_count", "_names", "_needles", "_registered", "_verdicts")
 
     def __init__(self) -> None:
         self._count = -1
         self._registered: frozenset[str] = frozenset()
         self._names: frozenset[str] = frozenset(_MAIN_NAMES)
+        self._needles: tuple[bytes, ...] = ()
         self._verdicts: dict[str, tuple[int, bool]] = {}
 
     def names(self) -> frozenset[str]:
         """Return the names of all modules that a worker could not import."""
-        registered = frozenset(cloudpickle.list_registry_pickle_by_value())
+        registered = cloudpickle.list_registry_pickle_by_value()
         if len(sys.modules) != self._count or registered != self._registered:
             modules = sys.modules.copy()
             self._names = _MAIN_NAMES | registered | {n for n, m in modules.items() if not self._verdict(n, m)}
-            self._registered = registered
+            self._needles = tuple(name.encode("utf-8", "surrogatepass") for name in self._names)
+            self._registered = frozenset(registered)
             self._count = len(modules)
         return self._names
 
     def mentioned_in(self, data: bytes) -> bool:
         """Tell whether a pickle mentions such a module; a false positive costs time, nothing else."""
-        return any(name.encode("utf-8", "surrogatepass") in data for name in self.names())
+        self.names()
+        for needle in self._needles:  # noqa: SIM110 - any() with a generator costs as much as pickling
+            if needle in data:
+                return True
+        return False
 
     def _verdict(self, name: str, module: object) -> bool:
         remembered = self._verdicts.get(name)

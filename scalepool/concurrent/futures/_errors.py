@@ -32,7 +32,8 @@ def make_traceback(text: str) -> BaseException:
     """Wrap a worker's traceback in the standard library's own class, in its own form."""
     from scalepool.concurrent.futures._broken import RemoteTraceback
 
-    return cast("BaseException", RemoteTraceback(f'\n"""\n{text}"""'))
+    make = cast("type[Exception]", RemoteTraceback)  # typeshed has its parameter wrong
+    return make(f'\n"""\n{text}"""')
 
 
 ERRORS: Final = ErrorTypes(

@@ -17,7 +17,7 @@ finalizer.
 from __future__ import annotations
 
 import threading
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +27,7 @@ from scalepool.errors import SerializationError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scalepool.api import Function, TaskFuture
+    from scalepool.api import Function
     from scalepool.concurrent.futures._sizes import Sizes
     from scalepool.concurrent.futures._work import Work
 
@@ -62,8 +62,8 @@ class Feeder:
         self._inputs = inputs
         self._sizes = sizes
         self._is_bounded = is_bounded
-        self._results: SimpleQueue[TaskFuture[Any] | BaseException | None] = SimpleQueue()
-        self._notes: SimpleQueue[tuple[int, TaskFuture[Any]] | None] = SimpleQueue()
+        self._results: SimpleQueue[Future[Any] | BaseException | None] = SimpleQueue()
+        self._notes: SimpleQueue[tuple[int, Future[Any]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._size = 0  # of the next chunk, 0 when not decided
         self._chunks_out = 0
@@ -92,7 +92,7 @@ class Feeder:
 
     # ---- the reader ----
 
-    def next_result(self, timeout_s: float | None) -> TaskFuture[Any] | None:
+    def next_result(self, timeout_s: float | None) -> Future[Any] | None:
         """Return the next chunk's future, or None after the last; raises ``TimeoutError`` or what the inputs raised."""
         self._is_read = True
         if self._waits_for_reader:
@@ -159,7 +159,7 @@ class Feeder:
                 self._take_notes()
                 try:
                     self._feed()
-                except BaseException as error:  # the inputs raised: that is the reader's to see, at its turn
+                except BaseException as error:  # noqa: BLE001 - what the inputs raise is the reader's, at its turn
                     self._end(error)
         finally:
             self._work.end_feed(self)
@@ -171,7 +171,7 @@ class Feeder:
             if note is not None:
                 items, future = note
                 self._chunks_out -= 1
-                self._sizes.observe(items, future.duration_s)
+                self._sizes.observe(items, getattr(future, "duration_s", None))
             try:
                 note = self._notes.get_nowait()
             except Empty:
@@ -210,18 +210,18 @@ class Feeder:
         return not self._is_bounded or ahead + self._size <= self._sizes.items_ahead(self._size)
 
     def _submit(self, chunk: list[tuple[Any, ...]]) -> None:
-        future = self._work.submit(self._function, (chunk,), {})
+        items = len(chunk)
+        future = self._work.submit(self._function, (chunk,), {}, lambda done: self._notes.put((items, done)))
         if len(chunk) > 1 and _failed_to_pickle(future):
             # One input does not pickle. The others must not suffer for having been put beside it.
+            self._chunks_out += 1  # its note is on its way
             for item in chunk:
                 self._submit([item])
             return
-        items = len(chunk)
         self._chunks_out += 1
         self._items_out += items
         if not self._is_unread:
             self._results.put(future)
-        future.add_done_callback(lambda _: self._notes.put((items, future)))
         if self._is_cut and self._is_unread:  # cancel() came in between
             self._cancel_results()
 
@@ -240,5 +240,11 @@ class Feeder:
                 result.cancel()
 
 
-def _failed_to_pickle(future: TaskFuture[Any]) -> bool:
-    return future.done() and not future.cancelled() and isinstance(future.exception(), SerializationError)
+def _failed_to_pickle(future: Future[Any]) -> bool:
+    """Tell whether a call never left this process."""
+    if not future.done() or future.cancelled():
+        return False
+    error = future.exception()
+    return isinstance(error, SerializationError) or (
+        error is not None and isinstance(error.__cause__, SerializationError)
+    )

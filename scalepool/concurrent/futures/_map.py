@@ -20,8 +20,9 @@ from scalepool.concurrent.futures._sizes import OpenSizes, PlannedSizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+    from concurrent.futures import Future
 
-    from scalepool.api import Function, TaskFuture
+    from scalepool.api import Function
     from scalepool.concurrent.futures._work import Work
 
 __all__ = ["map_bounded", "map_buffered"]
@@ -51,7 +52,7 @@ def map_bounded(
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     workers = work.workers
     size = chunksize if chunksize > 1 else None
-    inputs: Inputs = zip(*iterables)
+    inputs: Inputs = zip(*iterables, strict=False)
     total = _length(iterables)
     is_short = total is not None and total <= SNAPSHOT_ITEMS
     if is_short:
@@ -64,7 +65,7 @@ def map_bounded(
 
 
 def map_buffered(
-    submit: Callable[[Function, list[tuple[Any, ...]]], TaskFuture[Any]],
+    submit: Callable[[Function, list[tuple[Any, ...]]], Future[Any]],
     work: Work,
     fn: Callable[..., Any],
     chunks: Iterator[list[tuple[Any, ...]]],
@@ -91,7 +92,7 @@ def map_buffered(
 
 def chunked(iterables: tuple[Iterable[Any], ...], size: int) -> Iterator[list[tuple[Any, ...]]]:
     """Cut the zipped inputs, lazily (``itertools.batched`` came with Python 3.12)."""
-    inputs = zip(*iterables)
+    inputs = zip(*iterables, strict=False)
     while chunk := list(islice(inputs, size)):
         yield chunk
 
@@ -131,7 +132,7 @@ def _read(reader: _Reader, deadline: float | None) -> Generator[Any, None, None]
         feeder.cancel()
 
 
-def _outcomes(future: TaskFuture[Any], deadline: float | None, feeder: Feeder | None = None) -> Iterator[Any]:
+def _outcomes(future: Future[Any], deadline: float | None, feeder: Feeder | None = None) -> Iterator[Any]:
     """Yield the values of a chunk, and raise its first failure in its place, without keeping what was yielded."""
     try:
         result = future.result(_remaining(deadline))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import atexit
 import threading
 import weakref
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from scalepool.errors import InitializerError
+from scalepool.errors import InitializerError, SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ class Work:
         self.has_begun = False
         # The collector may end the executor, and so come in here, while this thread is inside.
         self._lock = threading.RLock()
-        self._unfinished: set[TaskFuture[Any]] = set()
+        self._unfinished: set[TaskFuture] = set()
         self._feeds: set[Feeder] = set()
         # Looking into each result costs time; only an initializer can break an executor.
         self._on_done = self._settled_or_broken if may_break else self._settled
@@ -63,26 +64,38 @@ class Work:
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 
     def submit(
-        self, function: Function | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> TaskFuture[Any]:
-        """Hand one call over, without asking whether the executor is open: its own ``map`` calls go on when it closes."""
+        self,
+        function: Function | Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        then: Callable[[TaskFuture], None] | None = None,
+    ) -> Future[Any]:
+        """Hand one call over. Does not ask whether the executor is open: its ``map`` calls go on when it closes."""
         self.has_begun = True
-        future: TaskFuture[Any] = self.group.submit(function, args, kwargs, on_done=self._on_done)
+        settled = self._on_done
+
+        def settled_then(future: TaskFuture) -> None:
+            settled(future)
+            if then is not None:
+                then(future)
+
+        future = self.group.submit(function, args, kwargs, on_done=settled if then is None else settled_then)
         self._unfinished.add(future)
         if future.done():  # it may have ended before it was noted
             self._unfinished.discard(future)
+            return _with_original_error(future)
         return future
 
-    def _settled(self, future: TaskFuture[Any]) -> None:
+    def _settled(self, future: TaskFuture) -> None:
         self._unfinished.discard(future)
 
-    def _settled_or_broken(self, future: TaskFuture[Any]) -> None:
+    def _settled_or_broken(self, future: TaskFuture) -> None:
         self._unfinished.discard(future)
         if self.broken or future.cancelled():
             return
         error = future.exception()
         if isinstance(error, InitializerError):
-            self.broken = "A process in the process pool could not run the initializer: " + str(error.__cause__ or error)
+            self.broken = f"A process in the process pool could not start: {error}"
             self._cut_feeds()
 
     # ---- map calls ----
@@ -128,18 +141,21 @@ class Work:
 
     def shut_down_at_exit(self) -> None:
         """Finish the work of a program that ends."""
-        for feed in self._open_feeds():
-            feed.finish_unless_read()
-        self.shut_down_quietly()
-        self.join()
-
-    def shut_down_quietly(self) -> None:
-        """Shut down as the garbage collector does it: nothing is told to hurry."""
         with self._lock:
             self.is_shut_down = True
-            is_idle = not self._feeds
-        if is_idle:
+            feeds = list(self._feeds)
+        for feed in feeds:
+            feed.finish_unless_read()
+        if not feeds:
             self.group.close()
+        self.join()
+
+    def let_go(self) -> None:
+        """The executor was collected. Does next to nothing, since the collector may call it at any moment.
+
+        The group closes itself when nobody holds it any more: neither a feeder nor an unfinished call.
+        """
+        self.is_shut_down = True
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until all work is finished; `timeout` in seconds counts from when it is handed over."""
@@ -155,6 +171,23 @@ class Work:
     def has_unfinished(self) -> bool:
         """True once a call was handed over and has not ended."""
         return bool(self._unfinished)
+
+
+def _with_original_error(future: TaskFuture) -> Future[Any]:
+    """Return a future that fails as in the standard library when it is the arguments that do not pickle.
+
+    What pickling raised is on top, so that ``except`` clauses match; our error, which names the culprit, is its cause.
+    Most of what pickle raises is a TypeError, and so is our error: then it is on top itself.
+    """
+    error = None if future.cancelled() else future.exception()
+    original = error.__cause__ if isinstance(error, SerializationError) else None
+    if error is None or original is None or isinstance(error, type(original)):
+        return future
+    error.__cause__ = None
+    original.__cause__ = error
+    failed: Future[Any] = Future()
+    failed.set_exception(original)
+    return failed
 
 
 class _Exit:

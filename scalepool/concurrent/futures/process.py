@@ -91,8 +91,7 @@ class ProcessPoolExecutor(Executor):
             errors=ERRORS,
         )
         self._work = Work(group, max_workers, may_break=initializer is not None)
-        # Work that was handed over is finished when the executor is collected; at exit Work sees to it by itself.
-        weakref.finalize(self, self._work.shut_down_quietly).atexit = False
+        weakref.finalize(self, self._work.let_go).atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run ``fn(*args, **kwargs)`` in a worker.

@@ -10,13 +10,16 @@ import pickle
 import struct
 import subprocess
 import sys
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from scalepool._wire.payload import Payload, dumps, loads
 from scalepool._wire.pickling.exceptions import decode_exception, encode_exception, encode_result
 from scalepool._wire.pickling.exchange import Exchange, current, install
 from scalepool._wire.pickling.traceback_text import format_traceback
 from scalepool.errors import RemoteTraceback
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DRIVER = 7
 THRESHOLD = 1 << 16
@@ -65,7 +68,7 @@ class Peer:
         self.send(function, *args)
         return self.receive()
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -20,7 +20,7 @@ def run_main(source: str, directory: Path, **files: str) -> str:
         (directory / f"{name}.py").write_text(textwrap.dedent(text))
     script = directory / "user_script.py"
     script.write_text(PRELUDE + textwrap.dedent(source))
-    path = os.pathsep.join([str(ROOT), str(HERE), str(directory)])
+    path = os.pathsep.join([str(ROOT), str(HERE), str(directory), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-W", "error", str(script)],
         env={**os.environ, "PYTHONPATH": path},

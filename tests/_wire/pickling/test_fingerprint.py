@@ -5,12 +5,14 @@ import gc
 import json
 import math
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scalepool._wire.pickling.exchange import Exchange
 from scalepool._wire.pickling.fingerprint import function_fingerprint
+
+if TYPE_CHECKING:
+    from scalepool._wire.pickling.exchange import Exchange
 
 
 @pytest.fixture
@@ -40,7 +42,10 @@ def test_importable_functions_have_constant_keys() -> None:
         "class C:\n    a = 1\n    def m(self): return C\n    @property\n    def p(self): return 1\ndef f(): return C()",
         "import functools\n@functools.lru_cache\ndef f(n): return f(n - 1)",
         "import enum\nclass E(enum.Enum):\n    A = 1\na = E.A\ndef f(): return a",
-        "import dataclasses\n@dataclasses.dataclass\nclass D:\n    x: int = 0\n    y: list = dataclasses.field(default_factory=list)\ndef f(): return D()",
+        (
+            "import dataclasses\n@dataclasses.dataclass\nclass D:\n    x: int = 0\n"
+            "    y: list = dataclasses.field(default_factory=list)\ndef f(): return D()"
+        ),
         "class C:\n    @classmethod\n    def f(cls): return cls\nf = C.f",
         "import functools\nf = functools.partial(lambda x, y: x, 1, y=2)",
         "def make(n):\n    return lambda: n\nf = make(3)",

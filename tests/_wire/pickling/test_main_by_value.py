@@ -370,3 +370,80 @@ def test_numpy_arrays_in_globals(tmp_path: Path) -> None:
         """,
         tmp_path,
     )
+
+
+def test_exceptions_of_main_are_caught_by_their_own_class(tmp_path: Path) -> None:
+    run_main(
+        """
+        class Mine(Exception):
+            def __init__(self, code, *, note):
+                super().__init__(f"code {code}")
+                self.code, self.note = code, note
+        def fail(): raise Mine(3, note="n")
+        def chain():
+            try:
+                fail()
+            except Mine as e:
+                raise ValueError("outer") from e
+        def leave(): raise SystemExit(4)
+        with Peer() as peer:
+            try:
+                peer.call(fail)
+            except Mine as e:
+                assert (e.code, e.note, str(e)) == (3, "n", "code 3")
+                assert 'raise Mine(3, note="n")' in str(e.__cause__) and "in fail" in str(e.__cause__)
+            else:
+                raise AssertionError
+            try:
+                peer.call(chain)
+            except ValueError as e:
+                assert type(e.__context__) is Mine
+            try:
+                peer.call(leave)
+            except SystemExit as e:
+                assert e.code == 4
+            try:
+                peer.call(lambda: __import__("threading").Lock())
+            except Exception as e:
+                assert type(e).__name__ == "ResultEncodingError" and "lock" in e.value_repr
+            else:
+                raise AssertionError
+            assert peer.call(lambda: 1) == 1
+        """,
+        tmp_path,
+    )
+
+
+def test_a_nested_submitter_passes_on_what_it_received(tmp_path: Path) -> None:
+    run_main(
+        """
+        class Foo:
+            v = 1
+        x = 5
+        def inner(foo): return x, isinstance(foo, Foo), foo
+        def outer(foo):
+            from peer import Peer
+            with Peer(9) as second:
+                x_there, ok, back = second.call(inner, foo)
+            return x_there, ok, type(back) is type(foo), back
+        with Peer() as peer:
+            x_there, ok, same, back = peer.call(outer, Foo())
+            assert (x_there, ok, same) == (5, True, True)
+            assert type(back) is Foo
+        """,
+        tmp_path,
+    )
+
+
+def test_a_class_that_was_redefined_while_its_instance_was_away(tmp_path: Path) -> None:
+    run_main(
+        """
+        class Foo: pass
+        with Peer() as peer:
+            peer.send(lambda foo: foo, Foo())
+            class Foo: new = True
+            assert not hasattr(peer.receive(), "new")  # the class it was sent as
+            assert peer.call(lambda foo: foo, Foo()).new
+        """,
+        tmp_path,
+    )
