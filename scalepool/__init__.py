@@ -7,7 +7,7 @@ The layers, each importing only from those below it::
 
     L6  multiprocessing/  concurrent/futures/  joblib_backend.py    the drop-in modules
     L5  api.py                                                      what they, and users, build on
-    L4  _runtime/   engines/                                        shells: client, pump, worker; where workers come from
+    L4  _runtime/   engines/                                        client, pump, worker; where workers come from
     L3  _net/       _store/    _proc/                               sockets, shared memory, processes
     L2  _core/                                                      the hub's decisions, without any I/O
     L1  _wire/                                                      messages, codec, pickling

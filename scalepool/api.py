@@ -29,6 +29,7 @@ __all__ = [
     "TaskFuture",
     "WorkerGroup",
     "WorkerInfo",
+    "cancel",
     "cpu_count",
     "current_task",
     "in_worker",
@@ -85,6 +86,13 @@ def current_task() -> TaskContext | None:
     if isinstance(session, _session.WorkerSession) and session.depth:
         return TaskContext(os.getpid(), session.depth)
     return None
+
+
+def cancel(futures: Sequence[TaskFuture]) -> int:
+    """Cancel those of ``futures`` that have not started, all at once; return how many are cancelled."""
+    if futures:
+        _session.current().client.cancel(futures)
+    return sum(future.cancelled() for future in futures)
 
 
 def wait(

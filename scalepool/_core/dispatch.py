@@ -17,6 +17,8 @@ from scalepool._core.workers import Wait, Worker, WorkerState
 from scalepool._wire.messages import Enter, Recall
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scalepool._core.state import HubState
 
 __all__ = ["Dispatcher"]
@@ -41,14 +43,22 @@ class Dispatcher:
         if ready:
             # The deepest groups first: what runs below frees those who wait above, so processes stay few.
             for group in sorted(ready.values(), key=_depth, reverse=True) if len(ready) > 1 else list(ready.values()):
-                self._serve(group)
+                if group.queued:
+                    self._serve(group)
                 if not group.queued:
                     ready.pop(group.id, None)
                     continue
                 self._grow(group)
-                self._state.alarm(max(self._state.now + 0.001, group.root.moved_at + STARVED_S))
+                self._watch_for_starvation(group)
         if len(ready) < len(self._state.groups):
             self._rebalance()
+
+    def _watch_for_starvation(self, group: Group) -> None:
+        root = group.root
+        if root.children:
+            # A little later than needed: a difference of floats must not fall short of STARVED_S.
+            due = root.moved_at + STARVED_S + 1e-4
+            self._state.alarm(due if due > self._state.now else self._state.now + STARVED_S)
 
     def _serve(self, group: Group) -> None:
         candidates = self._candidates(group)
@@ -63,7 +73,12 @@ class Dispatcher:
         mean_s = group.ready[0].function.mean_s if group.ready else None
         idle = self._state.roster.idle_of(group.key)
         fresh = [(worker, worker.room(mean_s)) for worker in idle[: group.free_slots(self._state.now)]]
-        serving = [(worker, worker.room(mean_s)) for worker in group.workers.values() if worker.runs_for(group)]
+        # A worker in a wait gets only what that wait is for (serve_in_place): it would return anything else.
+        serving = [
+            (worker, worker.room(mean_s))
+            for worker in group.workers.values()
+            if worker.group is group and not worker.waits
+        ]
         return [(worker, room) for worker, room in fresh + serving if room]
 
     def _give(self, worker: Worker, group: Group, count: int) -> None:
@@ -74,6 +89,8 @@ class Dispatcher:
         if worker.used_up:
             worker.state = WorkerState.LEAVING
         group.root.moved_at = state.now
+        if len(worker.held) > 1 and len(group.workers) < group.cap:
+            state.alarm(state.now + credit.STALE_S + 1e-4)  # see _relieve
 
     def _assign(self, worker: Worker, task: Task) -> None:
         if not worker.held:
@@ -106,16 +123,26 @@ class Dispatcher:
                 worker.group = None
         if not worker.held and not worker.waits and worker.state is WorkerState.READY:
             self._state.roster.idle(worker, self._state.now)
+            self._state.alarm(self._state.now + self._state.idle_worker_s)
 
     # ---- starting workers ----
 
     def _grow(self, group: Group) -> None:
         mean_s = group.ready[0].function.mean_s
         wanted = min(credit.workers_wanted(group.queued, mean_s), group.free_slots(self._state.now))
-        if self._state.failures.get(group.key, 0):
-            wanted = min(wanted, 1)  # whether this sort of worker starts at all is in doubt: one try at a time
+        wanted = min(wanted, self._may_try(group))
         for _ in range(wanted - group.root.tree_starting()):
             self.start_worker(group)
+
+    def _may_try(self, group: Group) -> int:
+        """How many workers may be starting at once."""
+        trouble = self._state.trouble.get(group.key)
+        if trouble is None:
+            return group.cap
+        if self._state.now < trouble.retry_at:
+            self._state.alarm(trouble.retry_at)
+            return 0
+        return 1  # whether this sort of worker starts at all is in doubt: one try at a time
 
     def start_minimum(self, group: Group) -> None:
         """Start workers up to the group's cap, counting those that it may already use."""
@@ -137,10 +164,39 @@ class Dispatcher:
     def _rebalance(self) -> None:
         state = self._state
         for group in state.groups.values():
-            if group.assigned > 1 and state.roster.idle_of(group.key) and group.free_slots(state.now):
-                self._recall_for(group)
+            if group.assigned < 2:
+                continue
+            if state.roster.has_idle(group.key):
+                if group.free_slots(state.now):
+                    self._recall_for(group)
+            elif state.now >= group.look_at and group.free_slots(state.now):
+                group.look_at = state.now + credit.STALE_S
+                self._relieve(group)
 
     def _recall_for(self, group: Group) -> None:
+        victim, count = self._victim(group)
+        if victim is not None:
+            victim.recalled = True
+            self._state.out.command(Send(victim.id, Recall(count)))
+
+    def _relieve(self, group: Group) -> None:
+        """Start a worker for tasks that sit behind a long one, if nobody idle could take them.
+
+        When they were assigned they looked short enough for fewer workers than the group may use. The long one may
+        even wait for one of them.
+        """
+        state = self._state
+        victim, _ = self._victim(group)
+        if victim is None:
+            return
+        due = victim.reported_at + credit.STALE_S
+        if state.now < due:
+            state.alarm(due + 1e-4)
+        elif self._may_try(group) and not group.root.tree_starting():
+            self.start_worker(group)
+
+    def _victim(self, group: Group) -> tuple[Worker | None, int]:
+        """Say who should give back tasks, and how many; where nobody should yet, see to it that we look again."""
         state = self._state
         best, count = None, 0
         for victim in group.workers.values():
@@ -154,13 +210,11 @@ class Dispatcher:
             elif not found:
                 # A little later than needed: a sum of floats must not fall short of what recall_count compares with.
                 state.alarm(victim.reported_at + credit.STALE_S + 1e-4)
-        if best is not None:
-            best.recalled = True
-            state.out.command(Send(best.id, Recall(count)))
+        return best, count
 
     # ---- waits inside tasks ----
 
-    def begin_wait(self, worker: Worker, wanted: list[int]) -> None:
+    def begin_wait(self, worker: Worker, wanted: Sequence[int]) -> None:
         """A task of ``worker`` waits: lend its slot; it may run what it waits for itself."""
         worker.waits.append(Wait(wanted))
         self.serve_in_place(worker)
@@ -170,7 +224,7 @@ class Dispatcher:
         if worker.waits:
             group = worker.serving
             worker.waits.pop()
-            if group is not None and group is not worker.serving:
+            if group is not None and group is not worker.group and all(w.group is not group for w in worker.waits):
                 group.workers.pop(worker.id, None)
 
     def serve_in_place(self, worker: Worker) -> None:
@@ -183,7 +237,7 @@ class Dispatcher:
         limit = 1
         while wanted and given < limit:
             task = self._state.tasks.get(wanted[0])
-            if task is None or task.state is not TaskState.QUEUED:
+            if task is None or task.state is not TaskState.QUEUED or task.owner != worker.id:
                 wanted.popleft()
                 continue
             group = task.group

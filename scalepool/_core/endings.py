@@ -9,10 +9,10 @@ from scalepool._core.commands import Drop, KillWorker, Send
 from scalepool._core.retry import Verdict, after_death
 from scalepool._core.task import Task, TaskState
 from scalepool._core.workers import Worker, WorkerState
-from scalepool._wire.messages import DRIVER, CloseMode, Exit, GroupClosed, Status
+from scalepool._wire.messages import DRIVER, CancelAnswer, CancelTasks, CloseMode, Exit, GroupClosed, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Sequence
 
     from scalepool._core.groups import Group
     from scalepool._core.state import HubState
@@ -57,13 +57,37 @@ class Endings:
         if group.closing is not None:
             self.close_if_done(group)
 
-    def requeue(self, tasks: Iterable[Task]) -> None:
-        """Put tasks that came back before all others of their groups, in the order given."""
-        for task in reversed(list(tasks)):
+    def requeue(self, tasks: Sequence[Task]) -> None:
+        """Put tasks that came back before all others of their groups, in the order given.
+
+        Those that are to be cancelled end here: they have not started.
+        """
+        for task in reversed(tasks):
+            if task.cancelling:
+                self.finish(task, Status.CANCELLED, 0, b"")
+                continue
             task.group.assigned -= 1
             task.move(TaskState.QUEUED)
             task.group.push_front(task)
             self._state.ready[task.group.id] = task.group
+
+    def judge(
+        self, tasks: Sequence[Task], started: Container[int], pid: int, exitcode: int | None, reason: str = ""
+    ) -> None:
+        """Decide what becomes of tasks that their worker will not finish."""
+        requeue = []
+        for task in tasks:
+            verdict = after_death(started=task.id in started, attempt=task.attempt, max_retries=task.max_retries)
+            if verdict is Verdict.FAIL:
+                self.finish(task, Status.WORKER_DIED, 0, died(pid, exitcode, task.attempt, reason))
+                continue
+            if verdict is Verdict.RETRY:
+                task.attempt += 1
+                if task.cancelling:  # too late for that: it had started
+                    task.cancelling = False
+                    self._state.out.command(Send(task.owner, CancelAnswer((task.id,))))
+            requeue.append(task)
+        self.requeue(requeue)
 
     def free(self, freed: Sequence[tuple[int, int]]) -> None:
         """Let go of objects that nobody needs."""
@@ -80,20 +104,42 @@ class Endings:
         if mode is not CloseMode.DRAIN:
             for child in list(group.children.values()):
                 self.close(child, mode)
-            self.abort(group, Status.CANCELLED, b"")
-            for worker in self._workers_to_kill(group):
-                self.kill(worker, force=mode is CloseMode.KILL)
+            self._stop(group, Status.CANCELLED, b"", self._workers_to_kill(group), force=mode is CloseMode.KILL)
         self.close_if_done(group)
+
+    def fail(self, group: Group, failed: Worker, error: bytes) -> None:
+        """The initializer raised in ``failed``: the group's tasks can run nowhere, now or later."""
+        group.failure = error
+        doomed = [worker for worker in self._workers_to_kill(group) if worker is not failed]
+        self._stop(group, Status.INITIALIZER_FAILED, error, doomed, force=False)
+
+    def _stop(self, group: Group, status: Status, payload: bytes, doomed: Sequence[Worker], *, force: bool) -> None:
+        """End all unfinished tasks of ``group``, and the workers that are in one."""
+        state = self._state
+        for worker in doomed:
+            for task in worker.held.values():
+                # It may read them until it is dead: only then may their memory get other contents.
+                state.objects.hold(worker.id, task.references)
+        left: dict[int, list[int]] = {}
+        for task in [task for task in state.tasks.values() if task.group is group]:
+            if task.state is TaskState.ASSIGNED:
+                left.setdefault(task.worker, []).append(task.id)
+            self.finish(task, status, 0, payload)
+        for worker in doomed:
+            left.pop(worker.id, None)
+            self.kill(worker, force=force)
+        for worker_id, tasks in left.items():
+            state.out.command(Send(worker_id, CancelTasks(tasks)))
 
     def _workers_to_kill(self, group: Group) -> list[Worker]:
         if group.private:
             return [worker for worker in self._state.roster.workers.values() if worker.key == group.key]
-        # A shared worker that only waits for this group's tasks (its own nested pool) must live.
-        return [worker for worker in group.workers.values() if not worker.waits]
+        # A shared worker whose task of another group waits for this one's (its own nested pool) must live.
+        return [worker for worker in group.workers.values() if worker.group is group or not worker.waits]
 
-    def abort(self, group: Group, status: Status, payload: bytes) -> None:
-        """End all unfinished tasks of ``group`` the same way."""
-        for task in [task for task in self._state.tasks.values() if task.group is group]:
+    def abort_queued(self, group: Group, status: Status, payload: bytes) -> None:
+        """End all tasks of ``group`` that no worker has."""
+        for task in [task for task in group.ready if task.state is TaskState.QUEUED]:
             self.finish(task, status, 0, payload)
 
     def close_if_done(self, group: Group) -> None:
@@ -117,9 +163,12 @@ class Endings:
         state.ready.pop(group.id, None)
         if group.parent is not None:
             group.parent.children.pop(group.id, None)
-        for worker in list(group.workers.values()):
-            if worker.group is group:
-                worker.group = None
+        if group.private:
+            state.trouble.pop(group.key, None)
+        if group.started_min:  # the workers that it kept from being dismissed
+            state.alarm(state.now + state.idle_worker_s)
+        for worker in group.workers.values():
+            worker.forget(group)
 
     # ---- workers ----
 
@@ -161,17 +210,8 @@ class Endings:
     def lose(self, worker: Worker, exitcode: int | None, running: Sequence[int]) -> None:
         """The worker is gone: judge each task that it held."""
         state = self._state
-        requeue = []
-        for task in list(worker.held.values()):
-            started = task.id in running
-            verdict = after_death(started=started, attempt=task.attempt, max_retries=task.max_retries)
-            if verdict is Verdict.FAIL:
-                self.finish(task, Status.WORKER_DIED, 0, died(worker.pid, exitcode, task.attempt))
-                continue
-            task.attempt += verdict is Verdict.RETRY
-            requeue.append(task)
-        worker.held.clear()
-        self.requeue(requeue)
+        held, worker.held = list(worker.held.values()), {}
+        self.judge(held, running, worker.pid, exitcode)
         for group in list(state.groups.values()):
             group.workers.pop(worker.id, None)
             if group.owner == worker.id:

@@ -49,6 +49,10 @@ class Recent(Generic[T]):
             entries.move_to_end(key)
         return found
 
+    def peek(self, key: int) -> T | None:
+        """Return the entry, and leave the order as it is."""
+        return self._entries.get(key)
+
     def add(self, key: int, value: T) -> None:
         """Add a new entry, forgetting the oldest one beyond the limit."""
         self._entries[key] = value

@@ -41,12 +41,12 @@ class Hub:
     """
 
     def __init__(self, *, idle_worker_s: float = 30.0) -> None:
-        self._state = state = HubState()
+        self._state = state = HubState(idle_worker_s)
         self._dispatcher = dispatcher = Dispatcher(state)
         self._endings = endings = Endings(state)
         intake = Intake(state, dispatcher, endings)
-        reports = Reports(state, dispatcher, endings)
-        self._lifecycle = lifecycle = Lifecycle(state, dispatcher, endings, reports, idle_worker_s)
+        self._reports = reports = Reports(state, dispatcher, endings)
+        self._lifecycle = lifecycle = Lifecycle(state, dispatcher, endings, reports)
         self._on_event: dict[type, Callable[[Any], None]] = {
             Received: self._received,
             WorkerStarted: lifecycle.worker_started,
@@ -94,9 +94,9 @@ class Hub:
 
     @property
     def hungry(self) -> bool:
-        """Whether a worker is idle: then a submitted task should be sent at once, not batched."""
+        """Whether a worker is idle: then a submitted task should be sent at once, not batched. From any thread."""
         state = self._state
-        return not state.ready and (not state.tasks or bool(state.roster.all_idle()))
+        return not state.ready and (not state.tasks or state.roster.any_idle)
 
     @property
     def busy(self) -> bool:
@@ -125,13 +125,18 @@ class Hub:
     # ---- events ----
 
     def _received(self, event: Received) -> None:
-        handler = self._on_message.get(type(event.message))
+        message, peer = event.message, event.peer
+        handler = self._on_message.get(type(message))
         if handler is None:
-            kind = type(event.message).__name__
-            raise ProtocolError(f"peer {event.peer} sent a {kind} message, which only a hub sends")
-        handler(event.peer, event.message)
+            raise ProtocolError(f"peer {peer} sent a {type(message).__name__} message, which only a hub sends")
+        if peer != m.DRIVER and peer not in self._state.roster.workers:
+            if 0 < peer < self._state.next_worker:
+                return  # late: what it had to say was in its flight record, and nobody waits for an answer
+            raise ProtocolError(f"peer {peer} is not known here")
+        handler(peer, message)
 
     def _tick(self, _: Tick) -> None:
         self._state.alarm_at = None
         self._endings.force_the_stubborn()
+        self._reports.judge_lost()
         self._lifecycle.reap_idle()

@@ -13,8 +13,11 @@ from scalepool._wire.messages import Status
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from scalepool._core.dispatch import Dispatcher
     from scalepool._core.endings import Endings
+    from scalepool._core.objects import ObjectDirectory
     from scalepool._core.state import HubState
 
 __all__ = ["Intake"]
@@ -31,65 +34,100 @@ class Intake:
         self._endings = endings
 
     def open_group(self, peer: int, message: m.OpenGroup) -> None:
-        if message.group in self._state.groups:
+        """A new view on the workers."""
+        groups = self._state.groups
+        if message.group in groups:
             raise ProtocolError(f"group {message.group} is open already")
-        group = Group(message, peer, self._state.groups.get(message.parent))
+        if message.group <= 0 or message.kind < 0 or message.max_tasks < 0:
+            raise ProtocolError(f"peer {peer} opened a group with a negative number in it: {message[:-1]}")
+        group = Group(message, peer, groups.get(message.parent))
         group.moved_at = self._state.now
-        self._state.groups[group.id] = group
+        groups[group.id] = group
 
     def submit(self, peer: int, message: m.Submit) -> None:
         """New tasks of a group."""
         state = self._state
-        group = state.groups.get(message.group)
-        if group is None:  # terminated together with the group above it, while this was on its way
-            count = len(message.tasks)
-            answer = m.Replies(message.tasks, [Status.CANCELLED] * count, [0] * count, [b""] * count)
-            state.out.command(Send(peer, answer))
-            return
-        if group.owner != peer:
-            raise ProtocolError(f"peer {peer} submitted to group {message.group}, which it has not opened")
+        group = self._own_group(peer, message.group)
+        _check_columns(peer, message, state.tasks)
+        # Even when the tasks come too late: the peer will not send these functions again.
         functions = self._functions(peer, message)
-        state.objects.add(peer, message.objects, held=False)
-        state.objects.pin(message.references)
-        references = _per_task(message)
+        if group is None:  # terminated together with the group above it, while this was on its way
+            self._answer_too_late(peer, message)
+            return
+        if message.objects:
+            state.objects.add(peer, message.objects, held=False)
+        references = _per_task(message, state.objects) if message.references else None
+        tasks, push, max_retries = state.tasks, group.push, message.max_retries
         for index, task_id in enumerate(message.tasks):
-            task = Task(task_id, group, functions[index], message.payloads[index], references[index] if references else ())
-            task.max_retries = message.max_retries
-            state.tasks[task_id] = task
-            group.push(task)
-        state.ready[group.id] = group
+            carried = references[index] if references else ()
+            task = Task(task_id, group, functions[index], message.payloads[index], carried)
+            task.max_retries = max_retries
+            tasks[task_id] = task
+            push(task)
+        if message.objects:
+            self._endings.free(state.objects.sweep(message.objects[::4]))
+        if message.tasks:
+            state.ready[group.id] = group
         self._refuse_if_over(group)
 
+    def _own_group(self, peer: int, group_id: int) -> Group | None:
+        group = self._state.groups.get(group_id)
+        if group is not None and group.owner != peer:
+            raise ProtocolError(f"peer {peer} named group {group_id}, which it has not opened")
+        return group
+
     def _functions(self, peer: int, message: m.Submit) -> list[FunctionRecord]:
-        known = self._state.functions.setdefault(peer, Recent())
-        for function_id, blob in zip(message.functions, message.blobs, strict=True):
-            known.add(function_id, FunctionRecord(function_id, blob))
-        called = [known.use(call) for call in message.calls]
-        found = [function for function in called if function is not None]
-        if len(found) != len(message.tasks) or len(message.payloads) != len(message.tasks):
+        """Return the function of each call, keeping in step with what the peer remembers having sent."""
+        known = self._state.functions.get(peer) or Recent()
+        blobs = dict(zip(message.functions, message.blobs, strict=True))
+        before = {call: known.peek(call) for call in set(message.calls)}
+        if any(function is None and call not in blobs for call, function in before.items()):
             raise ProtocolError(f"peer {peer} submitted calls of functions that it never sent")
-        return found
+        self._state.functions[peer] = known
+        called = []
+        for call in message.calls:
+            function = known.use(call)
+            if function is None:
+                function = before[call] or FunctionRecord(call, blobs[call])
+                before[call] = function
+                known.add(call, function)
+            called.append(function)
+        return called
+
+    def _answer_too_late(self, peer: int, message: m.Submit) -> None:
+        count = len(message.tasks)
+        state = self._state
+        state.out.command(Send(peer, m.Replies(message.tasks, [Status.CANCELLED] * count, [0] * count, [b""] * count)))
+        state.objects.add(peer, message.objects, held=False)
+        self._endings.free(state.objects.sweep(message.objects[::4]))
 
     def _refuse_if_over(self, group: Group) -> None:
         if group.failure is not None:
-            self._endings.abort(group, Status.INITIALIZER_FAILED, group.failure)
+            self._endings.abort_queued(group, Status.INITIALIZER_FAILED, group.failure)
         elif group.closing not in (None, m.CloseMode.DRAIN):
-            self._endings.abort(group, Status.CANCELLED, b"")
+            self._endings.abort_queued(group, Status.CANCELLED, b"")
 
     def start_workers(self, peer: int, message: m.StartWorkers) -> None:
-        group = self._state.groups.get(message.group)
-        if group is not None and group.closing is None:
+        """The group wants its workers before it has tasks for them."""
+        group = self._own_group(peer, message.group)
+        if group is not None and group.closing is None and group.failure is None:
             group.started_min = group.cap
             self._dispatcher.start_minimum(group)
 
     def close_group(self, peer: int, message: m.CloseGroup) -> None:
-        group = self._state.groups.get(message.group)
+        """No more tasks come."""
+        try:
+            mode = m.CloseMode(message.mode)
+        except ValueError as error:
+            raise ProtocolError(f"peer {peer} closed a group in mode {message.mode}") from error
+        group = self._own_group(peer, message.group)
         if group is not None:
-            self._endings.close(group, m.CloseMode(message.mode))
+            self._endings.close(group, mode)
 
     def cancel(self, peer: int, message: m.Cancel) -> None:
+        """Cancel what nobody has started; only its worker knows that of an assigned task."""
         refused, ask = [], dict[int, list[int]]()
-        for task_id in message.tasks:
+        for task_id in dict.fromkeys(message.tasks):
             task = self._state.tasks.get(task_id)
             if task is None or task.owner != peer:
                 refused.append(task_id)
@@ -104,18 +142,40 @@ class Intake:
             self._state.out.command(Send(peer, m.CancelAnswer(refused)))
 
     def put(self, peer: int, message: m.Put) -> None:
+        """The peer made objects and holds them."""
+        _check_places(peer, message.objects)
         self._state.objects.add(peer, message.objects, held=True)
 
     def release(self, peer: int, message: m.Release) -> None:
+        """The peer has no view or handle of these any more."""
         self._endings.free(self._state.objects.release(peer, message.objects))
 
 
+def _check_columns(peer: int, message: m.Submit, tasks: Mapping[int, Task]) -> None:
+    count = len(message.tasks)
+    counts, references = message.reference_counts, message.references
+    if not (len(message.calls) == len(message.payloads) == count and len(message.functions) == len(message.blobs)):
+        raise ProtocolError(f"peer {peer} submitted columns of different lengths")
+    if len(set(message.tasks)) != count or not tasks.keys().isdisjoint(message.tasks):
+        raise ProtocolError(f"peer {peer} submitted a task twice")
+    if counts and (len(counts) != count or min(counts) < 0) or sum(counts) != len(references):
+        raise ProtocolError(f"peer {peer} submitted references that do not match its tasks")
+    _check_places(peer, message.objects)
 
-def _per_task(message: m.Submit) -> list[m.Ints]:
-    """Split the flat column of references; empty when no task has any."""
-    out = []
+
+def _check_places(peer: int, columns: m.Ints) -> None:
+    if len(columns) % 4:
+        raise ProtocolError(f"peer {peer} described objects by {len(columns)} numbers, not four for each")
+
+
+def _per_task(message: m.Submit, objects: ObjectDirectory) -> list[m.Ints]:
+    """Split the flat column of references, and pin those that there are."""
+    out: list[m.Ints] = []
     at = 0
     for count in message.reference_counts:
-        out.append(message.references[at : at + count])
+        # What is gone already is left out: its task will fail when it looks for it, and nothing is unpinned twice.
+        carried = [object_id for object_id in message.references[at : at + count] if object_id in objects]
+        objects.pin(carried)
+        out.append(carried)
         at += count
     return out

@@ -6,40 +6,44 @@ from typing import TYPE_CHECKING, Final
 
 from scalepool._core.commands import KillWorker, Note, Send
 from scalepool._core.endings import died
-from scalepool._core.workers import WorkerState
+from scalepool._core.workers import LaunchTrouble, WorkerState
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
+from scalepool._wire.records import unpack_result
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scalepool._core.dispatch import Dispatcher
     from scalepool._core.endings import Endings
     from scalepool._core.events import LaunchFailed, WorkerExited, WorkerStarted
     from scalepool._core.reports import Reports
     from scalepool._core.state import HubState
     from scalepool._core.workers import Worker
+    from scalepool._wire.records import ResultRecord
 
-__all__ = ["MAX_LAUNCH_FAILURES", "Lifecycle"]
+__all__ = ["MAX_LAUNCH_FAILURES", "RETRY_LAUNCH_S", "Lifecycle"]
 
 MAX_LAUNCH_FAILURES: Final = 3
 """Workers of one sort that may die before their Hello, in a row, until their tasks fail instead of waiting on."""
+RETRY_LAUNCH_S: Final = 1.0
+"""After so many failures, while some worker of that sort lives: time until the next try."""
 
 
 class Lifecycle:
     """Follows worker processes from their order to their end. All state is in HubState."""
 
-    __slots__ = ("_dispatcher", "_endings", "_idle_worker_s", "_reports", "_state")
+    __slots__ = ("_dispatcher", "_endings", "_reports", "_state")
 
-    def __init__(
-        self, state: HubState, dispatcher: Dispatcher, endings: Endings, reports: Reports, idle_worker_s: float
-    ) -> None:
+    def __init__(self, state: HubState, dispatcher: Dispatcher, endings: Endings, reports: Reports) -> None:
         self._state = state
         self._dispatcher = dispatcher
         self._endings = endings
         self._reports = reports
-        self._idle_worker_s = idle_worker_s
 
     def worker_started(self, event: WorkerStarted) -> None:
+        """A process exists."""
         worker = self._state.roster.workers.get(event.worker)
         if worker is not None:
             worker.pid = event.pid
@@ -47,54 +51,74 @@ class Lifecycle:
                 self._state.out.command(KillWorker(worker.id, force=True))
 
     def launch_failed(self, event: LaunchFailed) -> None:
+        """No process came to be."""
         worker = self._state.roster.workers.get(event.worker)
         if worker is not None:
             self._lost(worker, None, (), event.reason)
 
     def worker_exited(self, event: WorkerExited) -> None:
+        """A process is gone; its flight record tells what it had done."""
         worker = self._state.roster.workers.get(event.worker)
         if worker is None:
             return
-        self._reports.take_records(worker, event.records, ())
+        self._reports.take_results(worker, self._readable(event.records), ())
         self._lost(worker, event.exitcode, (*event.running, *worker.lost), "")
 
+    def _readable(self, records: Sequence[bytes]) -> list[ResultRecord]:
+        # A worker can scribble over its own memory before it dies of that: what it left must not stop us.
+        results = []
+        for record in records:
+            try:
+                results.append(unpack_result(record))
+            except ProtocolError as error:
+                self._state.out.command(Note(f"a dead worker left a record that cannot be read: {error}"))
+        return results
+
     def hello(self, peer: int, message: m.Hello) -> None:
-        worker = self._state.roster.workers.get(peer)
-        if worker is None or worker.state is not WorkerState.STARTING:
+        """A worker is ready for tasks."""
+        worker = self._state.roster.known(peer)
+        if worker.state is not WorkerState.STARTING:
             return  # ordered to die meanwhile: its end comes as WorkerExited
         worker.state = WorkerState.READY
         worker.pid = message.pid
-        self._state.failures.pop(worker.key, None)
+        self._state.trouble.pop(worker.key, None)
         self._no_longer_starting(worker)
         self._state.out.command(Send(peer, m.Welcome(m.WIRE_VERSION)))
-        self._state.roster.idle(worker, self._state.now)
-        self._state.alarm(self._state.now + self._idle_worker_s)
-        group = self._state.groups.get(-worker.key) if worker.key < 0 else None
-        is_over = group is None or (group.closing is not None and not group.unfinished)
-        if worker.key < 0 and is_over:
-            self._endings.dismiss(worker)
+        self._dispatcher.detach(worker)
+        if worker.key < 0:
+            group = self._state.groups[-worker.key]  # a private group stays until its last worker is gone
+            if group.failure is not None or (group.closing is not None and not group.unfinished):
+                self._endings.dismiss(worker)
 
     def initializer_failed(self, peer: int, message: m.InitializerFailed) -> None:
-        worker = self._state.roster.workers.get(peer)
-        if worker is None:
-            raise ProtocolError(f"peer {peer} is not a worker of this hub")
-        group = self._state.groups.get(-worker.key)
-        if group is not None:
-            group.failure = message.error
-            self._endings.abort(group, Status.INITIALIZER_FAILED, message.error)
+        """What a private group wants done in each of its workers cannot be done."""
+        worker = self._state.roster.known(peer)
+        if worker.key >= 0:
+            raise ProtocolError(f"worker {peer} is shared: it has no initializer that could have failed")
+        self._endings.fail(self._state.groups[-worker.key], worker, message.error)
         self._endings.dismiss(worker)
 
     def reap_idle(self) -> None:
-        """Dismiss shared workers that nobody has used for a while."""
+        """Dismiss shared workers that nobody has used for a while, and that no open group wants to have at hand."""
         state = self._state
+        spare: dict[int, int] = {}
         for worker in state.roster.all_idle():
-            if worker.key < 0:
+            key = worker.key
+            if key < 0:
                 continue
-            due = worker.idle_since + self._idle_worker_s
-            if state.now >= due:
-                self._endings.dismiss(worker)
-            else:
+            due = worker.idle_since + state.idle_worker_s
+            if state.now < due:
                 state.alarm(due)
+                continue
+            if key not in spare:
+                spare[key] = len(state.roster.of_key(key)) - self._wanted_at_hand(key)
+            if spare[key] > 0:
+                spare[key] -= 1
+                self._endings.dismiss(worker)
+
+    def _wanted_at_hand(self, key: int) -> int:
+        open_groups = (group for group in self._state.groups.values() if group.key == key and group.closing is None)
+        return max((group.started_min for group in open_groups), default=0)
 
     def _no_longer_starting(self, worker: Worker) -> None:
         if worker.started_for is not None:
@@ -117,12 +141,17 @@ class Lifecycle:
 
     def _count_failure(self, worker: Worker, exitcode: int | None, reason: str) -> None:
         state = self._state
-        count = state.failures[worker.key] = state.failures.get(worker.key, 0) + 1
+        trouble = state.trouble.setdefault(worker.key, LaunchTrouble())
+        trouble.count += 1
         text = reason or f"a new worker process ended with exit code {exitcode} before it was ready"
         state.out.command(Note(f"a worker could not be started: {text}"))
-        if count < MAX_LAUNCH_FAILURES or state.roster.of_key(worker.key):
+        if trouble.count < MAX_LAUNCH_FAILURES:
             return
-        state.failures.pop(worker.key)
+        if any(not other.waits for other in state.roster.of_key(worker.key)):
+            # Somebody works: it goes on with fewer. But a process that cannot be started is not tried in a loop.
+            trouble.retry_at = state.now + RETRY_LAUNCH_S
+            return
+        del state.trouble[worker.key]
         for group in list(state.groups.values()):
             if group.key == worker.key:
-                self._endings.abort(group, Status.WORKER_DIED, died(worker.pid, exitcode, 1, text))
+                self._endings.abort_queued(group, Status.WORKER_DIED, died(worker.pid, exitcode, 1, text))

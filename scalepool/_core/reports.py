@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from scalepool._core.commands import Send
 from scalepool._core.workers import WorkerState
 from scalepool._wire import messages as m
-from scalepool._wire.messages import Status
 from scalepool._wire.records import unpack_result
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from scalepool._core.dispatch import Dispatcher
     from scalepool._core.endings import Endings
     from scalepool._core.state import HubState
     from scalepool._core.workers import Worker
+    from scalepool._wire.records import ResultRecord
 
-__all__ = ["Reports"]
+__all__ = ["LOST_AFTER_S", "Reports"]
+
+LOST_AFTER_S: Final = 1.0
+"""How long a task whose result was lost waits for news of its worker's death; then it is judged without."""
 
 
 class Reports:
@@ -31,26 +36,32 @@ class Reports:
         self._endings = endings
 
     def done(self, peer: int, message: m.Done) -> None:
-        worker = self._worker(peer)
-        self._state.objects.add(peer, message.objects, held=False)
-        self._state.objects.hold(peer, message.held)
-        self.take_records(worker, message.records, message.objects)
+        """Finished tasks."""
+        worker = self._state.roster.known(peer)
+        if len(message.objects) % 4:
+            raise ProtocolError(f"worker {peer} described objects by {len(message.objects)} numbers, not four for each")
+        results = [unpack_result(record) for record in message.records]
+        objects = self._state.objects
+        if message.objects:
+            objects.add(peer, message.objects, held=False)
+        objects.hold(peer, message.held)
+        self.take_results(worker, results, message.objects)
+        if message.objects:
+            self._endings.free(objects.sweep(message.objects[::4]))
 
-    def take_records(self, worker: Worker, records: m.Blobs, objects: m.Ints) -> None:
+    def take_results(self, worker: Worker, results: Iterable[ResultRecord], objects: m.Ints) -> None:
         """Results of ``worker``, as messages brought them or its flight record kept them."""
         state = self._state
         worker.reported_at = state.now
         at = 0
-        for record in records:
-            result = unpack_result(record)
+        for result in results:
             worker.received += 1
             mine: m.Ints = ()
             if result.objects:
                 mine = objects[at * 4 : (at + result.objects) * 4 : 4]
                 at += result.objects
                 if len(mine) != result.objects or any(object_id not in state.objects for object_id in mine):
-                    # They were in the memory of a worker that is dead or dying. The task did run: it counts as started.
-                    worker.lost.append(result.task)
+                    self._note_lost(worker, result.task)
                     continue
                 state.objects.pin(mine)
             task = worker.held.get(result.task)
@@ -60,6 +71,28 @@ class Reports:
             task.function.note_duration(result.micros * 1e-6)
             self._endings.finish(task, result.status, result.micros, result.payload, mine)
         self._settle(worker)
+
+    def _note_lost(self, worker: Worker, task_id: int) -> None:
+        # The objects were in the memory of a worker that is dead or dying, or nobody can open them. The task did run:
+        # it counts as started. Mostly the worker's end is reported next, and says why it died.
+        worker.lost.append(task_id)
+        worker.lost_at = self._state.now
+        self._state.alarm(worker.lost_at + LOST_AFTER_S)
+
+    def judge_lost(self) -> None:
+        """Judge tasks whose results were lost although their workers live on."""
+        for worker in list(self._state.roster.workers.values()):
+            if not worker.lost:
+                continue
+            due = worker.lost_at + LOST_AFTER_S
+            if self._state.now < due:
+                self._state.alarm(due)
+                continue
+            lost, worker.lost = worker.lost, []
+            tasks = [task for task_id in lost if (task := worker.held.pop(task_id, None)) is not None]
+            reason = "its result could not be read: the shared memory that it was in is gone"
+            self._endings.judge(tasks, lost, worker.pid, None, reason)
+            self._settle(worker)
 
     def _settle(self, worker: Worker) -> None:
         """Decide where a worker stands after tasks left it."""
@@ -71,18 +104,13 @@ class Reports:
 
     def returned(self, peer: int, message: m.Returned) -> None:
         """Tasks come back unstarted: because of a recall, a wait, or a wish to cancel them."""
-        worker = self._worker(peer)
+        worker = self._state.roster.known(peer)
         worker.recalled = False
-        back = [task for task_id in message.tasks if (task := worker.held.get(task_id)) is not None]
+        back = [task for task_id in message.tasks if (task := worker.held.pop(task_id, None)) is not None]
         worker.assigned_total -= len(back)
-        for task in back:
-            if task.cancelling:
-                self._endings.finish(task, Status.CANCELLED, 0, b"")
-            else:
-                del worker.held[task.id]
         if worker.state is WorkerState.LEAVING and not worker.used_up and worker.force_at is None:
             worker.state = WorkerState.READY
-        self._endings.requeue(task for task in back if task.id not in worker.held and not task.cancelling)
+        self._endings.requeue(back)
         self._refuse(worker, message.kept)
         self._settle(worker)
 
@@ -95,20 +123,18 @@ class Reports:
                 self._state.out.command(Send(task.owner, m.CancelAnswer((task_id,))))
 
     def block(self, peer: int, message: m.Block) -> None:
-        self._dispatcher.begin_wait(self._worker(peer), list(message.wanted))
+        """A task waits for others."""
+        self._dispatcher.begin_wait(self._state.roster.known(peer), message.wanted)
 
-    def unblock(self, peer: int, message: m.Unblock) -> None:
-        self._dispatcher.end_wait(self._worker(peer))
+    def unblock(self, peer: int, _: m.Unblock) -> None:
+        """The task that began to wait last goes on."""
+        self._dispatcher.end_wait(self._state.roster.known(peer))
 
-    def sync(self, peer: int, message: m.Sync) -> None:
-        self._state.out.command(Send(peer, m.Run(self._worker(peer).received, (), (), (), (), (), (), ())))
+    def sync(self, peer: int, _: m.Sync) -> None:
+        """The worker's log is full: say how much of it may be overwritten."""
+        received = self._state.roster.known(peer).received
+        self._state.out.command(Send(peer, m.Run(received, (), (), (), (), (), (), ())))
 
-    def output(self, peer: int, message: m.Output) -> None:
+    def output(self, _: int, message: m.Output) -> None:
+        """Text that a task printed goes to the driver."""
         self._state.out.command(Send(m.DRIVER, message))
-
-    def _worker(self, peer: int) -> Worker:
-        worker = self._state.roster.workers.get(peer)
-        if worker is None:
-            raise ProtocolError(f"peer {peer} is not a worker of this hub")
-        return worker
-

@@ -34,6 +34,7 @@ class GroupStatistics:
     queued: int
     assigned: int
     active: int
+    failed: bool
     workers: tuple[tuple[int, int], ...]
 
 
@@ -61,6 +62,7 @@ def group_statistics(state: HubState, group_id: int) -> GroupStatistics | None:
         queued=group.queued,
         assigned=group.assigned,
         active=group.active(),
+        failed=group.failure is not None,
         workers=tuple((worker.id, worker.pid) for worker in ready[: group.cap]),
     )
 

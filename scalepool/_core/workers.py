@@ -85,6 +85,14 @@ class Worker:
         self.force_at: float | None = None
         self.waits: list[Wait] = []
 
+    def forget(self, group: Group) -> None:
+        """``group`` is no more."""
+        if self.group is group:
+            self.group = None
+        for wait in self.waits:
+            if wait.group is group:
+                wait.group = None
+
     @property
     def serving(self) -> Group | None:
         """The group whose tasks it may get now: inside a wait, the one it works for in place."""
@@ -177,6 +185,11 @@ class Roster:
     def has_idle(self, key: int) -> bool:
         """Whether a worker of this key is idle."""
         return key in self._idle
+
+    @property
+    def any_idle(self) -> bool:
+        """Whether some worker is idle; safe to ask from any thread."""
+        return bool(self._idle)
 
     def all_idle(self) -> list[Worker]:
         """Every idle worker."""

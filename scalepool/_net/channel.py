@@ -12,7 +12,7 @@ the process id.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import zmq
 
@@ -38,7 +38,7 @@ _forks = 0
 
 
 def _count_fork() -> None:
-    global _forks
+    global _forks  # noqa: PLW0603 - one number per process, as there is one fork history
     _forks += 1
 
 
@@ -62,7 +62,7 @@ class _Channel:
         if self._waker < 0:
             self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
         self._wake_fd = self._waker if self._waker >= 0 else self._pipe[0]
-        self._poll_set = [(self._socket, _POLLIN), (self._wake_fd, _POLLIN)]
+        self._poll_set: list[Any] = [(self._socket, _POLLIN), (self._wake_fd, _POLLIN)]
 
     def poll(self, timeout_s: float | None) -> bool:
         """Wait until a message is there, ``wake`` is called, or time is up; return whether a message is there."""
@@ -131,7 +131,9 @@ class HubChannel(_Channel):
 
     def __init__(self, path: str, *, max_message_bytes: int) -> None:
         if len(os.fsencode(path)) > _MAX_PATH:
-            raise SessionError(f"the socket path {path!r} is longer than {_MAX_PATH} bytes; set TMPDIR to a shorter folder")
+            raise SessionError(
+                f"the socket path {path!r} is longer than {_MAX_PATH} bytes; set TMPDIR to a shorter folder"
+            )
         if os.path.lexists(path):
             raise SessionError(f"refusing to replace {path!r}")
         super().__init__(zmq.ROUTER, max_message_bytes=max_message_bytes)

@@ -128,8 +128,8 @@ class Client:
         future = TaskFuture(self, group, on_done)
         future.name = function.name
         try:
-            packed = self.packer.pack((args, kwargs))
-        except Exception as error:  # whatever the user's __reduce__ raises is this call's error, nobody else's
+            packed = self.packer.pack((args, kwargs), label=("args", "kwargs"))
+        except Exception as error:  # noqa: BLE001 - whatever the user's __reduce__ raises is this call's error, nobody else's
             future.settle(None, error)
             return future
         self._enqueue(group, function, packed, future)
@@ -252,7 +252,7 @@ class Client:
             return None, _initializer_failed(errors, data)
         except (KeyboardInterrupt, GeneratorExit):
             raise
-        except BaseException as error:  # a result that raises when it is loaded, SystemExit included: this task's error
+        except BaseException as error:  # noqa: BLE001 - a result that raises when it is loaded, SystemExit included: this task's error
             return None, error
 
     # ---- the end ----

@@ -64,7 +64,7 @@ class TaskFuture(Future[Any]):
     # ---- what concurrent.futures reads ----
 
     @property
-    def _condition(self) -> threading.Condition:
+    def _condition(self) -> threading.Condition:  # type: ignore[override]  # an attribute there, made on demand here
         lazy = self._lazy
         if lazy is None:
             with _guard:
@@ -115,7 +115,7 @@ class TaskFuture(Future[Any]):
             try:
                 raise self._exception
             finally:
-                self = None  # type: ignore[assignment]  # the traceback must not keep the future alive
+                del self  # the traceback must not keep the future alive
         return self._result
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -127,9 +127,9 @@ class TaskFuture(Future[Any]):
         if self._state not in _OVER:
             client = self._client
             if client is None or not client.wait([self], timeout):
-                raise FutureTimeoutError()
+                raise FutureTimeoutError
         if self._state != _FINISHED:
-            raise CancelledError()
+            raise CancelledError
 
     # ---- ended by the client ----
 

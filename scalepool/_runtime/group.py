@@ -184,19 +184,23 @@ class WorkerGroup:
         if type(fn) is not Function:
             try:
                 fn = self._client.exporter.export(fn)  # type: ignore[arg-type]
-            except Exception as error:  # a function that cannot travel is this call's error
+            except Exception as error:  # noqa: BLE001 - a function that cannot travel is this call's error
                 future = TaskFuture(self._client, self._state, on_done)
                 future.settle(None, error)
                 return future
         return self._client.submit(self._state, fn, args, kwargs or {}, on_done)
 
-    def start(self) -> None:
-        """Start ``max_workers`` workers now and wait until they are ready."""
+    def start(self, *, wait: bool = True) -> None:
+        """Start ``max_workers`` workers now; with ``wait`` return when they are ready, or cannot be."""
         session = self._session
         self._client.post(m.StartWorkers(self._state.id), now=True)
-        if isinstance(session, DriverSession):
+        if wait and isinstance(session, DriverSession):
             deadline = monotonic_s() + session.settings.start_timeout_s
-            self._client.pump.wait_for(lambda: len(self._ready(session)) >= self._max_workers, deadline)
+            self._client.pump.wait_for(lambda: self._is_up(session), deadline)
+
+    def _is_up(self, session: DriverSession) -> bool:
+        found = session.hub.group_statistics(self._state.id)
+        return found is None or found.failed or len(found.workers) >= self._max_workers
 
     def workers(self) -> list[WorkerInfo]:
         """Return the workers that this group uses or may use, at most ``max_workers``; inside a task an empty list."""

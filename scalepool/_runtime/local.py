@@ -6,6 +6,7 @@ queue and kick the pump.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import deque
 from typing import TYPE_CHECKING, Final
@@ -235,10 +236,8 @@ class LocalStation:
     def _drop(self, objects: tuple[int, ...]) -> None:
         for object_id in objects:
             if object_id >> 40 != m.DRIVER:
-                try:
+                with contextlib.suppress(KeyError):  # where its adoption had failed
                     self._adopted.drop(object_id)
-                except KeyError:
-                    pass  # its adoption had failed
 
     def close(self) -> None:
         """Close the socket and let go of all objects."""

@@ -62,15 +62,15 @@ class Packer:
         self._new_object_id = new_object_id
         self._inline_limit_bytes = inline_limit_bytes
 
-    def pack(self, value: object) -> Packed:
-        """Pickle ``value`` and place its large parts.
+    def pack(self, value: object, label: str | tuple[str, ...] = "") -> Packed:
+        """Pickle ``value`` and place its large parts; ``label`` names it, or the items of a tuple, in errors.
 
         Raises
         ------
         SerializationError
             When it cannot be pickled.
         """
-        return self.place(codec.dumps(value, oob_threshold=self._inline_limit_bytes))
+        return self.place(codec.dumps(value, oob_threshold=self._inline_limit_bytes, label=label))
 
     def pack_result(self, value: object) -> Packed:
         """Pickle what a task returned and place its large parts.

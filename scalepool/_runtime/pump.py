@@ -235,13 +235,16 @@ class Pump:
                     continue
             self._armed.clear()
             self._awake = True
-            idle_since = monotonic()
-            while not self._closed and monotonic() - idle_since < _HELPER_LINGER_S:
-                if self._help_once():
-                    idle_since = monotonic()
+            self._look_after()
             self._awake = False
             if self._needed():  # queued between the last look and this line: nobody armed us for it
                 self._armed.set()
+
+    def _look_after(self) -> None:
+        idle_since = monotonic()
+        while not self._closed and monotonic() - idle_since < _HELPER_LINGER_S:
+            if self._help_once():
+                idle_since = monotonic()
 
     def _needed(self) -> bool:
         station = self._station

@@ -88,7 +88,7 @@ class DriverSession:
         self._dir.remove()
 
     def forked(self) -> None:
-        """This is a child of the driver's process: nothing here may be used."""
+        """Be told that the process is a child of the driver's: nothing here may be used."""
         self.closed = True
         self.client.closed = True
 
@@ -129,7 +129,7 @@ _current: DriverSession | WorkerSession | None = None
 
 def set_current(session: DriverSession | WorkerSession | None) -> None:
     """Make ``session`` this process's."""
-    global _current
+    global _current  # noqa: PLW0603 - a process has one session
     _current = session
 
 
@@ -163,7 +163,7 @@ def shut_down() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock
+    global _lock  # noqa: PLW0603 - it may have been held by a thread that did not survive the fork
     _lock = threading.RLock()
     session = _current
     if isinstance(session, DriverSession):

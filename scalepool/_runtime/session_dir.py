@@ -26,7 +26,8 @@ class SessionDir:
         root = Path(tempfile.gettempdir())
         sweep(root)
         self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getuid()}-", dir=root))
-        self._lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        flags = os.O_CREAT | os.O_RDWR | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._lock = os.open(self.path / _LOCK, flags, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def remove(self) -> None:

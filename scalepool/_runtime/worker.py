@@ -1,7 +1,7 @@
 """A worker process: a peer that also executes.
 
-The main thread runs tasks and, between them, pumps. The pump's helper, here the *tick thread*, looks at the socket every
-few milliseconds while a long task runs: it sends results that wait, and gives back tasks that the hub recalls.
+The main thread runs tasks and, between them, pumps. The pump's helper, here the *tick thread*, looks at the socket
+every few milliseconds while a long task runs: it sends results that wait, and gives back tasks that the hub recalls.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The protocol's dictionary: every message that a hub and its peers exchange.
 
-Two roles only. The *hub* assigns work; a *peer* submits work, and a peer that is a worker also executes it. A message is
-an immutable tuple; tasks travel in columns (one list of ids, one of payloads, ...) because one message carries many
-of them. Payloads are opaque here and to the hub: nobody on the way unpickles what a user passed.
+Two roles only. The *hub* assigns work; a *peer* submits work, and a peer that is a worker also executes it. A message
+is an immutable tuple; tasks travel in columns (one list of ids, one of payloads, ...) because one message carries
+many of them. Payloads are opaque here and to the hub: nobody on the way unpickles what a user passed.
 
 Ids are integers below 2**63: ``peer << 40 | counter``. A *function* is named by a 63-bit hash of its pickle.
 An *object* is a large buffer in shared memory; its place is four integers ``(object, pid, fd, size_bytes)``.

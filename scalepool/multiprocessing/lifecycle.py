@@ -114,7 +114,7 @@ class Lifecycle:
         weakref.finalize(self, self._callbacks.stop).atexit = False
         if initializer is not None:
             # The original runs the initializer in every worker even when no task ever comes.
-            self._group.start()
+            self._group.start(wait=False)
         self._state = RUN
 
     # What packages read although it is private

@@ -17,7 +17,7 @@ RemoteTraceback = _RemoteTraceback
 
 
 class WorkerDied(WorkerDiedError, BrokenProcessPool):
-    """The worker that ran this call died. Only this call fails; unlike the standard library's, the executor lives on."""
+    """The worker that ran this call died. Only that call fails: the executor lives on."""
 
 
 class InitializerFailed(InitializerError, BrokenProcessPool):
