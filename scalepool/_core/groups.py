@@ -1,10 +1,10 @@
 """A group: one client's view on the workers, with a cap on how many it uses at once.
 
 A Pool or an Executor is a group. Groups form trees: a group opened inside a task is a child of that task's group, and
-the tree together gives work to no more workers than its root's cap, because a task that waits for its children lends them
-its slot. (When its wait is over it goes on at once, so for a moment the tree may be one above its cap for each such
-task; no other gets work until it is below.) Two rules keep that from ever becoming a deadlock: a group below the root
-with ready tasks may always run one, and a tree that makes no progress for ``STARVED_S`` seconds may start one task
+the tree together gives work to no more workers than its root's cap, because a task that waits for its children lends
+them its slot. (When its wait is over it goes on at once, so for a while the tree may be one above its cap for each such
+task; no other worker gets work until it is below.) Two rules keep that from ever becoming a deadlock: a group below the
+root with ready tasks may always run one, and a tree that makes no progress for ``STARVED_S`` seconds may start one task
 more (some task waits for another in a way that we cannot see: a queue, an event, a file).
 """
 

@@ -158,7 +158,7 @@ def _check_columns(peer: int, message: m.Submit, tasks: Mapping[int, Task]) -> N
         raise ProtocolError(f"peer {peer} submitted columns of different lengths")
     if len(set(message.tasks)) != count or not tasks.keys().isdisjoint(message.tasks):
         raise ProtocolError(f"peer {peer} submitted a task twice")
-    if counts and (len(counts) != count or min(counts) < 0) or sum(counts) != len(references):
+    if (counts and (len(counts) != count or min(counts) < 0)) or sum(counts) != len(references):
         raise ProtocolError(f"peer {peer} submitted references that do not match its tasks")
     _check_places(peer, message.objects)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import ItemsView, Iterable, Sequence
 
 __all__ = ["ObjectDirectory", "ObjectRecord"]
 
@@ -111,6 +111,10 @@ class ObjectDirectory:
             return []
         del self._records[object_id]
         return [(record.owner, object_id)]
+
+    def items(self) -> ItemsView[int, ObjectRecord]:
+        """All objects by id; for checks."""
+        return self._records.items()
 
     def __contains__(self, object_id: int) -> bool:
         return object_id in self._records

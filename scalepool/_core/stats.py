@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scalepool._core.task import TaskState
 from scalepool._core.workers import WorkerState
+from scalepool._wire.messages import DRIVER
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from scalepool._core.state import HubState
 
 __all__ = ["GroupStatistics", "HubStatistics", "group_statistics", "hub_statistics", "violations"]
@@ -69,49 +73,86 @@ def group_statistics(state: HubState, group_id: int) -> GroupStatistics | None:
 
 def violations(state: HubState) -> list[str]:
     """Return one sentence for each invariant that does not hold."""
-    return [*_task_violations(state), *_group_violations(state), *_worker_violations(state)]
+    checks = (_task_violations, _group_violations, _tree_violations, _worker_violations, _idle_violations, _leaks)
+    return [sentence for check in checks for sentence in check(state)]
 
 
-def _task_violations(state: HubState) -> list[str]:
-    found = []
+def _task_violations(state: HubState) -> Iterator[str]:
     for task in state.tasks.values():
         if task.state is TaskState.ENDED:
-            found.append(f"{task} has ended but is in the run table")
+            yield f"{task} has ended but is in the run table"
         if task.group.id not in state.groups:
-            found.append(f"{task} belongs to a group that is gone")
+            yield f"{task} belongs to a group that is gone"
         if task.state is TaskState.ASSIGNED:
             worker = state.roster.workers.get(task.worker)
             if worker is None or task.id not in worker.held:
-                found.append(f"{task} is assigned to a worker that does not hold it")
-    return found
+                yield f"{task} is assigned to a worker that does not hold it"
 
 
-def _group_violations(state: HubState) -> list[str]:
-    found = []
+def _group_violations(state: HubState) -> Iterator[str]:
+    starting = Counter(worker.started_for.id for worker in state.roster.workers.values() if worker.started_for)
+    queued = Counter(task.group.id for task in state.tasks.values() if task.state is TaskState.QUEUED)
+    assigned = Counter(task.group.id for task in state.tasks.values() if task.state is TaskState.ASSIGNED)
     for group in state.groups.values():
-        mine = [task for task in state.tasks.values() if task.group is group]
-        queued = sum(task.state is TaskState.QUEUED for task in mine)
-        if queued != group.queued or len(mine) - queued != group.assigned:
-            found.append(f"{group} counts wrongly: {queued} queued, {len(mine) - queued} assigned")
-        if group.queued and group.id not in state.ready:
-            found.append(f"{group} has queued tasks but is not among the ready ones")
-        if group.starting < 0:
-            found.append(f"{group} has {group.starting} workers starting")
+        if (queued[group.id], assigned[group.id]) != (group.queued, group.assigned):
+            yield f"{group} counts wrongly: {queued[group.id]} queued, {assigned[group.id]} assigned"
+        if bool(group.queued) != (group.id in state.ready):
+            yield f"{group} is among the ready ones, or is not, and should be the other"
+        if group.starting != starting[group.id]:
+            yield f"{group} counts {group.starting} workers starting, not {starting[group.id]}"
+        if group.closing is not None and not group.unfinished and not group.private:
+            yield f"{group} should have been closed"
+
+
+def _tree_violations(state: HubState) -> Iterator[str]:
+    for group in state.groups.values():
+        if any(state.groups.get(child) is not found for child, found in group.children.items()):
+            yield f"{group} has a child that is gone"
+        if group.owner != DRIVER and group.owner not in state.roster.workers:
+            yield f"{group} is open although its owner is gone"
         for worker in group.workers.values():
-            if worker.id not in state.roster.workers:
-                found.append(f"{group} is served by a worker that is gone")
-    return found
+            if state.roster.workers.get(worker.id) is not worker:
+                yield f"{group} is served by a worker that is gone"
+            elif worker.group is not group and all(wait.group is not group for wait in worker.waits):
+                yield f"{group} is served by {worker}, which does not know of it"
 
 
-def _worker_violations(state: HubState) -> list[str]:
-    found = []
+def _worker_violations(state: HubState) -> Iterator[str]:
     for worker in state.roster.workers.values():
         for task in worker.held.values():
             if state.tasks.get(task.id) is not task or task.worker != worker.id:
-                found.append(f"{worker} holds {task}, which is not its own")
+                yield f"{worker} holds {task}, which is not its own"
         if worker.max_tasks and worker.assigned_total > worker.max_tasks:
-            found.append(f"{worker} was given {worker.assigned_total} tasks of at most {worker.max_tasks}")
-    for worker in state.roster.all_idle():
-        if worker.held or worker.state is not WorkerState.READY:
-            found.append(f"{worker} is listed as idle")
-    return found
+            yield f"{worker} was given {worker.assigned_total} tasks of at most {worker.max_tasks}"
+        if worker.key < 0 and -worker.key not in state.groups:
+            yield f"{worker} outlives the group that it is private to"
+        for group in (worker.group, *(wait.group for wait in worker.waits)):
+            if group is not None and group.workers.get(worker.id) is not worker:
+                yield f"{worker} serves {group}, which does not know of it"
+
+
+def _idle_violations(state: HubState) -> Iterator[str]:
+    idle = {worker.id for worker in state.roster.all_idle()}
+    for worker in state.roster.workers.values():
+        free = not worker.held and not worker.waits and worker.group is None
+        if (worker.id in idle) > (worker.state is WorkerState.READY and free):
+            yield f"{worker} is listed as idle"
+        if worker.state is WorkerState.READY and free and worker.id not in idle:
+            yield f"{worker} is free, but not listed as idle"
+
+
+def _leaks(state: HubState) -> Iterator[str]:
+    pins = Counter(object_id for task in state.tasks.values() for object_id in task.references)
+    for object_id, record in state.objects.items():
+        if record.pins != pins[object_id]:
+            yield f"object {object_id} counts {record.pins} tasks that carry it, not {pins[object_id]}"
+        if not record.pins and not record.holders:
+            yield f"object {object_id} is kept for nobody"
+        if gone := [peer for peer in record.holders if peer != DRIVER and peer not in state.roster.workers]:
+            yield f"object {object_id} is held by {gone}, who are gone"
+    for peer in state.functions:
+        if peer != DRIVER and peer not in state.roster.workers:
+            yield f"functions of peer {peer} are kept, which is gone"
+    for key in state.trouble:
+        if key < 0 and -key not in state.groups:
+            yield f"launch failures of group {-key} are kept, which is gone"

@@ -29,7 +29,7 @@ _ALLOWED: Final = {
 }
 
 
-class IllegalTransition(AssertionError):  # noqa: N818 - it is what happened, and nobody catches it
+class IllegalTransition(AssertionError):
     """The hub tried to move a task in a way that the table forbids: a bug of ours."""
 
 

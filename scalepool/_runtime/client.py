@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from scalepool._base.clock import monotonic_s
 from scalepool._base.ids import IdSource
@@ -39,6 +40,7 @@ class GroupErrors(Protocol):
 
     worker_died: type[WorkerDiedError]
     initializer_failed: type[InitializerError]
+    terminated: type[TaskCancelledError]
     remote_traceback: Callable[[], type[Any]]
 
 
@@ -85,6 +87,7 @@ class Client:
         self.eager: Callable[[int], bool] = lambda queued: True
         self.outgoing = Outgoing(self.views)
         self.closed = False
+        self.at_exit = False
         self._futures: dict[int, TaskFuture] = {}
         self._groups: dict[int, GroupState] = {}
         self._replies: deque[tuple[TaskFuture, int, bytes, dict[int, SegmentRef]]] = deque()
@@ -158,7 +161,9 @@ class Client:
 
     def cancel(self, futures: Iterable[TaskFuture]) -> None:
         """Cancel those that have not started; returns when it is known which."""
-        wanted = [future for future in futures if not future.is_over]
+        wanted = [] if self.closed else [future for future in futures if not future.is_over]
+        if not wanted:
+            return
         tasks = [future.task_id for future in wanted]
         self._refused.difference_update(tasks)
         self.post(m.Cancel(tasks), now=True)
@@ -174,9 +179,21 @@ class Client:
         done = _AllOver(futures) if number is None else _SomeOver(futures, number)
         if done():
             return True
-        if self.pump.is_mine:  # inside a callback: nothing to lend, just go on pumping
-            return self.pump.wait_for(done, deadline)
-        return self.blocking_wait(done, futures, deadline)
+        # Inside a callback there is nothing to lend, just go on pumping.
+        in_time = self.pump.wait_for(done, deadline) if self.pump.is_mine else self.blocking_wait(done, futures, deadline)
+        if not in_time and self.closed:
+            self._refuse_to_wait()
+        return in_time
+
+    def _refuse_to_wait(self) -> NoReturn:
+        if self.at_exit and threading.current_thread() is not threading.main_thread():
+            threading.Event().wait()  # a daemon thread while the interpreter ends: it must not wake up to complain
+        raise SessionError("the scalepool session was shut down")
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to send, or replies that an exception kept from being delivered."""
+        return bool(self._replies) or self.outgoing.pending
 
     @property
     def busy(self) -> bool:
@@ -234,7 +251,8 @@ class Client:
 
     def _settle_cancelled(self, future: TaskFuture, group: GroupState) -> None:
         if group.terminated:
-            future.settle(None, TaskCancelledError(f"the pool was terminated before {future.name} had finished"))
+            error = group.errors.terminated(f"the pool was terminated before {future.name} had finished")
+            future.settle(None, error)
         else:
             future.settle_cancelled()
 
@@ -257,11 +275,19 @@ class Client:
 
     # ---- the end ----
 
+    def forked(self) -> None:
+        """Be told that this process is a child of the one that submitted: nothing here ends any more."""
+        self.closed = True
+        for group in self._groups.values():
+            group.closed = group.gone = True
+        self.pump.forked()
+
     def close(self, error: ScalepoolError) -> None:
         """End every future that is open with ``error``; free the store."""
         self.closed = True
-        for future in list(self._futures.values()):
-            future.settle(None, error)
+        if not self.at_exit:
+            for future in list(self._futures.values()):
+                future.settle(None, error)
         self._futures.clear()
         for group in self._groups.values():
             group.gone = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from scalepool._base.ids import peer_of
 from scalepool._runtime.packing import Packed, Packer
 from scalepool._wire.messages import Status
 from scalepool._wire.pickling.exceptions import encode_exception
@@ -65,9 +66,14 @@ class Executor:
         Where started tasks and finished results are logged, so that they survive a SIGKILL.
     make_room
         Called when the log is full; returns when the hub has everything that is in it.
+    sender_of
+        Returns the sender number of a peer, see ``Exchange``.
     """
 
-    def __init__(self, packer: Packer, flight: FlightRecord, make_room: Callable[[], None]) -> None:
+    def __init__(
+        self, packer: Packer, flight: FlightRecord, make_room: Callable[[], None], sender_of: Callable[[int], int]
+    ) -> None:
+        self._sender_of = sender_of
         self._packer = packer
         self._flight = flight
         self._make_room = make_room
@@ -92,6 +98,8 @@ class Executor:
         return record, packed
 
     def _call(self, item: WorkItem) -> tuple[int, Packed, int]:
+        # Who submitted the task reads its result, and knows its own classes by their ids.
+        reader = self._sender_of(peer_of(item.task))
         started = time.perf_counter()
         try:
             fn = item.slot.load(self._packer)
@@ -99,20 +107,18 @@ class Executor:
             value = fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are this task's errors, too
             micros = int((time.perf_counter() - started) * 1e6)
-            return Status.ERROR, self._pack_error(error), micros
+            return Status.ERROR, _pack_error(error, reader), micros
         micros = int((time.perf_counter() - started) * 1e6)
         args = kwargs = None
         try:
-            return Status.VALUE, self._packer.pack_result(value), micros
+            return Status.VALUE, self._packer.pack_result(value, reader), micros
         except BaseException as error:  # noqa: BLE001 - a result's __reduce__ may raise anything
-            return Status.ERROR, self._pack_error(error), micros
-
-    def _pack_error(self, error: BaseException) -> Packed:
-        # The first frame is this module's: the user's traceback begins below it.
-        below = error.__traceback__.tb_next if error.__traceback__ is not None else None
-        error = error.with_traceback(below)
-        return _inline(encode_exception(error, format_traceback(error)))
+            return Status.ERROR, _pack_error(error, reader), micros
 
 
-def _inline(data: bytes) -> Packed:
+def _pack_error(error: BaseException, reader: int) -> Packed:
+    # The first frame is this module's: the user's traceback begins below it.
+    below = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    error = error.with_traceback(below)
+    data = encode_exception(error, format_traceback(error), reader=reader)
     return Packed(data, (), None, len(data))

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -28,6 +29,7 @@ _OVER: Final = frozenset({_CANCELLED, _CANCELLED_AND_NOTIFIED, _FINISHED})
 
 # Guards two moments only: building a future's Condition, and ending a future that has none.
 _guard = threading.Lock()
+_LOGGER: Final = logging.getLogger("concurrent.futures")
 
 
 class TaskFuture(Future[Any]):
@@ -73,8 +75,9 @@ class TaskFuture(Future[Any]):
                     self._done_callbacks: list[Callable[[Any], object]] = []
                     self._lazy = threading.Condition()
                 lazy = self._lazy
-            if self._client is not None and self._state not in _OVER:
-                self._client.attend()  # somebody may wait outside the pump from now on
+            client = self._client
+            if client is not None and self._state not in _OVER:
+                client.attend()  # somebody may wait outside the pump from now on
         return lazy
 
     @property
@@ -92,17 +95,18 @@ class TaskFuture(Future[Any]):
 
     def running(self) -> bool:
         """Whether a worker is in the task's function now."""
+        client = self._client
         return self._state == _RUNNING or (
-            self._state == _PENDING and self._client is not None and self._client.is_running(self)
+            self._state == _PENDING and client is not None and client.is_running(self)
         )
 
     def cancel(self) -> bool:
         """Cancel the task unless it has started; also when a worker has it waiting. Return whether it is cancelled."""
         if self._state in (_CANCELLED, _CANCELLED_AND_NOTIFIED):
             return True
-        if self._state == _FINISHED or self._client is None:
-            return False
-        self._client.cancel([self])
+        client = self._client
+        if self._state != _FINISHED and client is not None:
+            client.cancel([self])
         return self.cancelled()
 
     def result(self, timeout: float | None = None) -> Any:
@@ -125,8 +129,8 @@ class TaskFuture(Future[Any]):
 
     def _wait(self, timeout: float | None) -> None:
         if self._state not in _OVER:
-            client = self._client
-            if client is None or not client.wait([self], timeout):
+            client = self._client  # None once it is over, which it may be by now
+            if (client is None or not client.wait([self], timeout)) and self._state not in _OVER:
                 raise FutureTimeoutError
         if self._state != _FINISHED:
             raise CancelledError
@@ -164,7 +168,10 @@ class TaskFuture(Future[Any]):
         on_done = self._on_done
         if on_done is not None:
             self._on_done = None
-            on_done(self)
+            try:
+                on_done(self)
+            except Exception:  # as concurrent.futures does with callbacks: one that fails must not stop the others
+                _LOGGER.exception("exception calling callback for %r", self)
 
     def _tell_waiters(self) -> None:
         for waiter in self._waiters:

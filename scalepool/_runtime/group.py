@@ -14,7 +14,7 @@ from scalepool._runtime.session import DriverSession, current
 from scalepool._runtime.spec import WorkerSpec
 from scalepool._wire import messages as m
 from scalepool.config import THREAD_VARIABLES, thread_limits
-from scalepool.errors import InitializerError, RemoteTraceback, WorkerDiedError
+from scalepool.errors import InitializerError, RemoteTraceback, TaskCancelledError, WorkerDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,6 +36,8 @@ class ErrorTypes:
         Subclass of WorkerDiedError, built with the same keywords.
     initializer_failed
         Subclass of InitializerError, built with a message.
+    terminated
+        Subclass of TaskCancelledError, built with a message; for tasks that ``terminate`` ended.
     remote_traceback
         Called when an error arrives; returns the class whose instance, built with the traceback's text, becomes the
         error's ``__cause__``.
@@ -43,6 +45,7 @@ class ErrorTypes:
 
     worker_died: type[WorkerDiedError] = WorkerDiedError
     initializer_failed: type[InitializerError] = InitializerError
+    terminated: type[TaskCancelledError] = TaskCancelledError
     remote_traceback: Callable[[], type[Any]] = _plain_traceback
 
 

@@ -62,6 +62,7 @@ class LocalStation:
         self.events: deque[Event] = deque()
         self._exits: deque[Exited] = deque()
         self._todo: deque[Command] = deque()
+        self._own: deque[m.Message] = deque()
         self._routes: dict[bytes, int] = {}
         self._peers: dict[int, bytes] = {}
         # Objects made by workers are kept open here, so that they outlive their makers; not in the client's store,
@@ -79,9 +80,12 @@ class LocalStation:
             self._obey()
         client, channel = self._client, self._channel
         while True:
-            while client.outgoing.pending:
-                for message in client.outgoing.drain():
-                    self._handle(Received(m.DRIVER, message))
+            while client.pending or self._own:
+                client.deliver()
+                # Kept in a queue: a callback may wait and thereby come here again, or raise.
+                self._own.extend(client.outgoing.drain())
+                while self._own:
+                    self._handle(Received(m.DRIVER, self._own.popleft()))
             handled = 0
             while arrived and handled < _MESSAGES_PER_ROUND:
                 arrived = channel.receive_into(self._receive)
@@ -99,7 +103,7 @@ class LocalStation:
 
     def pending(self) -> bool:
         """Whether something is queued."""
-        return bool(self._client.outgoing.pending or self.events or self._exits or self._todo)
+        return bool(self._client.pending or self.events or self._exits or self._todo or self._own)
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a message or a wake-up."""

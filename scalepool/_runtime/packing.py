@@ -72,15 +72,15 @@ class Packer:
         """
         return self.place(codec.dumps(value, oob_threshold=self._inline_limit_bytes, label=label))
 
-    def pack_result(self, value: object) -> Packed:
-        """Pickle what a task returned and place its large parts.
+    def pack_result(self, value: object, reader: int) -> Packed:
+        """Pickle what a task returned, for the peer with the sender number ``reader``, and place its large parts.
 
         Raises
         ------
         ResultEncodingError
             When it cannot be pickled.
         """
-        return self.place(encode_result(value, oob_threshold=self._inline_limit_bytes))
+        return self.place(encode_result(value, oob_threshold=self._inline_limit_bytes, reader=reader))
 
     def place(self, payload: codec.Payload) -> Packed:
         """Place the large parts of something pickled already."""

@@ -281,6 +281,12 @@ class Pump:
 
     # ---- the end ----
 
+    def forked(self) -> None:
+        """Be told that this process is a child of the one that pumps: nobody waits here any more, and nothing is sent."""
+        self._closed = True
+        self._role = threading.Lock()
+        self._turn = threading.Condition(threading.Lock())
+
     def close(self) -> None:
         """Let the helper end; waits return as soon as they look."""
         self._closed = True

@@ -18,7 +18,9 @@ from scalepool._runtime.client import Client
 from scalepool._runtime.local import LocalStation
 from scalepool._runtime.pump import Pump
 from scalepool._runtime.session_dir import SessionDir
+from scalepool._wire import messages as m
 from scalepool._wire.codec import MAX_MESSAGE_BYTES
+from scalepool._wire.pickling.exchange import Exchange, install, sender_number
 from scalepool.config import Settings, cpu_count, settings
 from scalepool.engines.local import LocalEngine
 from scalepool.errors import SessionError
@@ -66,21 +68,39 @@ class DriverSession:
         self._dir = SessionDir()
         token = secrets.token_bytes(16)
         path = str(self._dir.path / "hub")
-        self._channel = HubChannel(path, max_message_bytes=MAX_MESSAGE_BYTES)
-        self.client = Client(0, own)
+        self._channel: HubChannel | None = None
+        try:
+            self._channel = HubChannel(path, max_message_bytes=MAX_MESSAGE_BYTES)
+            self._assemble(self._channel, token, path)
+        except BaseException:
+            # An open socket would make the collector wait for ever when it finds the context.
+            if self._channel is not None:
+                self._channel.close()
+            self._dir.remove()
+            raise
+        self.closed = False
+
+    def _assemble(self, channel: HubChannel, token: bytes, path: str) -> None:
+        own = self.settings
+        install(Exchange(sender_number(token, m.DRIVER)))
+        self.client = Client(m.DRIVER, own)
         self.hub = Hub(idle_worker_s=own.idle_worker_s)
-        self.station = LocalStation(self.hub, self._channel, self.client, token)
+        self.station = LocalStation(self.hub, channel, self.client, token)
         self.client.pump = Pump(self.station, "scalepool-helper")
         self.client.blocking_wait = lambda done, futures, deadline: self.client.pump.wait_for(done, deadline)
         self.engine = LocalEngine(str(self._dir.path), path, token.hex(), own, self.station.process_event)
         self.station.engine = self.engine
-        self.closed = False
 
-    def close(self) -> None:
-        """End all workers, fail what is unfinished, remove everything from the machine."""
+    def close(self, *, at_exit: bool = False) -> None:
+        """End all workers, fail what is unfinished, remove everything from the machine.
+
+        With ``at_exit`` nobody is told: only daemon threads are left to wait, and these never run again.
+        """
         if self.closed:
             return
         self.closed = True
+        self.client.closed = True
+        self.client.at_exit = at_exit
         self.client.pump.close()
         self.client.close(SessionError("the scalepool session was shut down"))
         self.engine.close()
@@ -90,7 +110,7 @@ class DriverSession:
     def forked(self) -> None:
         """Be told that the process is a child of the driver's: nothing here may be used."""
         self.closed = True
-        self.client.closed = True
+        self.client.forked()
 
 
 class WorkerSession:
@@ -153,13 +173,13 @@ def start(arguments: Mapping[str, object]) -> DriverSession | WorkerSession:
         return _current
 
 
-def shut_down() -> None:
+def shut_down(*, at_exit: bool = False) -> None:
     """End this process's session; the next use starts a new one. In a worker this does nothing."""
     with _lock:
         session = _current
         if isinstance(session, DriverSession):
             set_current(None)
-            session.close()
+            session.close(at_exit=at_exit)
 
 
 def _after_fork_in_child() -> None:
@@ -173,4 +193,4 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-atexit.register(shut_down)
+atexit.register(shut_down, at_exit=True)

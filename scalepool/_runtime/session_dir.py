@@ -17,23 +17,34 @@ _PREFIX: Final = "scalepool-"
 _LOCK: Final = "lock"
 _YOUNG_S: Final = 60.0
 """A directory without a lock file is left alone for so long: its maker may be about to create one."""
+_UNLOCKED_S: Final = 5.0
+"""A directory whose lock nobody holds is left alone for so long: its maker may be about to take it."""
+_MAX_ROOT_BYTES: Final = 70
+"""A root with a longer path leaves no room for ours: that of a Unix socket has at most 107 bytes."""
 
 
 class SessionDir:
     """A fresh directory that only this user can enter, with a lock file that is held while this process lives."""
 
     def __init__(self) -> None:
-        root = Path(tempfile.gettempdir())
+        root = _root()
         sweep(root)
         self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getuid()}-", dir=root))
         flags = os.O_CREAT | os.O_RDWR | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._lock = os.open(self.path / _LOCK, flags, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)  # a sweeping session may hold it for a moment
 
     def remove(self) -> None:
         """Delete it with everything in it."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
+
+
+def _root() -> Path:
+    """Return the user's folder for temporary files, or the usual one where that has too long a path."""
+    root = Path(tempfile.gettempdir())
+    usual = Path("/tmp")  # noqa: S108 - ours in it is as private as in any other
+    return usual if len(os.fsencode(root)) > _MAX_ROOT_BYTES and os.access(usual, os.W_OK | os.X_OK) else root
 
 
 def sweep(root: Path) -> None:
@@ -48,10 +59,13 @@ def _is_stale(path: Path) -> bool:
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) != 0o700:
             return False
+        age_s = time.time() - found.st_mtime
+        if age_s < _UNLOCKED_S:
+            return False
         try:
             lock = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
-            return time.time() - found.st_mtime > _YOUNG_S
+            return age_s > _YOUNG_S
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

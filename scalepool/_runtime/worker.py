@@ -28,7 +28,7 @@ from scalepool._store.flight import FlightRecord
 from scalepool._wire import messages as m
 from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
 from scalepool._wire.pickling.exceptions import encode_exception
-from scalepool._wire.pickling.exchange import Exchange, install
+from scalepool._wire.pickling.exchange import Exchange, install, sender_number
 from scalepool._wire.pickling.traceback_text import format_traceback
 from scalepool.config import THREAD_VARIABLES, Settings, settings
 
@@ -63,7 +63,8 @@ class WorkerStation:
         self.output: deque[tuple[int, str]] = deque()
         self.leaving = False
         self.introduced = False
-        self.executor = Executor(client.packer, flight, self._make_room)
+        token = bytes.fromhex(config.token)
+        self.executor = Executor(client.packer, flight, self._make_room, lambda peer: sender_number(token, peer))
         client.blocking_wait = self.blocking_wait
         client.peek = lambda task: False
         client.eager = self._eager
@@ -72,6 +73,7 @@ class WorkerStation:
 
     def work(self, *, arrived: bool) -> None:
         """Send what waits, take what has come."""
+        self._client.deliver()
         self._send_all()
         # Between tasks nobody polls first, so what has come is looked for whenever a task is running.
         while (arrived or self.executor.depth) and self._channel.receive_into(self._take):
@@ -79,7 +81,7 @@ class WorkerStation:
 
     def pending(self) -> bool:
         """Whether something waits to be sent."""
-        return self.introduced and bool(self._client.outgoing.pending or self._records or self.output)
+        return self.introduced and bool(self._client.pending or self._records or self.output)
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a message or a wake-up."""
@@ -278,7 +280,7 @@ def _set_up_process(config: WorkerConfig) -> None:
     context.apply(limits)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    exchange = Exchange(config.worker)
+    exchange = Exchange(sender_number(bytes.fromhex(config.token), config.worker))
     install(exchange)
     main_module = exchange.namespaces.install_main()
     if context.main_path:

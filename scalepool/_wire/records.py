@@ -9,12 +9,15 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
+from scalepool._wire.messages import Status
 from scalepool.errors import ProtocolError
 
 __all__ = ["ResultRecord", "pack_result", "unpack_result"]
 
 _HEAD: Final = struct.Struct("<qHBBq")
 """task id, attempt, status, number of objects, microseconds in the function."""
+_LAST_STATUS: Final = Status.ERROR
+"""A task that a worker finished ended with a value or an error; all other ends are for the hub to tell."""
 
 
 class ResultRecord(NamedTuple):
@@ -39,10 +42,12 @@ def unpack_result(record: bytes) -> ResultRecord:
     Raises
     ------
     ProtocolError
-        When ``record`` is shorter than a record's head.
+        When ``record`` is shorter than a record's head, or says what no worker can know.
     """
     try:
         task, attempt, status, objects, micros = _HEAD.unpack_from(record)
     except struct.error as error:
         raise ProtocolError("a result record ends too early") from error
+    if status > _LAST_STATUS or micros < 0:
+        raise ProtocolError(f"a result record says that task {task} ended as {status} after {micros} us")
     return ResultRecord(task, attempt, status, objects, micros, record[_HEAD.size :])

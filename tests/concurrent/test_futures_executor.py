@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scalepool.concurrent.futures import CancelledError, ProcessPoolExecutor, as_completed, wait
-from scalepool.concurrent.futures.process import ProcessPoolExecutor as Executor
-from scalepool.errors import InitializerError, SerializationError, WorkerDiedError
+from scalepool.errors import InitializerError, SerializationError, TaskCancelledError, WorkerDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from scalepool.concurrent.futures.process import ProcessPoolExecutor as Executor
 
 pytestmark = pytest.mark.live
 
@@ -284,7 +285,7 @@ def test_stopping_the_workers_ends_everything_at_once(method: str, tmp_path: Pat
     waiting = [executor.submit(abs, -1) for _ in range(5)]
     wait_for_file(str(tmp_path / "started"))
     getattr(executor, method)()
-    assert running.exception(10) is not None
+    assert isinstance(running.exception(10), TaskCancelledError)
     assert all(future.cancelled() for future in waiting)
     with pytest.raises(RuntimeError):
         executor.submit(abs, 1)

@@ -16,11 +16,12 @@ import pytest
 
 from scalepool.concurrent.futures import CancelledError, ProcessPoolExecutor
 from scalepool.concurrent.futures._feeder import SNAPSHOT_ITEMS
-from scalepool.concurrent.futures.process import ProcessPoolExecutor as Executor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from scalepool.concurrent.futures.process import ProcessPoolExecutor as Executor
 
 pytestmark = pytest.mark.live
 

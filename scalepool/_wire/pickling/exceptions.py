@@ -60,7 +60,7 @@ class RemoteError(ScalepoolError):
         return f"{self.class_name}: {self.message}" if self.message else self.class_name
 
 
-class ResultEncodingError(ScalepoolError):
+class ResultEncodingError(ScalepoolError, pickle.PicklingError):
     """A task's result does not pickle. Holds texts only, so that it always travels.
 
     Attributes

@@ -9,7 +9,7 @@ from __future__ import annotations
 from scalepool._wire.pickling.ledger import Definitions, GlobalsLedger
 from scalepool._wire.pickling.namespaces import Namespaces
 
-__all__ = ["Exchange", "current", "install"]
+__all__ = ["Exchange", "current", "install", "sender_number"]
 
 
 class Exchange:
@@ -35,6 +35,11 @@ class Exchange:
 
     def __repr__(self) -> str:
         return f"<Exchange sender={self.sender}>"
+
+
+def sender_number(session_token: bytes, peer: int) -> int:
+    """Return a number for a peer that no peer of another session has: what an old session sent must match nothing."""
+    return int.from_bytes(session_token[:4], "big") << 24 | peer
 
 
 _exchange = Exchange(0)

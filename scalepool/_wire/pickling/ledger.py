@@ -58,12 +58,13 @@ class GlobalsLedger:
         A number that no other process of the session uses, e.g. its peer id.
     """
 
-    __slots__ = ("_classes", "_modules", "_serial", "sender")
+    __slots__ = ("_classes", "_first", "_modules", "_serial", "sender")
 
     def __init__(self, sender: int) -> None:
         self.sender = sender
         self._serial = itertools.count(1)
         self._modules: dict[str, dict[str, _Entry]] = {}
+        self._first: dict[tuple[Scope, str], Token] = {}
         self._classes: OrderedDict[Token, dict[str, _Entry]] = OrderedDict()
 
     def mint(self) -> Token:
@@ -80,6 +81,16 @@ class GlobalsLedger:
         token = self.mint()
         entries[name] = _Entry(token, _holder_of(value), content)
         return token
+
+    def rebinding(self, scope: Scope, name: str, value: object) -> Token:
+        """Return the token of this value, with serial 0 while it is the one that was sent first.
+
+        For globals of modules that the reader imports itself: what it has under that name, perhaps set by an
+        initializer there, is as good as ours until ours is bound anew.
+        """
+        token = self.token(scope, name, value)
+        first = self._first.setdefault((scope, name), token)
+        return (self.sender, 0) if token == first else token
 
     def adopt(self, scope: Scope, name: str, token: Token, value: object) -> None:
         """Note a value that came from elsewhere, so that it goes on under the token it came with."""

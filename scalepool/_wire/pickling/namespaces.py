@@ -30,6 +30,7 @@ Captured = dict[str, tuple[Token | None, Any]]
 _Seen = dict[tuple[str, int], int]
 
 MAIN = "__main__"
+_nowhere = ModuleType("nowhere")
 
 
 class Namespaces:
@@ -85,16 +86,17 @@ class Namespaces:
                 namespace[name] = value
         return namespace
 
-    def store(self, module: str, captured: Captured) -> None:
-        """Store the captured globals that are new here."""
-        namespace = self.private(module, {})
-        if module == MAIN and self.has_own_main:
+    def store(self, module: str, namespace: Namespace, captured: Captured) -> None:
+        """Store the captured globals of ``module`` that are new here into its ``namespace``."""
+        if self.has_own_main and namespace is vars(sys.modules.get(module, _nowhere)):
             for name, (_, value) in captured.items():
                 namespace.setdefault(name, value)
             return
         seen = self._seen.setdefault(module, {})
         for name, (token, value) in captured.items():
-            if token is None or _is_news(seen, name, token):
+            if token is not None and not token[1]:
+                namespace.setdefault(name, value)
+            elif token is None or _is_news(seen, name, token):
                 namespace[name] = value
                 if token is not None:
                     self._ledger.adopt(module, name, token, value)

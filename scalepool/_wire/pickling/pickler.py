@@ -42,6 +42,10 @@ _FUNCTION_SLOTS = ("__name__", "__qualname__", "__module__", "__doc__")
 _ALWAYS_SET = frozenset({"_abc_impl"})
 
 
+_PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
+"""Whose copies are as good as the original; a lock or a sentinel is not, and stays what the reader's import made."""
+
+
 class _NamespaceRef:
     """Pickles as a call that returns the reader's namespace; one per pickle, so that it is memoized."""
 
@@ -122,7 +126,7 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if reference is None:
             reference = _NamespaceRef(module, dict(attributes_of_module) if by_value else None)
             self._namespaces[module] = reference
-        captured = self._captured(module, globals_) if by_value else {}
+        captured = self._captured(module, globals_) if by_value else self._rebound(module, globals_)
         identity = self._exchange.definitions.id_of(function)
         return (
             rebuild.rebuild_function,
@@ -147,6 +151,11 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         return {
             name: (None if name in _ALWAYS_SET else token(scope, name, value), value) for name, value in values.items()
         }
+
+    def _rebound(self, module: str, values: Mapping[str, Any]) -> Captured:
+        """Plain values among the globals of a module that the reader imports: it takes those that we bind anew."""
+        token = self._exchange.ledger.rebinding
+        return {name: (token(module, name, value), value) for name, value in values.items() if type(value) in _PLAIN}
 
     def _main_token(self, definition: Any) -> Token | None:
         """Return a token when this is what its name in ``__main__`` stands for, so that it is found there too."""

@@ -81,9 +81,9 @@ def restore_function(function: FunctionType, state: tuple[Any, ...]) -> None:
     for name, value in slots.items():
         setattr(function, name, value)
     if captured:
-        exchange.namespaces.store(module, captured)
+        exchange.namespaces.store(module, function.__globals__, captured)
     if bind is not None:
-        exchange.namespaces.store(MAIN, {function.__name__: (bind, function)})
+        exchange.namespaces.store(MAIN, exchange.namespaces.private(MAIN, {}), {function.__name__: (bind, function)})
 
 
 def _copy_cell(own: CellType, sent: CellType) -> None:
@@ -117,7 +117,7 @@ def restore_class(cls: type, state: tuple[Any, ...]) -> None:
     if news:
         setter(cls, (news, slots))
     if bind is not None:
-        exchange.namespaces.store(MAIN, {cls.__name__: (bind, cls)})
+        exchange.namespaces.store(MAIN, exchange.namespaces.private(MAIN, {}), {cls.__name__: (bind, cls)})
 
 
 def recall(identity: Token, module: str, qualname: str) -> object:

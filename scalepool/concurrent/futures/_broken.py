@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 
 from scalepool.errors import InitializerError, TaskCancelledError, WorkerDiedError
 
-__all__ = ["BrokenProcessPool", "InitializerFailed", "RemoteTraceback", "WorkerDied", "WorkersStopped"]
+__all__ = ["BrokenProcessPool", "InitializerFailed", "RemoteTraceback", "Terminated", "WorkerDied"]
 
 #: What carries the worker's traceback text, as in the standard library.
 RemoteTraceback = _RemoteTraceback
@@ -24,5 +24,5 @@ class InitializerFailed(InitializerError, BrokenProcessPool):
     """The executor's ``initializer`` raised; as in the standard library the executor is broken from then on."""
 
 
-class WorkersStopped(TaskCancelledError, BrokenProcessPool):
-    """``kill_workers()`` or ``terminate_workers()`` stopped the worker that ran this call."""
+class Terminated(TaskCancelledError, BrokenProcessPool):
+    """``kill_workers`` or ``terminate_workers`` ended this call, as in Python 3.14."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from scalepool.api import ErrorTypes
-from scalepool.errors import InitializerError, WorkerDiedError
+from scalepool.errors import InitializerError, TaskCancelledError, WorkerDiedError
 
 __all__ = ["ERRORS", "make_traceback"]
 
@@ -28,6 +28,15 @@ class _InitializerFailed(InitializerError):
         return InitializerFailed(message)
 
 
+class _Terminated(TaskCancelledError):
+    """Makes a ``Terminated`` when called."""
+
+    def __new__(cls, message: str) -> Any:
+        from scalepool.concurrent.futures._broken import Terminated
+
+        return Terminated(message)
+
+
 def make_traceback(text: str) -> BaseException:
     """Wrap a worker's traceback in the standard library's own class, in its own form."""
     from scalepool.concurrent.futures._broken import RemoteTraceback
@@ -39,5 +48,6 @@ def make_traceback(text: str) -> BaseException:
 ERRORS: Final = ErrorTypes(
     worker_died=_WorkerDied,
     initializer_failed=_InitializerFailed,
+    terminated=_Terminated,
     remote_traceback=lambda: cast("type", make_traceback),
 )

@@ -22,6 +22,7 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
+from scalepool.api import TaskFuture, cancel
 from scalepool.errors import SerializationError
 
 if TYPE_CHECKING:
@@ -186,12 +187,23 @@ class Feeder:
             self._size = self._size or self._sizes.next_size()
             if not self._has_room():
                 return
-            chunk = list(islice(self._inputs, self._size))
+            chunk = self._take(self._size)
             self._size = 0
             if chunk:
                 self._submit(chunk)
             else:
                 self._end(None)
+
+    def _take(self, size: int) -> list[tuple[Any, ...]]:
+        """Read inputs; those before one that raises are handed over."""
+        chunk: list[tuple[Any, ...]] = []
+        try:
+            chunk.extend(islice(self._inputs, size))  # keeps what it has got when the iterator raises
+        except BaseException:
+            if chunk:
+                self._submit(chunk)
+            raise
+        return chunk
 
     def _has_room(self) -> bool:
         if self._chunks_out >= self._sizes.window():
@@ -231,13 +243,15 @@ class Feeder:
         self._results.put(error)
 
     def _cancel_results(self) -> None:
+        waiting: list[TaskFuture] = []
         while True:
             try:
                 result = self._results.get_nowait()
             except Empty:
-                return
-            if result is not None and not isinstance(result, BaseException):
-                result.cancel()
+                break
+            if isinstance(result, TaskFuture):
+                waiting.append(result)
+        cancel(waiting)
 
 
 def _failed_to_pickle(future: Future[Any]) -> bool:

@@ -12,6 +12,7 @@ import weakref
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from scalepool.api import cancel as cancel_all
 from scalepool.errors import InitializerError, SerializationError
 
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ class Work:
             from concurrent.futures.process import BrokenProcessPool
 
             raise BrokenProcessPool(self.broken)
-        if self.is_shut_down:
-            raise RuntimeError("cannot schedule new futures after shutdown")
         if _exit.begun:
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        if self.is_shut_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
 
     def submit(
         self,
@@ -134,8 +135,7 @@ class Work:
         for feed in feeds:
             feed.cut() if cancel else feed.finish()
         if cancel:
-            for future in list(self._unfinished):
-                future.cancel()
+            cancel_all(list(self._unfinished))
         if not feeds:
             self.group.close()
 
@@ -161,6 +161,8 @@ class Work:
         """Wait until all work is finished; `timeout` in seconds counts from when it is handed over."""
         for feed in self._open_feeds():
             feed.join()
+        if self.is_shut_down:
+            self.group.close()  # not yet done where the executor was collected: see let_go()
         self.group.join(timeout)
 
     def stop_workers(self, *, kill: bool) -> None:

@@ -178,7 +178,8 @@ class ProcessPoolExecutor(Executor):
     def kill_workers(self) -> None:
         """Cancel what has not started and kill the workers that run the rest; the executor is shut down then.
 
-        Calls that ran fail with a ``BrokenProcessPool``. Workers that run other executors' calls are left alone.
+        Calls that ran fail with a ``BrokenProcessPool`` that is also a ``scalepool.errors.TaskCancelledError``. Workers
+        that run other executors' calls are left alone.
         """
         self._work.stop_workers(kill=True)
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
+
+import pytest
 
 from scalepool._wire.pickling.ledger import MAX_CLASSES, Definitions, GlobalsLedger
 from scalepool._wire.pickling.namespaces import Namespaces
@@ -103,17 +106,17 @@ def test_definitions_know_their_own() -> None:
 
 def test_a_namespace_takes_news_only() -> None:
     namespaces = Namespaces(GlobalsLedger(5))
-    namespaces.store("plugin", {"x": ((1, 4), "first"), "always": (None, 1)})
+    namespaces.store("plugin", namespaces.private("plugin", {}), {"x": ((1, 4), "first"), "always": (None, 1)})
     namespace = namespaces.private("plugin", {"__file__": "here"})
     assert (namespace["x"], namespace["__name__"], namespace["__file__"]) == ("first", "plugin", "here")
     namespace["x"] = namespace["always"] = "set by a task"
-    namespaces.store("plugin", {"x": ((1, 4), "first"), "always": (None, 2)})
+    namespaces.store("plugin", namespaces.private("plugin", {}), {"x": ((1, 4), "first"), "always": (None, 2)})
     assert (namespace["x"], namespace["always"]) == ("set by a task", 2)
-    namespaces.store("plugin", {"x": ((1, 3), "older")})
+    namespaces.store("plugin", namespaces.private("plugin", {}), {"x": ((1, 3), "older")})
     assert namespace["x"] == "set by a task"
-    namespaces.store("plugin", {"x": ((2, 1), "another sender")})
+    namespaces.store("plugin", namespaces.private("plugin", {}), {"x": ((2, 1), "another sender")})
     assert namespace["x"] == "another sender"
-    namespaces.store("plugin", {"x": ((1, 5), "newer")})
+    namespaces.store("plugin", namespaces.private("plugin", {}), {"x": ((1, 5), "newer")})
     assert namespace["x"] == "newer"
 
 
@@ -123,5 +126,21 @@ def test_a_users_own_main_is_never_overwritten() -> None:
     namespaces = Namespaces(GlobalsLedger(5))
     assert namespaces.has_own_main
     before = dict(vars(__main__))
-    namespaces.store("__main__", {"__name__": ((1, 1), "changed")})
+    namespaces.store("__main__", vars(__main__), {"__name__": ((1, 1), "changed")})
     assert vars(__main__) == before
+
+
+def test_plain_globals_of_an_importable_module_are_taken_once_they_are_rebound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # put back afterwards
+    ledger = GlobalsLedger(1)
+    first = ledger.rebinding("plugin", "level", "low")
+    namespaces = Namespaces(GlobalsLedger(5))
+    namespaces.install_main()
+    namespace = {"level": "set by an initializer"}
+    namespaces.store("plugin", namespace, {"level": (first, "low"), "late": (ledger.rebinding("plugin", "late", 5), 5)})
+    assert namespace == {"level": "set by an initializer", "late": 5}
+    rebound = ledger.rebinding("plugin", "level", "high")
+    namespaces.store("plugin", namespace, {"level": (rebound, "high")})
+    assert namespace["level"] == "high"

@@ -1,0 +1,108 @@
+"""Functions for the live tests; a module of its own, so that workers import it by name."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from live.helpers import write_line
+from scalepool.api import WorkerGroup, current_task
+
+state: dict[str, Any] = {}
+
+
+def square(value: int) -> int:
+    return value * value
+
+
+def pid(_: object = None) -> int:
+    return os.getpid()
+
+
+def log(ledger: str, number: int) -> int:
+    write_line(ledger, number)
+    return number
+
+
+def log_and_die(ledger: str, number: int, manner: str) -> None:
+    write_line(ledger, number)
+    die(manner)
+
+
+def die(manner: str) -> None:
+    if manner == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif manner == "segfault":
+        ctypes.string_at(0)
+    elif manner == "abort":
+        os.abort()
+    elif manner == "exit":
+        os._exit(3)
+    elif manner == "sys.exit":
+        sys.exit(4)
+    raise AssertionError("still alive")
+
+
+def wait_for_file(path: str, result: Any = None) -> Any:
+    while not Path(path).exists():
+        time.sleep(0.002)
+    return result
+
+
+def touch_and_wait(touched: str, awaited: str) -> None:
+    write_line(touched, os.getpid())
+    wait_for_file(awaited)
+
+
+def remember(value: Any) -> None:
+    state["value"] = value
+
+
+def recall(_: object = None) -> Any:
+    return state.get("value")
+
+
+def refuse(ledger: str) -> None:
+    write_line(ledger, os.getpid())
+    raise LookupError("no model here")
+
+
+def nest(depth: int, width: int) -> int:
+    """Count the leaves of a tree of groups inside groups."""
+    if not depth:
+        return 1
+    group = WorkerGroup(width)
+    futures = [group.submit(nest, (depth - 1, width)) for _ in range(width)]
+    total = sum(future.result() for future in futures)
+    group.close()
+    assert group.join(60.0)
+    return total
+
+
+def depth_of(levels: int) -> list[int]:
+    task = current_task()
+    assert task is not None
+    if not levels:
+        return [task.depth]
+    return [task.depth, *WorkerGroup(1).submit(depth_of, (levels - 1,)).result()]
+
+
+def child_process(seconds: int = 600) -> int:
+    return subprocess.Popen(["sleep", str(seconds)], stdin=subprocess.DEVNULL).pid
+
+
+def fail(text: str) -> None:
+    try:
+        raise KeyError("inner")
+    except KeyError as error:
+        raise ValueError(text) from error
+
+
+def raise_it(error: BaseException) -> None:
+    raise error
