@@ -73,11 +73,16 @@ class Dispatcher:
         mean_s = group.ready[0].function.mean_s if group.ready else None
         idle = self._state.roster.idle_of(group.key)
         fresh = [(worker, worker.room(mean_s)) for worker in idle[: group.free_slots(self._state.now)]]
-        # A worker in a wait gets only what that wait is for (serve_in_place): it would return anything else.
+        # A worker in a wait gets only what that wait is for (serve_in_place): it would return anything else. One that
+        # sits in a long task gets nothing: that would only be recalled again.
+        patience_s = credit.STALE_S + (mean_s or 0.0)
+        now = self._state.now
         serving = [
             (worker, worker.room(mean_s))
             for worker in group.workers.values()
-            if worker.group is group and not worker.waits
+            if worker.group is group
+            and not worker.waits
+            and (not worker.held or now - worker.reported_at < patience_s)
         ]
         return [(worker, room) for worker, room in fresh + serving if room]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from scalepool._base.ids import peer_of
 from scalepool._runtime.packing import Packed, Packer
 from scalepool._wire.messages import Status
-from scalepool._wire.pickling.exceptions import encode_exception
+from scalepool._wire.pickling.exceptions import ResultEncodingError, encode_exception
 from scalepool._wire.pickling.traceback_text import format_traceback
 from scalepool._wire.records import pack_result
 
@@ -113,7 +113,19 @@ class Executor:
         try:
             return Status.VALUE, self._packer.pack_result(value, reader), micros
         except BaseException as error:  # noqa: BLE001 - a result's __reduce__ may raise anything
-            return Status.ERROR, _pack_error(error, reader), micros
+            return (*self._salvage(fn, value, error, reader), micros)
+
+    def _salvage(
+        self, fn: Callable[..., Any], value: object, error: BaseException, reader: int
+    ) -> tuple[int, Packed]:
+        """Pack what can be packed of a result that holds many: ``fn.salvage(value)`` returns it, if ``fn`` has that."""
+        salvage = getattr(fn, "salvage", None)
+        if salvage is not None and isinstance(error, ResultEncodingError):
+            try:
+                return Status.VALUE, self._packer.pack_result(salvage(value), reader)
+            except ResultEncodingError as again:
+                error = again
+        return Status.ERROR, _pack_error(error, reader)
 
 
 def _pack_error(error: BaseException, reader: int) -> Packed:

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scalepool._shims.outcomes import MISSING, Failure, capture
+from scalepool._wire.pickling.exceptions import ResultEncodingError, encode_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +41,7 @@ LONGEST_CHUNK_S = 0.25
 WINDOW_PER_WORKER = 3
 WINDOW_WORTH_S = 0.02
 LARGEST_WINDOW = 4096
+_NEVER = 1 << 62
 
 
 def check_chunksize(chunksize: Any) -> int:
@@ -119,6 +121,23 @@ class MapChunk:
             failures.append((len(values), capture(StopIteration())))
             values.append(MISSING)
         return ChunkOutcomes(values, tuple(failures)) if failures else values
+
+
+    def salvage(self, result: list[Any] | ChunkOutcomes) -> ChunkOutcomes:
+        """Return `result` with a failure in the place of each value that does not pickle.
+
+        The worker calls this when it could not pickle the result, so that one such value fails alone.
+        """
+        outcomes = result if isinstance(result, ChunkOutcomes) else ChunkOutcomes(result, ())
+        values = list(outcomes.values)
+        failures = dict(outcomes.failures)
+        for offset, value in enumerate(values):
+            try:
+                encode_result(value, oob_threshold=_NEVER)
+            except ResultEncodingError as error:
+                failures[offset] = capture(error)
+                values[offset] = MISSING
+        return ChunkOutcomes(values, tuple(sorted(failures.items())))
 
 
 class Pace:

@@ -13,9 +13,10 @@ from scalepool.api import ErrorTypes
 from scalepool.errors import SerializationError, TaskCancelledError
 
 if TYPE_CHECKING:
+    from scalepool._shims.outcomes import Failure
     from scalepool.api import TaskFuture
 
-__all__ = ["POOL_ERRORS", "error_of", "failed_locally", "for_arguments", "revived_traceback", "timeout_error"]
+__all__ = ["POOL_ERRORS", "error_of", "error_of_item", "failed_locally", "for_arguments", "timeout_error"]
 
 
 def _remote_traceback() -> type[Exception]:
@@ -29,11 +30,6 @@ def _remote_traceback() -> type[Exception]:
 _ORIGINAL = "_scalepool_original"
 
 POOL_ERRORS = ErrorTypes(remote_traceback=_remote_traceback)
-
-
-def revived_traceback(text: str) -> BaseException:
-    """Return the original's ``RemoteTraceback`` around a worker's traceback text."""
-    return _remote_traceback()(text)
 
 
 def timeout_error() -> Exception:
@@ -73,6 +69,12 @@ def for_arguments(error: SerializationError) -> BaseException:
     original.__cause__ = error
     setattr(error, _ORIGINAL, original)  # get() may be called again
     return original
+
+
+def error_of_item(failure: Failure) -> BaseException:
+    """Return the error of one item of a chunk as the original would raise it, with the worker's traceback."""
+    error = failure.revive(_remote_traceback())
+    return _for_result(error) if isinstance(error, ResultEncodingError) else error
 
 
 def _for_result(error: ResultEncodingError) -> BaseException:

@@ -25,7 +25,7 @@ from scalepool._shims.chunks import ChunkOutcomes, ChunkPlan
 from scalepool._shims.outcomes import MISSING, OnError, attach_partial_results, mark_failed
 from scalepool._shims.progress import ProgressMeter, Report, Reporter
 from scalepool.errors import TaskCancelledError
-from scalepool.multiprocessing.errors import error_of, failed_locally, revived_traceback
+from scalepool.multiprocessing.errors import error_of, error_of_item, failed_locally
 from scalepool.multiprocessing.results import Settlement, remaining_s, wait_for
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class MapJob:
             return self._meter.advance(chunk.size)
         self._values[chunk.start : stop] = outcomes.values
         for offset, failure in outcomes.failures:
-            item_error = failure.revive(revived_traceback)
+            item_error = error_of_item(failure)
             self._note(item_error)
             if self._on_error == "return":
                 self._values[chunk.start + offset] = mark_failed(item_error)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from scalepool._shims.chunks import ChunkOutcomes
 from scalepool._shims.outcomes import OnError, mark_failed
-from scalepool.multiprocessing.errors import error_of, revived_traceback
+from scalepool.multiprocessing.errors import error_of, error_of_item
 from scalepool.multiprocessing.streams import Slot, Stream
 
 __all__ = ["IMapIterator", "IMapUnorderedIterator"]
@@ -116,7 +116,7 @@ class IMapIterator:
         if isinstance(outcomes, ChunkOutcomes):
             self._rest.extend(outcomes.values)
             for offset, failure in outcomes.failures:
-                self._rest[offset] = _Failed(failure.revive(revived_traceback))
+                self._rest[offset] = _Failed(error_of_item(failure))
         else:
             self._rest.extend(outcomes)
 

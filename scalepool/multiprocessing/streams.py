@@ -33,7 +33,7 @@ from scalepool._shims.chunks import LARGEST_WINDOW, ChunkOutcomes
 from scalepool._shims.progress import ProgressMeter, Reporter
 from scalepool._shims.readahead import ReadAhead
 from scalepool.errors import TaskCancelledError
-from scalepool.multiprocessing.errors import error_of, failed_locally, revived_traceback, timeout_error
+from scalepool.multiprocessing.errors import error_of, error_of_item, failed_locally, timeout_error
 from scalepool.multiprocessing.results import remaining_s, wait_for
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class Stream:
         with self._lock:
             report = self._meter.advance(slot.size, slot.size if error is not None else len(failures))
             if error is None and failures:
-                error = failures[0][1].revive(revived_traceback)
+                error = error_of_item(failures[0][1])
             if self._options.raise_now and error is not None and self._urgent is None:
                 self._urgent, self._stopped = error, True
                 self._lock.notify_all()

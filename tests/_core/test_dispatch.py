@@ -10,6 +10,9 @@ from scalepool._core.groups import STARVED_S
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, CloseMode, Status
 
+HELPER = 2
+"""The worker that a group below the root gets as soon as it has tasks, before anybody waits for them."""
+
 
 def warm_worker(talk: Dialogue, group: int, *, micros: int = 10) -> int:
     """One worker that has run one task of ``group``, so that the length of its tasks is known."""
@@ -222,9 +225,8 @@ def test_a_waiting_worker_gets_nothing_that_it_does_not_wait_for() -> None:
     talk = Dialogue()
     _, worker, _, (wanted, other, _) = waiting(talk, 3, outer_cap=2, cap=2, wanted=1)
     assert runs(talk.heard) == {worker: [wanted]}
-    (helper,) = started(talk.heard)
-    talk.gets_ready(helper)
-    assert runs(talk.heard) == {helper: [other]}
+    talk.gets_ready(HELPER)
+    assert runs(talk.heard) == {HELPER: [other]}
 
 
 def test_tasks_that_others_have_are_not_run_in_place() -> None:
@@ -279,14 +281,12 @@ def test_a_wait_for_a_group_at_its_cap_runs_nothing_in_place() -> None:
 
 def test_one_wait_serves_one_group_at_a_time() -> None:
     talk = Dialogue()
-    outer, worker, _, (first,) = waiting(talk, 1)
+    outer, worker, inner, _ = waiting(talk, 0)
     other = talk.opens(1, peer=worker, parent=outer)
-    talk.says(worker, m.Unblock())
+    (first,) = talk.submits(inner, peer=worker)
     (second,) = talk.submits(other, peer=worker)
     talk.says(worker, m.Block([first, second]))
-    assert runs(talk.heard) == {}  # first is still its own; second would mix groups in one wait
-    talk.says(worker, m.Returned([first], []))
-    assert list(runs(talk.heard).values()) == [[first]]
+    assert runs(talk.heard) == {worker: [first]}
     talk.finishes(worker, [first])
     assert runs(talk.heard) == {worker: [second]}
 
@@ -322,12 +322,11 @@ def test_a_wait_too_deep_runs_nothing_in_place() -> None:
 def test_a_root_waits_while_the_tree_below_it_uses_its_slots() -> None:
     # Else each waiting task would let in the next one, until all of them are there at once.
     talk = Dialogue()
-    outer, worker, _, _ = waiting(talk, 1)
+    outer, _, _, _ = waiting(talk, 1)
     talk.submits(outer, 10)
     assert started(talk.heard) == []
-    assert runs(talk.heard) == {}
-    assert talk.hub.statistics().workers == 1
-    assert worker
+    assert runs(talk.gets_ready(HELPER)) == {}
+    assert talk.hub.statistics().workers == 2
 
 
 def test_the_deepest_group_is_served_first() -> None:
@@ -343,17 +342,13 @@ def test_the_deepest_group_is_served_first() -> None:
 
 
 def test_a_starved_tree_gets_one_worker_more() -> None:
+    # Given a tree whose only slot is used by a task that runs in place
     talk = Dialogue()
-    outer, worker, inner, (child, waits) = waiting(talk, 2)
-    assert started(talk.later(STARVED_S / 2)) == []
-    # The child waits in a way that we cannot see: cap 1 of its group still holds ...
-    assert started(talk.later(STARVED_S)) == []
-    # ... but the tree may have one more
-    other = talk.opens(1, peer=worker, parent=outer)
-    talk.submits(other, peer=worker)
-    assert len(started(talk.heard)) == 1
-    assert child != waits
-    assert inner != other
+    _, _, _, (_, second, _) = waiting(talk, 3, cap=3)
+    talk.gets_ready(HELPER)
+    assert runs(talk.later(STARVED_S / 2)) == {}
+    # When that makes no progress (it waits in a way that we cannot see), then one more may run
+    assert runs(talk.later(STARVED_S)) == {HELPER: [second]}
 
 
 def test_a_queue_behind_a_long_task_does_not_keep_the_hub_awake() -> None:
