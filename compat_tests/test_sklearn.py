@@ -35,7 +35,7 @@ SELECTION = {
 #: test that alone takes as long as the rest.
 LEFT_OUT = re.compile(
     r"verbose_3|cv_splits_consistency|invalid_scoring_param|score_score_func|cross_val_predict$|failing_scorer"
-    r"|learning_curve_exploit|decision_function_shape|array_api|parallel_train"
+    r"|learning_curve_(exploit|params)|decision_function_shape|array_api|parallel_train"
 )
 
 for _module, _pattern in SELECTION.items():

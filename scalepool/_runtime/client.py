@@ -244,17 +244,10 @@ class Client:
             group.unfinished -= 1
             self._outstanding_bytes -= future.size_bytes
             if status == Status.CANCELLED:
-                self._settle_cancelled(future, group)
+                _settle_cancelled(future, group)
                 continue
             value, error = self._outcome(future, group, status, data, places)
             future.settle(value, error)
-
-    def _settle_cancelled(self, future: TaskFuture, group: GroupState) -> None:
-        if group.terminated:
-            error = group.errors.terminated(f"the pool was terminated before {future.name} had finished")
-            future.settle(None, error)
-        else:
-            future.settle_cancelled()
 
     def _outcome(
         self, future: TaskFuture, group: GroupState, status: int, data: bytes, places: dict[int, SegmentRef]
@@ -323,6 +316,14 @@ class _SomeOver:
 
     def __call__(self) -> bool:
         return sum(future.is_over for future in self._futures) >= self._number
+
+
+def _settle_cancelled(future: TaskFuture, group: GroupState) -> None:
+    if group.terminated:
+        error = group.errors.terminated(f"the pool was terminated before {future.name} had finished")
+        future.settle(None, error)
+    else:
+        future.settle_cancelled()
 
 
 def _worker_died(errors: GroupErrors, name: str, facts: dict[str, Any]) -> WorkerDiedError:

@@ -16,11 +16,12 @@ from scalepool._core.commands import Command, Drop, KillWorker, Note, Send, Star
 from scalepool._core.events import Event, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
 from scalepool._proc.death import Event as ProcessEvent
 from scalepool._proc.death import Exited, ForkFailed, Started
+from scalepool._runtime.links import PeerLinks
 from scalepool._runtime.output import show
 from scalepool._store.files import SegmentRef
 from scalepool._store.segments import SegmentStore
 from scalepool._wire import messages as m
-from scalepool._wire.codec import decode, encode
+from scalepool._wire.codec import decode
 from scalepool.errors import ProtocolError, StoreError
 
 if TYPE_CHECKING:
@@ -57,14 +58,12 @@ class LocalStation:
         self._hub = hub
         self._channel = channel
         self._client = client
-        self._token = token
         self.engine: LocalEngine
         self.events: deque[Event] = deque()
         self._exits: deque[Exited] = deque()
         self._todo: deque[Command] = deque()
         self._own: deque[m.Message] = deque()
-        self._routes: dict[bytes, int] = {}
-        self._peers: dict[int, bytes] = {}
+        self._links = PeerLinks(channel, token)
         # Objects made by workers are kept open here, so that they outlive their makers; not in the client's store,
         # whose ids are its own.
         self._adopted = SegmentStore()
@@ -164,30 +163,17 @@ class LocalStation:
         self.exitcodes[worker] = event.exitcode
         if len(self.exitcodes) > _REMEMBERED_EXITS:
             del self.exitcodes[next(iter(self.exitcodes))]
-        routing = self._peers.pop(worker, None)
-        if routing is not None:
-            self._routes.pop(routing, None)
+        self._links.forget(worker)
 
     def _receive(self, routing: bytes, data: bytes) -> None:
         try:
             message = decode(data)
-            peer = self._routes.get(routing)
-            if peer is None:
-                peer = self._introduce(routing, message)
+            peer = self._links.peer_of(routing, message)
             if type(message) is m.Done and message.objects:
                 message = message._replace(objects=self._adopt(message.objects))
             self._handle(Received(peer, message))
         except ProtocolError as error:
             show(2, f"scalepool: dropped a message: {error}\n")
-
-    def _introduce(self, routing: bytes, message: m.Message) -> int:
-        if type(message) is not m.Hello or message.token != self._token:
-            raise ProtocolError("the first message of a peer was not a valid Hello")
-        if message.version != m.WIRE_VERSION:
-            raise ProtocolError(f"a worker speaks version {message.version} of the protocol, not {m.WIRE_VERSION}")
-        self._routes[routing] = message.worker
-        self._peers[message.worker] = routing
-        return message.worker
 
     def _adopt(self, columns: m.Ints) -> list[int]:
         adopted: list[int] = []
@@ -233,9 +219,7 @@ class LocalStation:
             else:
                 self._client.receive(message)
             return
-        routing = self._peers.get(command.peer)
-        if routing is not None:
-            self._channel.send(routing, encode(message))
+        self._links.send(command.peer, message)
 
     def _drop(self, objects: tuple[int, ...]) -> None:
         for object_id in objects:

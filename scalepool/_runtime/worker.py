@@ -15,7 +15,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from scalepool._base.clock import monotonic_s
-from scalepool._core.functions import Recent
 from scalepool._net.channel import PeerChannel
 from scalepool._proc.context import ProcessContext
 from scalepool._runtime.client import Client
@@ -23,7 +22,8 @@ from scalepool._runtime.executor import Executor, WorkItem
 from scalepool._runtime.holdings import Holdings
 from scalepool._runtime.output import TaskOutput
 from scalepool._runtime.pump import Pump
-from scalepool._runtime.spec import WorkerConfig, WorkerSpec
+from scalepool._runtime.spec import WorkerConfig
+from scalepool._runtime.surroundings import Surroundings
 from scalepool._store.flight import FlightRecord
 from scalepool._wire import messages as m
 from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
@@ -49,13 +49,11 @@ class WorkerStation:
 
     def __init__(self, config: WorkerConfig, client: Client, flight: FlightRecord) -> None:
         self._config = config
-        self._limits = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
         self._client = client
         self._flight = flight
         self._channel = PeerChannel(config.path, max_message_bytes=MAX_MESSAGE_BYTES)
         self.holdings = Holdings()
-        self._contexts: Recent[bytes] = Recent()
-        self._context = config.spec.context
+        self._surroundings = Surroundings(config.spec.context)
         self._records: deque[tuple[bytes, Packed, Sequence[int]]] = deque()
         self._flushed_at = 0.0
         self._logged = 0
@@ -157,7 +155,7 @@ class WorkerStation:
         elif type(message) is m.CancelTasks:
             self._give_back(*self.holdings.take(message.tasks), answer=True)
         elif type(message) is m.Enter:
-            self._contexts.add(message.group, WorkerSpec.decode(message.spec).context)
+            self._surroundings.note(message)
         elif type(message) is m.Exit:
             self.leaving = True
         else:
@@ -184,11 +182,11 @@ class WorkerStation:
         pump = self._client.pump
         if not pump.is_awake:
             pump.arm()
-        outer = self._context
-        self._surround(self._contexts.use(item.group) or outer)
+        outer = self._surroundings.current
+        self._surroundings.enter(item.group)
         record, packed = self.executor.run(item)
         if self.executor.depth:
-            self._surround(outer)
+            self._surroundings.restore(outer)
         self._logged += 1
         self._records.append((record, packed, item.references))
         if (
@@ -198,17 +196,13 @@ class WorkerStation:
         ):
             pump.kick(now=True)
 
-    def _surround(self, context: bytes) -> None:
-        """Give a task the working directory, environment and import path that its client had, if others are set."""
-        if context != self._context:
-            self._context = context
-            ProcessContext.decode(context).apply(self._limits)
-
     def _make_room(self) -> None:
         """Wait until the hub has every result that is in the flight record's log."""
         logged = self._logged
+        pump = self._client.pump
+        pump.wait_for(lambda: not self._records)  # first, or the answer would come too early to count them
         self._client.post(m.Sync(), now=True)
-        self._client.pump.wait_for(lambda: self._acked >= logged)
+        pump.wait_for(lambda: self._acked >= logged)
 
     def blocking_wait(
         self, done: Callable[[], bool], futures: Sequence[TaskFuture], deadline: float | None

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from scalepool._shims.chunks import ChunkOutcomes, ChunkPlan
 from scalepool._shims.outcomes import MISSING, OnError, attach_partial_results, mark_failed
 from scalepool._shims.progress import ProgressMeter, Report, Reporter
+from scalepool.api import cancel
 from scalepool.errors import TaskCancelledError
 from scalepool.multiprocessing.errors import error_of, error_of_item, failed_locally
 from scalepool.multiprocessing.results import Settlement, remaining_s, wait_for
@@ -255,7 +256,7 @@ class MapJob:
         self._settle()
         # Each waits for an answer, and meanwhile pumps.
         if futures:
-            self._settlement.later(partial(_cancel, futures))
+            self._settlement.later(partial(cancel, futures))
 
     def drain(self) -> None:
         """Wait until the outcome is settled and its callbacks have run."""
@@ -311,7 +312,3 @@ class MapJob:
             attach_partial_results(error, values)
             self._settlement.settle(False, error, last_words)
 
-
-def _cancel(futures: list[TaskFuture]) -> None:
-    for future in futures:
-        future.cancel()

@@ -92,20 +92,7 @@ class Lifecycle:
         self._context = context
         self._processes = processes
         self._name = f"pool-{next(_pool_numbers)}"
-        try:
-            self._group = api.WorkerGroup(
-                processes,
-                name=self._name,
-                initializer=initializer,
-                initargs=tuple(initargs),
-                max_tasks_per_worker=maxtasksperchild,
-                errors=POOL_ERRORS,
-            )
-        except SerializationError as error:
-            translated = for_arguments(error)
-            if translated is error:
-                raise
-            raise translated from error
+        self._group = _open_group(processes, self._name, initializer, tuple(initargs), maxtasksperchild)
         self._callbacks = CallbackThread(f"{self._name}-callbacks")
         self._jobs: dict[int, Job] = {}
         self._job_numbers = itertools.count()
@@ -224,3 +211,26 @@ class Lifecycle:
     def __repr__(self) -> str:
         cls = type(self)
         return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={getattr(self, '_processes', 0)}>"
+
+
+def _open_group(
+    processes: int,
+    name: str,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+    maxtasksperchild: int | None,
+) -> api.WorkerGroup:
+    try:
+        return api.WorkerGroup(
+            processes,
+            name=name,
+            initializer=initializer,
+            initargs=initargs,
+            max_tasks_per_worker=maxtasksperchild,
+            errors=POOL_ERRORS,
+        )
+    except SerializationError as error:
+        translated = for_arguments(error)
+        if translated is error:
+            raise
+        raise translated from error

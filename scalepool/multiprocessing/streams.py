@@ -149,7 +149,7 @@ class Stream:
             self._ended = True
             self._lock.notify_all()
         if self._stopped:
-            self._cancel_rest()
+            api.cancel(self._unfinished())
         self._report_end()
         on_end()
 
@@ -286,7 +286,7 @@ class Stream:
                 urgent, self._urgent = self._urgent, None
                 self._closed = True
                 if self._ended:  # else the feeder cancels; it waits for answers, which the consumer should not
-                    threading.Thread(target=self._cancel_rest, daemon=True).start()
+                    threading.Thread(target=lambda: api.cancel(self._unfinished()), daemon=True).start()
                 return urgent
             if self._closed:
                 raise StopIteration
@@ -352,10 +352,6 @@ class Stream:
             self._thread.join(STOP_WAIT_S if self._stopped else None)
         for future in self._unfinished():
             wait_for(future, None)
-
-    def _cancel_rest(self) -> None:
-        for future in self._unfinished():
-            future.cancel()
 
     def _unfinished(self) -> list[TaskFuture]:
         slots = list(self._entries) if self._options.ordered else list(self._running)
