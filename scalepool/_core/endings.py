@@ -102,24 +102,29 @@ class Endings:
         if group.closing is None or mode > group.closing:
             group.closing = mode
         if mode is not CloseMode.DRAIN:
+            doomed = self._workers_to_kill(group)
+            self._keep_arguments(doomed)
             for child in list(group.children.values()):
                 self.close(child, mode)
-            self._stop(group, Status.CANCELLED, b"", self._workers_to_kill(group), force=mode is CloseMode.KILL)
+            self._stop(group, Status.CANCELLED, b"", doomed, force=mode is CloseMode.KILL)
         self.close_if_done(group)
 
     def fail(self, group: Group, failed: Worker, error: bytes) -> None:
         """The initializer raised in ``failed``: the group's tasks can run nowhere, now or later."""
         group.failure = error
         doomed = [worker for worker in self._workers_to_kill(group) if worker is not failed]
+        self._keep_arguments(doomed)
         self._stop(group, Status.INITIALIZER_FAILED, error, doomed, force=False)
+
+    def _keep_arguments(self, doomed: Sequence[Worker]) -> None:
+        """See to it that no argument's memory gets other contents while a task that will be killed can read it."""
+        for worker in doomed:
+            for task in worker.held.values():
+                self._state.objects.hold(worker.id, task.references)
 
     def _stop(self, group: Group, status: Status, payload: bytes, doomed: Sequence[Worker], *, force: bool) -> None:
         """End all unfinished tasks of ``group``, and the workers that are in one."""
         state = self._state
-        for worker in doomed:
-            for task in worker.held.values():
-                # It may read them until it is dead: only then may their memory get other contents.
-                state.objects.hold(worker.id, task.references)
         left: dict[int, list[int]] = {}
         for task in [task for task in state.tasks.values() if task.group is group]:
             if task.state is TaskState.ASSIGNED:

@@ -22,7 +22,7 @@ from scalepool._store.files import SegmentRef
 from scalepool._store.segments import SegmentStore
 from scalepool._wire import messages as m
 from scalepool._wire.codec import decode
-from scalepool.errors import ProtocolError, StoreError
+from scalepool.errors import ProtocolError, SessionError, StoreError
 
 if TYPE_CHECKING:
     from scalepool._core.hub import Hub
@@ -68,7 +68,6 @@ class LocalStation:
         # whose ids are its own.
         self._adopted = SegmentStore()
         self.exitcodes: dict[int, int | None] = {}
-        client.peek = self.is_running
         client.eager = self.eager
 
     # ---- what the pump asks ----
@@ -120,6 +119,10 @@ class LocalStation:
         """Give back shared memory that was kept for the next object of its size."""
         self._client.store.expire(monotonic_s())
 
+    def broken(self, error: Exception) -> None:
+        """Fail everything that is open."""
+        self._client.close(SessionError(f"scalepool failed internally: {type(error).__name__}: {error}"))
+
     def busy(self) -> bool:
         """Whether answers are outstanding."""
         return self._client.busy or self._hub.busy
@@ -127,10 +130,6 @@ class LocalStation:
     def eager(self, queued: int) -> bool:
         """Whether queued calls should be sent at once."""
         return self._hub.hungry or queued >= _EAGER_QUEUE
-
-    def is_running(self, task: int) -> bool:
-        """Whether some worker's flight record says that it is in ``task``."""
-        return any(task in fate.flight.running() for fate in list(self.engine.fates.values()))
 
     # ---- in ----
 

@@ -58,6 +58,9 @@ class Station(Protocol):
     def rest(self) -> None:
         """Called about once a second while nothing is going on, without the role: give memory back."""
 
+    def broken(self, error: Exception) -> None:
+        """``work`` raised ``error``, a bug of ours: see to it that nobody waits for what will not come."""
+
     def busy(self) -> bool:
         """Whether somebody should pump although nobody waits."""
 
@@ -190,6 +193,9 @@ class Pump:
         interrupts.working = True
         try:
             self._station.work(arrived=arrived)
+        except Exception as error:
+            self._station.broken(error)
+            raise
         finally:
             interrupts.working = outer
         if not outer:
@@ -270,7 +276,7 @@ class Pump:
     def _pump_as_helper(self) -> None:
         station = self._station
         if self._tick_s is not None:
-            station.work(arrived=True)
+            self._work(arrived=True)
             return
         self._pump_until(lambda: bool(self._wanted or self._closed or not (station.busy() or station.pending())), None)
 

@@ -90,6 +90,7 @@ class DriverSession:
         self.client.blocking_wait = lambda done, futures, deadline: self.client.pump.wait_for(done, deadline)
         self.engine = LocalEngine(str(self._dir.path), path, token.hex(), own, self.station.process_event)
         self.station.engine = self.engine
+        self.client.peek = self.engine.is_running
 
     def close(self, *, at_exit: bool = False) -> None:
         """End all workers, fail what is unfinished, remove everything from the machine.

@@ -74,7 +74,7 @@ class WorkerStation:
         self._client.deliver()
         self._send_all()
         # Between tasks nobody polls first, so what has come is looked for whenever a task is running.
-        while (arrived or self.executor.depth) and self._channel.receive_into(self._take):
+        while (arrived or self.executor.depth) and self._channel.receive_into(self._receive):
             arrived = True
 
     def pending(self) -> bool:
@@ -96,6 +96,12 @@ class WorkerStation:
     def rest(self) -> None:
         """Give back shared memory that was kept for the next object of its size."""
         self._client.store.expire(monotonic_s())
+
+    def broken(self, error: Exception) -> None:
+        """Die: the hub then ends or moves what this worker held. The reason goes where the driver's stderr goes."""
+        text = f"scalepool: worker {os.getpid()} failed internally: {format_traceback(error)}"
+        os.write(2, text.encode("utf-8", "replace"))
+        os._exit(70)
 
     def busy(self) -> bool:
         """Whether the tick thread should look at the socket."""
@@ -144,10 +150,8 @@ class WorkerStation:
 
     # ---- in ----
 
-    def _take(self, data: bytes) -> None:
-        self._receive(decode(data))
-
-    def _receive(self, message: m.Message) -> None:
+    def _receive(self, data: bytes) -> None:
+        message = decode(data)
         if type(message) is m.Run:
             self._take_tasks(message)
         elif type(message) is m.Recall:

@@ -98,6 +98,10 @@ class LocalEngine:
         """Send SIGKILL, or SIGTERM without ``force``, to a worker and its children."""
         self._watcher.send_signal(worker, signal.SIGKILL if force else signal.SIGTERM, group=force)
 
+    def is_running(self, task: int) -> bool:
+        """Whether some worker's flight record says that it is in ``task``."""
+        return any(task in fate.flight.running() for fate in list(self.fates.values()))
+
     def close(self) -> None:
         """End all workers and zygotes."""
         for zygote in self._zygotes.values():

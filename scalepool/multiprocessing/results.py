@@ -91,9 +91,13 @@ class Settlement:
 
         self._callbacks.post(deliver)
 
-    def later(self, action: Callable[[], None]) -> None:
+    def later(self, action: Callable[[], object]) -> None:
         """Run `action` in the callback thread: it may block, which a callback of a future must not."""
-        self._callbacks.post(lambda _run_user_code: action())
+
+        def deliver(_run_user_code: bool) -> None:
+            action()
+
+        self._callbacks.post(deliver)
 
     def _finish(self) -> None:
         on_settled, self.on_settled = self.on_settled, None

@@ -291,6 +291,28 @@ def test_one_wait_serves_one_group_at_a_time() -> None:
     assert runs(talk.heard) == {worker: [second]}
 
 
+def test_a_batch_for_a_wait_is_of_one_group_too() -> None:
+    talk = Dialogue()
+    outer, worker, inner, _ = waiting(talk, 0)
+    (warm,) = talk.submits(inner, peer=worker)
+    talk.says(worker, m.Block([warm]))
+    talk.finishes(worker, [warm], micros=10)  # short tasks: several go together from now on
+    talk.says(worker, m.Unblock())
+    other = talk.opens(1, peer=worker, parent=outer)
+    first, _, _ = talk.submits(inner, 3, peer=worker)
+    (second,) = talk.submits(other, peer=worker)
+    assert runs(talk.says(worker, m.Block([first, second]))) == {worker: [first]}
+
+
+def test_a_wait_may_end_before_what_ran_in_place_has_come_back() -> None:
+    talk = Dialogue()
+    outer, worker, inner, (child,) = waiting(talk, 1)
+    talk.says(worker, m.Unblock())
+    assert talk.hub.group_statistics(inner).active == 0  # type: ignore[union-attr]
+    assert talk.hub.group_statistics(outer).active == 1  # type: ignore[union-attr]
+    assert ends(talk.finishes(worker, [child])) == {child: Status.VALUE}
+
+
 def test_waits_inside_waits_end_from_the_inside() -> None:
     talk = Dialogue()
     outer, worker, inner, (child, more) = waiting(talk, 2, wanted=1)

@@ -102,7 +102,7 @@ HUGE = b"\xff\xff\xff\xff"
         (encode(m.Exit()) + b"x", "1 bytes too many after a Exit message"),
         (encode(m.InitializerFailed(b""))[:1] + HUGE, "a field reaches past the end"),
         (encode(m.Cancel(()))[:1] + HUGE, "a column reaches past the end"),
-        (encode(m.Done((b"",)))[:1] + struct.pack("<II", 1, 99), "a column of blobs reaches past the end"),
+        (encode(m.Done((b"",)))[:1] + struct.pack("<IIII", 1, 99, 0, 0), "a column of blobs reaches past the end"),
     ],
 )
 def test_what_is_wrong_is_said(data: bytes, why: str) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from sim.chaos import Chaos, finished
 from sim.world import Plan, World, statuses
 
 from scalepool._core.events import Received
+from scalepool._core.stats import HubStatistics
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, Status
-
-NEVER = float("inf")
-
-
-def finished(world: World) -> bool:
-    # Children whose parent died with its worker have nobody left to tell.
-    return all(task in world.ended for task in world.plans if not task >> 40)
 
 
 def test_tasks_run_on_as_many_workers_as_the_cap_allows() -> None:
@@ -120,46 +117,65 @@ def test_a_waiting_parent_that_cannot_run_its_private_children_gets_workers_for_
     assert statuses(world) == {Status.VALUE: 3}
 
 
-@pytest.mark.parametrize("seed", range(300))
+def test_a_task_that_waits_for_one_child_first_is_not_held_up_by_the_others() -> None:
+    world = World(10)
+    group = world.open_group(2)
+    plan = Plan(0.001, (Plan(0.01), Plan(0.01), Plan(0.01)), first_only=True)
+    world.submit(DRIVER, group, [plan])
+    world.run(lambda: finished(world))
+    assert statuses(world)[Status.VALUE] == 4
+    assert world.now < 0.1
+
+
+def test_many_waiting_tasks_do_not_let_in_all_the_others() -> None:
+    world = World(11)
+    group = world.open_group(2)
+    world.submit(DRIVER, group, [Plan(0.001, (Plan(0.02),), child_cap=1)] * 40)
+    world.run(lambda: finished(world))
+    assert statuses(world) == {Status.VALUE: 80}
+    assert world.most_workers <= 8
+
+
+def test_a_failed_initializer_ends_its_group_and_no_other() -> None:
+    world = World(12)
+    world.initializer_failures = 1.0
+    private, shared = world.open_group(3, private=True), world.open_group(2)
+    doomed = world.submit(DRIVER, private, [Plan(0.001)] * 20)
+    world.submit(DRIVER, shared, [Plan(0.001)] * 20)
+    world.run(lambda: finished(world))
+    assert statuses(world) == {Status.VALUE: 20, Status.INITIALIZER_FAILED: 20}
+    assert all(world.ended[task] == Status.INITIALIZER_FAILED and not world.started[task] for task in doomed)
+
+
+def test_a_cancelled_task_never_starts() -> None:
+    world = World(13)
+    group = world.open_group(2)
+    world.submit(DRIVER, group, [Plan(0.0001)] * 20)
+    world.run(lambda: finished(world))
+    tasks = world.submit(DRIVER, group, [Plan(0.001)] * 100)
+    world.after(0.005, lambda: world.feed(Received(DRIVER, m.Cancel(tasks))))
+    world.run(lambda: finished(world) and world.now > 1.0)
+    cancelled = {task for task in tasks if world.ended[task] == Status.CANCELLED}
+    assert cancelled.isdisjoint(world.started)
+    assert cancelled | world.refused >= set(tasks)
+    assert len(cancelled) > 50
+
+
+SEEDS = range(int(os.environ.get("SCALEPOOL_SIM_SEEDS", "300")))
+"""Set the variable for a longer run."""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_every_task_ends_once_whatever_happens(seed: int) -> None:
-    world = World(seed, kill_rate=0.5, launch_failures=0.05)
-    chance = world.random
-    groups = [
-        world.open_group(chance.randint(1, 4), private=private, max_tasks=chance.choice([0, 0, 3]) if private else 0)
-        for private in (False, False, True)
-    ]
-    for _ in range(chance.randint(1, 8)):
-        world.after(chance.uniform(0, 0.2), lambda: _do_something(world, groups))
-    world.run(lambda: world.now > 0.3 and finished(world))
+    chaos = Chaos(seed)
+    world = chaos.world
+    chaos.run()
     assert finished(world)
-    assert not {status for status in world.ended.values()} - {Status.VALUE, Status.CANCELLED, Status.WORKER_DIED}
-    for group in groups:
-        world.feed(Received(DRIVER, m.CloseGroup(group, m.CloseMode.DRAIN)))
-    world.run(lambda: set(groups) <= world.closed)
-    assert set(groups) <= world.closed
-    statistics = world.hub.statistics()
-    assert (statistics.queued, statistics.assigned) == (0, 0)
-
-
-def _do_something(world: World, groups: list[int]) -> None:
-    chance = world.random
-    group = chance.choice(groups)
-    what = chance.random()
-    if group in world.closed:
-        return
-    if what < 0.7:
-        plans = [_random_plan(world, 2) for _ in range(chance.randint(1, 40))]
-        world.submit(DRIVER, group, plans, max_retries=chance.choice([0, 0, 2]))
-    elif what < 0.9 and world.plans:
-        own = [task for task in world.plans if not task >> 40]
-        world.feed(Received(DRIVER, m.Cancel(chance.sample(own, min(5, len(own))))))
-    elif world.workers:
-        world.kill(chance.choice(list(world.workers.values())))
-
-
-def _random_plan(world: World, depth: int) -> Plan:
-    chance = world.random
-    children: tuple[Plan, ...] = ()
-    if depth and chance.random() < 0.1:
-        children = tuple(_random_plan(world, depth - 1) for _ in range(chance.randint(1, 4)))
-    return Plan(chance.choice([0.00001, 0.0005, 0.02]), children, chance.randint(1, 3), chance.random() < 0.02)
+    assert set(world.ended.values()) <= set(Status) - {Status.ERROR}
+    assert all(world.peak[group] <= world.cap[group] for group in world.peak), "more at once than a cap allows"
+    chaos.close_all()
+    assert set(chaos.groups) <= world.closed
+    world.run()  # ... until nobody is idle any more
+    assert world.hub.statistics() == HubStatistics(0, 0, 0, 0, 0, 0), "something was left behind"
+    assert world.workers == {}
+    assert world.hub.alarm_at is None

@@ -1,0 +1,75 @@
+"""What a seed makes happen: tasks of all sorts, cancels, kills, terminated groups, launches that fail."""
+
+from __future__ import annotations
+
+from sim.world import Plan, World
+
+from scalepool._core.events import Received
+from scalepool._wire import messages as m
+from scalepool._wire.messages import DRIVER, CloseMode
+
+
+def finished(world: World) -> bool:
+    """Whether each task of the driver has ended; children of a task that died have nobody left to tell."""
+    return all(task in world.ended for task in world.plans if not task >> 40)
+
+
+class Chaos:
+    """One seed's story."""
+
+    def __init__(self, seed: int) -> None:
+        self.world = world = World(seed, kill_rate=0.5)
+        self.random = chance = world.random
+        world.launch_failures = chance.choice([0.0, 0.05, 0.5])
+        world.initializer_failures = chance.choice([0.0, 0.0, 0.0, 0.1])
+        world.lost_objects = chance.choice([0.0, 0.0, 0.05])
+        world.delay_s = chance.choice([0.00005, 0.0005, 0.005])
+        self.groups = [
+            world.open_group(chance.randint(1, 4), private=private, max_tasks=chance.choice([0, 0, 3]) if private else 0)
+            for private in (False, False, True)
+        ]
+
+    def run(self) -> None:
+        """Let it all happen, until every task has ended."""
+        for _ in range(self.random.randint(1, 8)):
+            self.world.after(self.random.uniform(0, 0.2), self._do_something)
+        self.world.run(lambda: self.world.now > 0.3 and finished(self.world))
+
+    def close_all(self) -> None:
+        """Close every group and wait until the hub says so."""
+        for group in self.groups:
+            self.world.close(group, self.random.choice(list(CloseMode)))
+        self.world.run(lambda: set(self.groups) <= self.world.closed)
+
+    def _do_something(self) -> None:
+        world, chance = self.world, self.random
+        group = chance.choice(self.groups)
+        what = chance.random()
+        if what < 0.6:
+            if group not in world.stopped:  # a client submits nothing after that
+                plans = [self._plan(2) for _ in range(chance.randint(1, 40))]
+                world.submit(DRIVER, group, plans, max_retries=chance.choice([0, 0, 2]))
+        elif what < 0.8:
+            own = [task for task in world.plans if not task >> 40]
+            world.feed(Received(DRIVER, m.Cancel(chance.sample(own, min(5, len(own))))))
+        elif what < 0.85:
+            world.feed(Received(DRIVER, m.StartWorkers(group)))
+        elif what < 0.92:
+            world.close(group, chance.choice([CloseMode.TERMINATE, CloseMode.KILL]))
+        elif world.workers:
+            world.kill(chance.choice(list(world.workers.values())))
+
+    def _plan(self, depth: int) -> Plan:
+        chance = self.random
+        children: tuple[Plan, ...] = ()
+        if depth and chance.random() < 0.1:
+            children = tuple(self._plan(depth - 1) for _ in range(chance.randint(1, 4)))
+        return Plan(
+            chance.choice([0.00001, 0.0005, 0.02]),
+            children,
+            child_cap=chance.randint(1, 3),
+            deadly=chance.random() < 0.02,
+            first_only=chance.random() < 0.5,
+            argument=chance.random() < 0.3,
+            result=chance.random() < 0.2,
+        )

@@ -1,0 +1,205 @@
+"""A simulated worker process: what a real one does, as far as the hub can see.
+
+It runs one task at a time, logs each result before the next starts, sends results in batches, answers recalls and wishes
+to cancel, waits for children of its tasks, keeps views of arguments, and dies when it is told to or when chance says so.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from scalepool._wire import messages as m
+from scalepool._wire.messages import Status
+from scalepool._wire.records import pack_result
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a task does: work, then perhaps wait for children of a group of its own."""
+
+    seconds: float
+    children: tuple[Plan, ...] = ()
+    child_cap: int = 2
+    deadly: bool = False
+    first_only: bool = False
+    """Wait for the first child before looking at the others."""
+    argument: bool = False
+    """It carries an object."""
+    result: bool = False
+    """It returns an object."""
+
+
+@dataclass
+class Frame:
+    """A task inside a worker; ``waiting_for`` are the children it still waits for."""
+
+    task: int
+    attempt: int
+    plan: Plan
+    waiting_for: set[int] = field(default_factory=set)
+    later: list[int] = field(default_factory=list)
+    """Children that it will wait for in a second wait."""
+    group: int = 0
+
+
+class SimWorker:
+    """One worker process."""
+
+    def __init__(self, world: World, worker: int) -> None:
+        self.world = world
+        self.id = worker
+        self.alive = True
+        self.leaving = False
+        self.broken = False
+        self.queue: deque[tuple[int, int]] = deque()
+        self.frames: list[Frame] = []
+        self.log: list[bytes] = []
+        self.unsent: list[tuple[bytes, tuple[int, ...], tuple[int, ...]]] = []
+        self.computing = False
+        self.begun = 0
+
+    def send(self, message: m.Message) -> None:
+        self.world.deliver_to_hub(self, message)
+
+    def says_hello(self) -> None:
+        if self.alive:
+            self.send(m.Hello(m.WIRE_VERSION, self.id, 1, b""))
+            if self.world.chance(self.world.initializer_failures) and self.world.is_private(self.id):
+                self.broken = True
+                self.send(m.InitializerFailed(b"error"))
+
+    # ---- what the hub says ----
+
+    def receive(self, message: m.Message) -> None:
+        if not self.alive:
+            return
+        if isinstance(message, m.Run):
+            self._take(message)
+        elif isinstance(message, m.Recall):
+            taken = [self.queue.pop()[0] for _ in range(min(message.number, len(self.queue)))]
+            self.send(m.Returned(taken[::-1], ()))
+        elif isinstance(message, m.CancelTasks):
+            found = [task for task, _ in self.queue if task in message.tasks]
+            self.queue = deque(item for item in self.queue if item[0] not in found)
+            self.send(m.Returned(found, tuple(set(message.tasks) - set(found))))
+        elif isinstance(message, m.Exit):
+            self.leaving = True
+        elif isinstance(message, m.Replies):
+            self._children_ended(message)
+        self.go_on()
+
+    def _take(self, message: m.Run) -> None:
+        # While a task waits for its children, nothing but those may run in place.
+        wanted = self.frames[-1].waiting_for if self.frames and self.frames[-1].group else None
+        items = list(zip(message.tasks, message.attempts, strict=True))
+        self.queue.extend(item for item in items if wanted is None or item[0] in wanted)
+        others = [task for task, _ in items if wanted is not None and task not in wanted]
+        if others:
+            self.send(m.Returned(others, ()))
+
+    def _children_ended(self, message: m.Replies) -> None:
+        for task, status in zip(message.tasks, message.statuses, strict=True):
+            self.world.note_end(task, status)
+            for frame in self.frames:
+                frame.waiting_for.discard(task)
+                if task in frame.later:
+                    frame.later.remove(task)
+        if message.objects:
+            self.send(m.Release(message.objects[::4]))
+
+    # ---- what it does ----
+
+    def go_on(self) -> None:
+        """Do the next thing, as the main thread of a worker would."""
+        if not self.alive or self.computing:
+            return
+        if self.frames and not self.frames[-1].waiting_for:
+            self._end_wait()
+        elif self.queue and not self.broken:
+            self._start(*self.queue.popleft())
+        else:
+            self._flush()
+            if self.leaving and not self.frames:
+                self.world.process_ends(self, 0)
+
+    def _start(self, task: int, attempt: int) -> None:
+        plan = self.world.plans[task]
+        self.begun += 1
+        self.frames.append(Frame(task, attempt, plan))
+        self.computing = True
+        self.world.note_start(task, self)
+        if plan.deadly:
+            self.world.after(plan.seconds, lambda: self.world.process_ends(self, -11))
+        else:
+            self.world.after(plan.seconds, self._computed)
+
+    def _computed(self) -> None:
+        if not self.alive:
+            return
+        self.computing = False
+        frame = self.frames[-1]
+        if not frame.plan.children:
+            self._finish(frame)
+            return
+        parent = self.world.task_group[frame.task]
+        frame.group = self.world.new_id(self.id)
+        self.world.cap[frame.group] = frame.plan.child_cap
+        self.send(m.OpenGroup(frame.group, parent, 1, frame.plan.child_cap, 0, 0, b""))
+        tasks = self.world.submit(self.id, frame.group, list(frame.plan.children))
+        self._begin_wait(frame, tasks[:1] if frame.plan.first_only else tasks)
+        frame.later = tasks[1:] if frame.plan.first_only else []
+
+    def _begin_wait(self, frame: Frame, tasks: list[int]) -> None:
+        frame.waiting_for = set(tasks)
+        self._return_all()
+        self._flush()
+        self.send(m.Block(tasks))
+        self.go_on()
+
+    def _end_wait(self) -> None:
+        frame = self.frames[-1]
+        self._return_all()
+        self.send(m.Unblock())
+        if frame.later:
+            later, frame.later = frame.later, []
+            self._begin_wait(frame, later)
+            return
+        self.send(m.CloseGroup(frame.group, m.CloseMode.DRAIN))
+        self._finish(frame)
+
+    def _return_all(self) -> None:
+        back = [task for task, _ in self.queue]
+        self.queue.clear()
+        self.send(m.Returned(back, ()))
+
+    def _finish(self, frame: Frame) -> None:
+        self.frames.pop()
+        self.world.executed[frame.task] += 1
+        made: tuple[int, ...] = ()
+        if frame.plan.result:
+            made = self.world.make_object(self.id)
+        record = pack_result(frame.task, frame.attempt, Status.VALUE, len(made) // 4, int(frame.plan.seconds * 1e6), b"")
+        self.log.append(record)
+        self.unsent.append((record, made, self._views(frame)))
+        if len(self.unsent) >= 4:
+            self._flush()
+        self.go_on()
+
+    def _views(self, frame: Frame) -> tuple[int, ...]:
+        """Arguments that it still maps; it lets go of them a little later."""
+        kept = self.world.carries.get(frame.task, ())
+        if not kept or not self.world.chance(0.3):
+            return ()
+        self.world.after(0.01, lambda: self.alive and self.send(m.Release(kept)))
+        return kept
+
+    def _flush(self) -> None:
+        if self.unsent:
+            records, made, kept = zip(*self.unsent, strict=True)
+            self.send(m.Done(records, [n for each in made for n in each], [n for each in kept for n in each]))
+            self.unsent = []
