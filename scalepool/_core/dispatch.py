@@ -71,18 +71,22 @@ class Dispatcher:
 
     def _candidates(self, group: Group) -> list[tuple[Worker, int]]:
         mean_s = group.ready[0].function.mean_s if group.ready else None
+        now = self._state.now
         idle = self._state.roster.idle_of(group.key)
-        fresh = [(worker, worker.room(mean_s)) for worker in idle[: group.free_slots(self._state.now)]]
+        fresh = [(worker, worker.room(mean_s)) for worker in idle[: group.free_slots(now)]]
         # A worker in a wait gets only what that wait is for (serve_in_place): it would return anything else. One that
         # sits in a long task gets nothing: that would only be recalled again.
         patience_s = credit.STALE_S + (mean_s or 0.0)
-        now = self._state.now
+        working = [worker for worker in group.workers.values() if worker.group is group and not worker.waits]
+        surplus = group.active() - group.cap
+        if surplus > 0:
+            # A task that had lent its slot goes on. Somebody has to stop after what it holds: who holds least.
+            working.sort(key=_load)
+            del working[:surplus]
         serving = [
             (worker, worker.room(mean_s))
-            for worker in group.workers.values()
-            if worker.group is group
-            and not worker.waits
-            and (not worker.held or now - worker.reported_at < patience_s)
+            for worker in working
+            if not worker.held or now - worker.reported_at < patience_s
         ]
         return [(worker, room) for worker, room in fresh + serving if room]
 
@@ -266,4 +270,8 @@ class Dispatcher:
 
 def _depth(group: Group) -> int:
     return group.depth
+
+
+def _load(worker: Worker) -> int:
+    return len(worker.held)
 

@@ -88,6 +88,7 @@ class Client:
         self.outgoing = Outgoing(self.views)
         self.closed = False
         self.at_exit = False
+        self._end_text = "the scalepool session was shut down"
         self._futures: dict[int, TaskFuture] = {}
         self._groups: dict[int, GroupState] = {}
         self._replies: deque[tuple[TaskFuture, int, bytes, dict[int, SegmentRef]]] = deque()
@@ -127,7 +128,7 @@ class Client:
     ) -> TaskFuture:
         """Submit one call; arguments that cannot be pickled end its future with that error."""
         if self.closed:
-            raise SessionError("the scalepool session was shut down")
+            raise SessionError(self._end_text)
         future = TaskFuture(self, group, on_done)
         future.name = function.name
         try:
@@ -188,7 +189,7 @@ class Client:
     def _refuse_to_wait(self) -> NoReturn:
         if self.at_exit and threading.current_thread() is not threading.main_thread():
             threading.Event().wait()  # a daemon thread while the interpreter ends: it must not wake up to complain
-        raise SessionError("the scalepool session was shut down")
+        raise SessionError(self._end_text)
 
     @property
     def pending(self) -> bool:
@@ -271,8 +272,9 @@ class Client:
     def forked(self) -> None:
         """Be told that this process is a child of the one that submitted: nothing here ends any more."""
         self.closed = True
+        self._end_text = "this scalepool session belongs to the parent process; make a new pool after the fork"
         for group in self._groups.values():
-            group.closed = group.gone = True
+            group.gone = True
         self.pump.forked()
 
     def close(self, error: ScalepoolError) -> None:

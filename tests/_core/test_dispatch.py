@@ -351,6 +351,27 @@ def test_a_root_waits_while_the_tree_below_it_uses_its_slots() -> None:
     assert talk.hub.statistics().workers == 2
 
 
+def test_a_task_that_goes_on_above_the_cap_brings_no_more_work_to_its_worker() -> None:
+    # Given a group of one slot, whose second worker got the slot that the first one had lent
+    talk = Dialogue()
+    outer = talk.opens(1)
+    worker = warm_worker(talk, outer)
+    (parent,) = talk.submits(outer)
+    talk.says(worker, m.Block([]))
+    (task,) = talk.submits(outer)
+    (helper,) = started(talk.heard)
+    talk.gets_ready(helper)
+    tasks = talk.submits(outer, 2)
+    assert runs(talk.heard) == {helper: tasks}
+    # When the first one goes on, then only the second one gets more
+    talk.says(worker, m.Unblock())
+    more = talk.submits(outer, 2)
+    assert runs(talk.heard) == {helper: more}
+    talk.finishes(worker, [parent])
+    assert runs(talk.heard) == {}
+    assert task not in more
+
+
 def test_the_deepest_group_is_served_first() -> None:
     talk = Dialogue()
     outer = talk.opens(2)

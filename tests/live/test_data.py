@@ -227,17 +227,17 @@ def test_many_small_results_are_more_than_the_log_holds(group: WorkerGroup) -> N
 def test_few_descriptors_do_not_stop_large_data(tmp_path: Path) -> None:
     source = """
 import resource
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 import numpy as np
 from scalepool.api import WorkerGroup
 group = WorkerGroup(2)
-futures = [group.submit(np.full, (100_000, number)) for number in range(60)]
+futures = [group.submit(np.full, (100_000, number)) for number in range(300)]
 kept = [future.result(60) for future in futures]
-assert [int(array[5]) for array in kept] == list(range(60))
+assert [int(array[5]) for array in kept] == list(range(300))
 sums = [group.submit(np.sum, (array,)) for array in kept]
 print(sum(int(future.result(60)) for future in sums))
 """
-    assert run(tmp_path, source) == f"{100_000 * sum(range(60))}\n"
+    assert run(tmp_path, source) == f"{10_000 * sum(range(300))}\n"
 
 
 @pytest.mark.slow

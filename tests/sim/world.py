@@ -54,6 +54,8 @@ class World:
         self.closed: set[int] = set()
         self.stopped: set[int] = set()
         self.peak: Counter[int] = Counter()
+        self.beyond_cap: Counter[int] = Counter()
+        """Tasks that started while their group ran as many as it may."""
         self.kills = 0
         self.most_workers = 0
         self.notes: list[str] = []
@@ -251,6 +253,8 @@ class World:
         running = Counter(self.task_group[w.frames[-1].task] for w in self.workers.values() if w.alive and w.computing)
         for group, count in running.items():
             self.peak[group] = max(self.peak[group], count)
+        mine = self.task_group[task]
+        self.beyond_cap[mine] += running[mine] > self.cap[mine]
 
     def _is_stopped(self, task: int) -> bool:
         """Whether somebody terminated its group or one above it: then it may be killed a moment after it started."""
