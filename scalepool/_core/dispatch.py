@@ -250,7 +250,7 @@ class Dispatcher:
                 wanted.popleft()
                 continue
             group = task.group
-            if group.private or group.key != worker.key or not self._may_run_in_place(worker, group):
+            if group.private or group.key != worker.key or not _may_run_in_place(worker, group):
                 return
             if not given:
                 room = credit.depth(task.function.mean_s)
@@ -261,11 +261,12 @@ class Dispatcher:
             self._attach(worker, group)
             given += 1
 
-    def _may_run_in_place(self, worker: Worker, group: Group) -> bool:
-        current = worker.serving
-        if current is not None and current is not group:
-            return False
-        return current is group or group.active() < group.cap
+
+def _may_run_in_place(worker: Worker, group: Group) -> bool:
+    current = worker.serving
+    if current is not None and current is not group:
+        return False
+    return current is group or group.active() < group.cap
 
 
 def _depth(group: Group) -> int:

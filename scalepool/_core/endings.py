@@ -144,7 +144,8 @@ class Endings:
 
     def abort_queued(self, group: Group, status: Status, payload: bytes) -> None:
         """End all tasks of ``group`` that no worker has."""
-        for task in [task for task in group.ready if task.state is TaskState.QUEUED]:
+        # One that left the queue another way and came back is in the deque twice.
+        for task in dict.fromkeys(task for task in group.ready if task.state is TaskState.QUEUED):
             self.finish(task, status, 0, payload)
 
     def close_if_done(self, group: Group) -> None:

@@ -10,18 +10,16 @@ import copyreg
 import io
 import pickle
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 from scalepool._wire import payload
-from scalepool._wire.pickling.exchange import Exchange, current
+from scalepool._wire.pickling.exchange import current
 from scalepool._wire.pickling.importable import by_value_modules
-from scalepool._wire.pickling.pickler import ValuePickler
+from scalepool._wire.pickling.pickler import Reducers, dumps_by_value
 from scalepool.errors import SerializationError
 
 __all__ = ["Reducers", "UnpicklableTaskError", "dumps", "loads"]
-
-Reducers = Mapping[type, Callable[[Any], Any]]
 
 #: Smaller buffers are cheaper inside the pickle.
 _OUT_OF_BAND_BYTES: Final = 65_536
@@ -88,12 +86,10 @@ def _dumps_plain(value: object, reducers: Reducers, keep_out: Callable[[pickle.P
 
 
 def _dumps_by_value(value: object, reducers: Reducers, keep_out: Callable[[pickle.PickleBuffer], bool]) -> bytes:
-    file = io.BytesIO()
     try:
-        _ArrayAwarePickler(file, current(), reducers, keep_out).dump(value)
+        return dumps_by_value(value, current(), None, keep_out, reducers)
     except Exception as error:
         raise _explain(value, error) from error
-    return file.getvalue()
 
 
 def _explain(value: object, error: Exception) -> UnpicklableTaskError:
@@ -104,12 +100,3 @@ def _explain(value: object, error: Exception) -> UnpicklableTaskError:
     else:
         path, text = "", str(error)
     return UnpicklableTaskError(f"Could not pickle the task to send it to the workers: {text}", path)
-
-
-class _ArrayAwarePickler(ValuePickler):
-    def __init__(
-        self, file: Any, exchange: Exchange, reducers: Reducers, keep_out: Callable[[pickle.PickleBuffer], bool]
-    ) -> None:
-        # Before the base class: the C pickler looks for this attribute once, when it is initialized.
-        self.dispatch_table = ChainMap(dict(reducers), ValuePickler.dispatch_table)
-        super().__init__(file, exchange, None, keep_out)

@@ -39,7 +39,7 @@ class ProcessContext:
     main_path
         File of the user's ``__main__``, or None (interactive, ``-c``).
     authkey
-        ``multiprocessing.current_process().authkey``, or None where multiprocessing is not in use. Secret.
+        ``multiprocessing.current_process().authkey``; None leaves a worker its own. Secret.
     umask
         File mode creation mask.
     """
@@ -140,9 +140,11 @@ def _main_path() -> str | None:
     return str(Path(path).absolute()) if isinstance(path, str) else None
 
 
-def _authkey() -> bytes | None:
-    process = sys.modules.get("multiprocessing.process")
-    return None if process is None else bytes(process.current_process().authkey)
+def _authkey() -> bytes:
+    # Imported here if nobody has yet: the key is drawn then, and workers need it for managers that are made later.
+    import multiprocessing.process
+
+    return bytes(multiprocessing.process.current_process().authkey)
 
 
 def _umask() -> int:

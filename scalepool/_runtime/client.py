@@ -26,6 +26,7 @@ from scalepool.errors import InitializerError, ScalepoolError, SessionError, Tas
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from scalepool._runtime.inheritance import Inheritance
     from scalepool._runtime.pump import Pump
     from scalepool.config import Settings
 
@@ -47,7 +48,7 @@ class GroupErrors(Protocol):
 class GroupState:
     """What the client knows of one of its groups."""
 
-    __slots__ = ("closed", "errors", "gone", "id", "max_retries", "terminated", "unfinished")
+    __slots__ = ("closed", "errors", "gone", "id", "inheritance", "max_retries", "terminated", "unfinished")
 
     def __init__(self, group_id: int, errors: GroupErrors) -> None:
         self.id = group_id
@@ -57,6 +58,13 @@ class GroupState:
         self.closed = False
         self.terminated = False
         self.gone = False
+        self.inheritance: Inheritance | None = None
+
+    def end(self) -> None:
+        """Nothing of it is left: no worker of its own will start."""
+        self.gone = True
+        if self.inheritance is not None:
+            self.inheritance.release()
 
 
 class Client:
@@ -219,7 +227,7 @@ class Client:
         elif type(message) is m.GroupClosed:
             group = self._groups.pop(message.group, None)
             if group is not None:
-                group.gone = True
+                group.end()
         elif type(message) is m.Free:
             for object_id in message.objects:
                 self.store.free(object_id)
@@ -274,7 +282,7 @@ class Client:
         self.closed = True
         self._end_text = "this scalepool session belongs to the parent process; make a new pool after the fork"
         for group in self._groups.values():
-            group.gone = True
+            group.end()
         self.pump.forked()
 
     def close(self, error: ScalepoolError) -> None:
@@ -285,7 +293,7 @@ class Client:
                 future.settle(None, error)
         self._futures.clear()
         for group in self._groups.values():
-            group.gone = True
+            group.end()
         self.store.close()
 
 

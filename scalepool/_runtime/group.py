@@ -10,6 +10,7 @@ from scalepool._base.clock import monotonic_s
 from scalepool._proc.context import ProcessContext
 from scalepool._runtime.functions import Function
 from scalepool._runtime.futures import TaskFuture
+from scalepool._runtime.inheritance import Inheritance
 from scalepool._runtime.session import DriverSession, current
 from scalepool._runtime.spec import WorkerSpec
 from scalepool._wire import messages as m
@@ -103,7 +104,8 @@ class WorkerGroup:
     name
         Prefix of the workers' process names.
     initializer, initargs
-        Called as ``initializer(*initargs)`` once in each worker, before its first task.
+        Called as ``initializer(*initargs)`` once in each worker, before its first task. What multiprocessing shares by
+        inheritance (locks, queues, values, ends of pipes) may be among the arguments, if made in its ``spawn`` context.
     max_tasks_per_worker
         A worker is replaced after so many tasks; ``None``: never.
     threads_per_worker
@@ -131,10 +133,12 @@ class WorkerGroup:
         limits = _limits(session.cpus, max_workers, threads_per_worker)
         context = ProcessContext.capture()
         self._initializer = b""
+        inheritance = Inheritance()
         if initializer is not None:
             # A private pickle of it: the group's workers get it when they start, whenever that is.
-            packed = self._client.packer.pack_inline((initializer, tuple(initargs)))
-            self._initializer = packed
+            called = (initializer, tuple(initargs))
+            with inheritance.spawning(called) as reducers:
+                self._initializer = self._client.packer.pack_inline(called, ("initializer", "initargs"), reducers)
         spec = WorkerSpec(limits, context.encode(), self._initializer, self._name)
         private = bool(initializer is not None or max_tasks_per_worker)
         opened = {
@@ -146,6 +150,7 @@ class WorkerGroup:
             "spec": spec.encode(),
         }
         self._state = self._client.open_group(lambda group: m.OpenGroup(group=group, **opened), errors)  # type: ignore[arg-type]
+        self._state.inheritance = inheritance
         if isinstance(session, DriverSession):
             session.engine.prepare(limits)
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalStation"]
 
-_MESSAGES_PER_ROUND: Final = 256
-"""Messages handled before the driver's own queue is looked at again."""
 _REMEMBERED_EXITS: Final = 4096
 _EAGER_QUEUE: Final = 64
 """Calls that are sent together when no worker is waiting for them."""
@@ -84,10 +82,10 @@ class LocalStation:
                 self._own.extend(client.outgoing.drain())
                 while self._own:
                     self._handle(Received(m.DRIVER, self._own.popleft()))
-            handled = 0
-            while arrived and handled < _MESSAGES_PER_ROUND:
-                arrived = channel.receive_into(self._receive)
-                handled += 1
+            if arrived:
+                # One message per poll: asking for a second that is not there costs more than the next poll.
+                channel.receive_into(self._receive)
+                arrived = False
             if self.events or self._exits:
                 # What a dead worker had sent comes before the news of its death.
                 while channel.receive_into(self._receive):
@@ -96,7 +94,7 @@ class LocalStation:
             alarm = self._hub.alarm_at
             if alarm is not None and monotonic_s() >= alarm:
                 self._handle(Tick())
-            if not arrived and not self.pending():
+            if not self.pending():
                 return
 
     def pending(self) -> bool:

@@ -67,11 +67,12 @@ class Outgoing:
             out.append(item)  # type: ignore[arg-type]  # mypy does not narrow on type() is
         if batch:
             out.append(self._submit(batch))
-        released = self._views.drain_released()
-        while self.released:
-            released.append(self.released.popleft())
-        if released:
-            out.append(m.Release(released))
+        if self.released or self._views.has_released:
+            released = self._views.drain_released()
+            while self.released:
+                released.append(self.released.popleft())
+            if released:
+                out.append(m.Release(released))
         return out
 
     def _submit(self, calls: list[Call]) -> m.Submit:

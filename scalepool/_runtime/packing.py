@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scalepool._store.files import SegmentRef
     from scalepool._store.mapping import Views
     from scalepool._store.segments import SegmentStore
+    from scalepool._wire.pickling.pickler import Reducers
 
 __all__ = ["Packed", "Packer"]
 
@@ -97,9 +98,9 @@ class Packer:
         head = b"".join([_SEGMENT, _HEAD.pack(segment.object_id, len(parts)), packed_sizes])
         return Packed(head, (*references, segment.object_id), segment, sum(sizes))
 
-    def pack_inline(self, value: object) -> bytes:
+    def pack_inline(self, value: object, label: str | tuple[str, ...] = "", reducers: Reducers | None = None) -> bytes:
         """Pickle ``value`` into one run of bytes, however large: for what outlives any task."""
-        payload = codec.dumps(value, oob_threshold=1 << 62)
+        payload = codec.dumps(value, oob_threshold=1 << 62, label=label, reducers=reducers)
         return payload.data
 
     def _segment(self, parts: Sequence[memoryview]) -> SegmentRef | None:

@@ -114,6 +114,8 @@ class Pump:
         """Pump until ``done()``; False when ``deadline`` (monotonic seconds) passed first."""
         if done():
             return True
+        if self._closed:  # after a fork the channel must not even be looked at
+            return False
         if self.is_mine:  # called from a callback under our own pump
             return self._pump_until(done, deadline)
         while not done():
@@ -210,6 +212,8 @@ class Pump:
 
     def kick(self, *, now: bool) -> None:
         """Something was queued: with ``now`` send it at once, else when it is convenient but soon."""
+        if self._closed:
+            return
         if self._sleeping:
             if not self._woken:
                 self._woken = True

@@ -73,9 +73,12 @@ class WorkerStation:
         """Send what waits, take what has come."""
         self._client.deliver()
         self._send_all()
-        # Between tasks nobody polls first, so what has come is looked for whenever a task is running.
-        while (arrived or self.executor.depth) and self._channel.receive_into(self._receive):
-            arrived = True
+        if self.executor.depth:
+            # The tick thread, or a task that submits: nobody polled, so take whatever has come.
+            while self._channel.receive_into(self._receive):
+                pass
+        elif arrived:
+            self._channel.receive_into(self._receive)
 
     def pending(self) -> bool:
         """Whether something waits to be sent."""

@@ -138,7 +138,8 @@ def _kinds() -> list[type[Any]]:
         messages.Hello, messages.Welcome, messages.OpenGroup, messages.Submit, messages.StartWorkers, messages.Cancel,
         messages.CloseGroup, messages.Block, messages.Unblock, messages.Run, messages.Recall, messages.CancelTasks,
         messages.Exit, messages.Done, messages.Returned, messages.Sync, messages.InitializerFailed, messages.Output,
-        messages.Replies, messages.CancelAnswer, messages.GroupClosed, messages.Release, messages.Free, messages.Put, messages.Enter,
+        messages.Replies, messages.CancelAnswer, messages.GroupClosed, messages.Release, messages.Free, messages.Put,
+        messages.Enter,
     ]  # fmt: skip
 
 

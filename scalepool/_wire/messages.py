@@ -204,7 +204,7 @@ class Exit(NamedTuple):
 
 
 class Done(NamedTuple):
-    """Finished tasks: each record is one ``_wire.records`` result; ``held`` lists objects that the worker still maps."""
+    """Finished tasks: each record is a ``_wire.records`` result; ``held`` lists objects that the worker still maps."""
 
     records: Blobs
     objects: Ints = ()

@@ -8,6 +8,8 @@ how such values travel. The hub never calls anything in this module.
 
 from __future__ import annotations
 
+import copyreg
+import io
 import pickle
 from contextvars import ContextVar
 from functools import partial
@@ -21,6 +23,8 @@ from scalepool.errors import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from scalepool._wire.pickling.pickler import Reducers
 
 __all__ = ["Payload", "announce", "dumps", "dumps_inline", "loads"]
 
@@ -83,7 +87,14 @@ def announce(object_id: int) -> None:
         ids.append(object_id)
 
 
-def dumps(obj: object, *, oob_threshold: int, reader: int | None = None, label: Labels = "") -> Payload:
+def dumps(
+    obj: object,
+    *,
+    oob_threshold: int,
+    reader: int | None = None,
+    label: Labels = "",
+    reducers: Reducers | None = None,
+) -> Payload:
     """Pickle a value with protocol 5, by value where the reader could not import what it mentions.
 
     Parameters
@@ -97,6 +108,8 @@ def dumps(obj: object, *, oob_threshold: int, reader: int | None = None, label: 
         as a mere id. Meant for results, which the submitter of the task reads.
     label
         What an error message calls the value, e.g. ``"args"``; a tuple names the items of a tuple.
+    reducers
+        How objects of exactly these types are taken apart, if not in their own way.
 
     Raises
     ------
@@ -109,7 +122,7 @@ def dumps(obj: object, *, oob_threshold: int, reader: int | None = None, label: 
     buffers: list[memoryview] = []
     keep_out = partial(_stays_inside, oob_threshold, buffers)  # cheaper to make than a closure
     try:
-        data = _pickle(obj, 5, buffer_callback=keep_out)
+        data = _pickle(obj, 5, buffer_callback=keep_out) if reducers is None else _reduce(obj, keep_out, reducers)
         is_plain = _STACK_GLOBAL not in data or not _mentions_by_value(data)
     except Exception:  # noqa: BLE001 - whatever went wrong, the second pickler either succeeds or says so
         is_plain = False
@@ -119,7 +132,7 @@ def dumps(obj: object, *, oob_threshold: int, reader: int | None = None, label: 
         if not is_plain:
             buffers.clear()
             _announced.set(None)
-            data = _dumps_by_value(obj, reader, keep_out, label)
+            data = _dumps_by_value(obj, reader, keep_out, label, reducers)
         return Payload(data, tuple(buffers), tuple(dict.fromkeys(_announced.get() or ())))
     finally:
         _announced.set(outer)
@@ -134,6 +147,14 @@ def _stays_inside(oob_threshold: int, buffers: list[memoryview], buffer: pickle.
         return True
     buffers.append(view)
     return False
+
+
+def _reduce(obj: object, keep_out: Callable[[pickle.PickleBuffer], bool], reducers: Reducers) -> bytes:
+    with io.BytesIO() as file:
+        pickler = pickle.Pickler(file, 5, buffer_callback=keep_out)
+        pickler.dispatch_table = {**copyreg.dispatch_table, **reducers}
+        pickler.dump(obj)
+        return file.getvalue()
 
 
 def dumps_inline(obj: object, *, reader: int | None = None) -> bytes:
@@ -173,18 +194,22 @@ def loads(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
 
 
 def _dumps_by_value(
-    obj: object, reader: int | None, keep_out: Callable[[pickle.PickleBuffer], bool], label: Labels
+    obj: object,
+    reader: int | None,
+    keep_out: Callable[[pickle.PickleBuffer], bool],
+    label: Labels,
+    reducers: Reducers | None,
 ) -> bytes:
     exchange = current()
     try:
-        return dumps_by_value(obj, exchange, reader, keep_out)
+        return dumps_by_value(obj, exchange, reader, keep_out, reducers)
     except MemoryError:
         raise  # says nothing about the value
     except Exception as error:
 
         def pickle_part(part: object) -> None:
             # A callback that returns None leaves buffers out: they pickle always, so copying them is a waste.
-            dumps_by_value(part, exchange, reader, lambda _buffer: None)
+            dumps_by_value(part, exchange, reader, lambda _buffer: None, reducers)
 
         culprit = find_culprit(obj, pickle_part, label)
         raise SerializationError(culprit.explain(error), culprit.path) from error

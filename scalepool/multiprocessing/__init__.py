@@ -1,7 +1,8 @@
 """``multiprocessing`` on scalepool's workers: change the import, keep the code.
 
 Scalepool's own: `Pool`, `cpu_count`, `get_context`. Every other public name is the standard library's, looked up when
-it is first used, so that importing this package stays light.
+it is first used, so that importing this package stays light. Locks, queues and shared values are those of its ``spawn``
+context: processes that were not forked by this one, such as a pool's workers, can open no others.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scalepool.api import cpu_count as cpu_count
 from scalepool.multiprocessing.pool import Pool as Pool
+from scalepool.multiprocessing.sharing import SHARED
 
 if TYPE_CHECKING:
     from multiprocessing import *  # type: ignore[assignment] # noqa: F403  # Pool and cpu_count are ours
@@ -24,6 +26,10 @@ def __getattr__(name: str) -> Any:
         from scalepool.multiprocessing.context import get_context
 
         value: Any = get_context
+    elif name in SHARED:
+        import multiprocessing
+
+        value = getattr(multiprocessing.get_context("spawn"), name)
     elif name == "__all__":
         import multiprocessing
 

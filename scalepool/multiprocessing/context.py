@@ -1,7 +1,8 @@
 """Contexts: the standard library's own start-method contexts, whose ``Pool`` is scalepool's.
 
-Everything else of a context (Process, Queue, Lock, Manager ...) is the original's. The start method is accepted and
-kept, but means nothing for a Pool here: its workers never start by a fork of the caller's process.
+Everything else of a context (Process, Queue, Lock, Manager ...) is the original's; ``fork`` has its locks, queues and
+shared values from ``spawn``, since no pool's worker could open others. The start method is accepted and kept, but means
+nothing for a Pool here: its workers never start by a fork of the caller's process.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from scalepool import api
 from scalepool.multiprocessing.pool import Pool
+from scalepool.multiprocessing.sharing import SHARED
 
 if TYPE_CHECKING:
     import multiprocessing.context as _original
@@ -43,7 +45,13 @@ class _ScalepoolContext:
 
 @cache
 def _context_like(original: type[_original.BaseContext]) -> Any:
-    namespace = {"__module__": __name__, "__doc__": original.__doc__}
+    import multiprocessing
+
+    namespace: dict[str, Any] = {"__module__": __name__, "__doc__": original.__doc__}
+    if vars(original).get("_name") == "fork":
+        # A forked child inherits these as well.
+        spawn = multiprocessing.get_context("spawn")
+        namespace.update({name: getattr(spawn, name) for name in SHARED})
     return type(original.__name__, (_ScalepoolContext, original), namespace)()
 
 

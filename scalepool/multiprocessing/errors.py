@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scalepool._wire.pickling.culprit import ReducerError
 from scalepool._wire.pickling.exceptions import ResultEncodingError
 from scalepool.api import ErrorTypes
 from scalepool.errors import SerializationError, TaskCancelledError
@@ -57,13 +58,14 @@ def error_of(future: TaskFuture) -> BaseException | None:
 def for_arguments(error: SerializationError) -> BaseException:
     """Return what ``pickle`` raised for a call that cannot travel, with `error` (it names the culprit) as the cause.
 
-    `error` itself is returned where it is as good: it is a TypeError, like most of what ``pickle`` raises.
+    `error` itself is returned where it is as good: it is a TypeError, like most of what ``pickle`` raises. It is also
+    returned for what only one of our own reducers refuses.
     """
     original: BaseException | None = getattr(error, _ORIGINAL, None)
     if original is not None:
         return original
     original = error.__cause__
-    if original is None or isinstance(error, type(original)):
+    if original is None or isinstance(error, type(original)) or isinstance(original, ReducerError):
         return error
     error.__cause__ = None  # turned round: the caller's except clause needs the original on top
     original.__cause__ = error

@@ -61,7 +61,14 @@ class Dialogue:
         return peer << 40 | next(self._ids)
 
     def opens(
-        self, cap: int = 2, *, peer: int = DRIVER, parent: int = 0, kind: int = 1, private: bool = False, max_tasks: int = 0
+        self,
+        cap: int = 2,
+        *,
+        peer: int = DRIVER,
+        parent: int = 0,
+        kind: int = 1,
+        private: bool = False,
+        max_tasks: int = 0,
     ) -> int:
         group = self.new_id(peer)
         self.says(peer, m.OpenGroup(group, parent, kind, cap, int(private), max_tasks, b"spec"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from _core.dialogue import PID, Dialogue, closed, dropped, ends, killed, runs, sent, started, told
 
+from _core.dialogue import PID, Dialogue, closed, dropped, ends, killed, runs, sent, started, told
 from scalepool._core.endings import FORCE_AFTER_S, died
+from scalepool._core.lifecycle import MAX_LAUNCH_FAILURES
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, CloseMode, Status
 
@@ -161,6 +162,29 @@ def test_the_arguments_of_a_killed_task_are_kept_until_its_process_is_dead() -> 
     assert dropped(talk.heard) == []
     talk.dies(worker)
     assert dropped(talk.heard) == [10]
+
+
+def test_a_task_that_left_its_queue_and_came_back_ends_once() -> None:
+    talk = Dialogue()
+    _, _, worker, inner, tasks = nested(talk, children=2)
+    talk.says(worker, m.Block([]))
+    talk.says(worker, m.Returned(tasks[:1], []))  # taken in place, not started
+    helper = worker + 1
+    for number in range(MAX_LAUNCH_FAILURES):
+        talk.fails_to_start(helper + number)
+    assert ends(talk.heard) == dict.fromkeys(tasks, Status.WORKER_DIED)
+    assert sorted(talk.hub.group_statistics(inner).workers) == [(worker, PID + worker)]  # type: ignore[union-attr]
+
+
+def test_a_stubborn_worker_is_looked_at_again_at_its_own_time() -> None:
+    talk = Dialogue()
+    first, second = talk.opens(1, private=True), talk.opens(1, private=True)
+    (one,), (two,) = talk.starts_workers(first), talk.starts_workers(second)
+    talk.closes(first, CloseMode.TERMINATE)
+    talk.now += FORCE_AFTER_S / 2
+    talk.closes(second, CloseMode.TERMINATE)
+    assert killed(talk.later(FORCE_AFTER_S * 0.6)) == {one: True}
+    assert killed(talk.later(FORCE_AFTER_S * 0.6)) == {two: True}
 
 
 # ---- closing ----

@@ -13,7 +13,9 @@ from scalepool._wire.messages import DRIVER, OpenGroup
 FUNCTION = FunctionRecord(7, b"f")
 
 
-def make_group(number: int = 1, *, cap: int = 2, parent: Group | None = None, private: int = 0, max_tasks: int = 0) -> Group:
+def make_group(
+    number: int = 1, *, cap: int = 2, parent: Group | None = None, private: int = 0, max_tasks: int = 0
+) -> Group:
     return Group(OpenGroup(number, 0, 5, cap, private, max_tasks, b""), DRIVER, parent)
 
 

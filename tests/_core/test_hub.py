@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from _core.dialogue import Dialogue, started
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from _core.dialogue import Dialogue, started
 from scalepool._core.commands import Drop, KillWorker, Note, Send, StartWorker
 from scalepool._core.events import Event, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
 from scalepool._core.hub import Hub
+from scalepool._core.stats import HubStatistics
 from scalepool._wire import messages as m
 from scalepool._wire.codec import decode, encode
 from scalepool._wire.messages import DRIVER
@@ -63,7 +64,7 @@ def test_it_counts() -> None:
     first, _ = started(talk.heard)
     talk.gets_ready(first)
     counts = talk.hub.statistics()
-    assert (counts.queued, counts.assigned, counts.groups, counts.workers, counts.idle, counts.objects) == (2, 1, 1, 2, 0, 1)
+    assert counts == HubStatistics(queued=2, assigned=1, groups=1, workers=2, idle=0, objects=1)
     found = talk.hub.group_statistics(group)
     assert found is not None
     assert (found.cap, found.queued, found.assigned, found.active, found.failed) == (2, 2, 1, 1, False)
@@ -77,6 +78,7 @@ def test_it_counts() -> None:
 # Small numbers, so that ids meet: tasks, groups, functions, objects and workers are all drawn from here.
 IDS = st.sampled_from([-1, 0, 1, 2, 3, 4, 5, 1 << 40 | 1, 1 << 40 | 2, (1 << 63) - 1])
 SMALL = st.integers(-2, 5)
+MAX_TASKS = st.sampled_from([0, 0, 2, -1])
 FEW_IDS = st.lists(IDS, max_size=4)
 BLOBS = st.lists(st.sampled_from([b"", b"f"]), max_size=4)
 RECORDS = st.lists(
@@ -108,7 +110,7 @@ def submits(draw: st.DrawFn) -> m.Submit:
 
 MESSAGES: st.SearchStrategy[m.Message] = st.one_of(
     submits(),
-    st.builds(m.OpenGroup, IDS, IDS, st.integers(-1, 2), SMALL, st.integers(0, 1), st.sampled_from([0, 0, 2, -1]), st.just(b"")),
+    st.builds(m.OpenGroup, IDS, IDS, st.integers(-1, 2), SMALL, st.integers(0, 1), MAX_TASKS, st.just(b"")),
     st.builds(m.Hello, st.just(1), IDS, IDS, st.just(b"")),
     st.builds(m.Done, RECORDS, PLACES | FEW_IDS, FEW_IDS),
     st.builds(m.Returned, FEW_IDS, FEW_IDS),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from _core.dialogue import Dialogue, closed, dropped, ends, killed, runs, sent, started, submit, told
 
+from _core.dialogue import Dialogue, closed, dropped, ends, killed, runs, sent, started, submit, told
 from scalepool._core.functions import KEEP_FUNCTIONS
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, CloseMode, Status

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from _core.dialogue import PID, Dialogue, closed, ends, killed, notes, runs, sent, started, told
 
+from _core.dialogue import PID, Dialogue, closed, ends, killed, notes, runs, sent, started, told
 from scalepool._core.events import WorkerStarted
 from scalepool._core.lifecycle import MAX_LAUNCH_FAILURES, RETRY_LAUNCH_S
 from scalepool._wire import messages as m

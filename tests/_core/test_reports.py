@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from _core.dialogue import Dialogue, dropped, ends, killed, runs, sent, started, told
 
+from _core.dialogue import Dialogue, dropped, ends, killed, runs, sent, started, told
 from scalepool._core.reports import LOST_AFTER_S
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, Status

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from _core.dialogue import Dialogue, started
 
+from _core.dialogue import Dialogue, started
 from scalepool._core.functions import Recent
 from scalepool._core.objects import ObjectRecord
 from scalepool._core.stats import violations
@@ -55,6 +55,11 @@ def _wait_for_nobody(scene: Scene) -> None:
     scene.busy.waits.append(wait)
 
 
+def _finish_unnoticed(scene: Scene) -> None:
+    scene.group.queued = scene.group.assigned = 0
+    scene.group.closing = m.CloseMode.DRAIN
+
+
 def _stranger_serves(scene: Scene) -> None:
     scene.private.workers[scene.busy.id] = scene.busy
 
@@ -66,7 +71,7 @@ BREAKAGES: list[tuple[Callable[[Scene], object], str]] = [
     (_set("group", "queued", 5), "counts wrongly: 1 queued, 1 assigned"),
     (lambda s: s.state.ready.clear(), "is among the ready ones, or is not"),
     (_set("group", "starting", 1), "counts 1 workers starting, not 0"),
-    (lambda s: (setattr(s.group, "queued", 0), setattr(s.group, "assigned", 0), setattr(s.group, "closing", 0)), "should have been closed"),
+    (_finish_unnoticed, "should have been closed"),
     (lambda s: s.group.children.update({99: s.private}), "has a child that is gone"),
     (_set("group", "owner", 99), "is open although its owner is gone"),
     (lambda s: s.state.roster.workers.pop(s.busy.id), "is served by a worker that is gone"),

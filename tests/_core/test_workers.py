@@ -16,7 +16,9 @@ def make_group(number: int = 1, *, private: int = 0, max_tasks: int = 0) -> Grou
     return Group(OpenGroup(number, 0, 5, 2, private, max_tasks, b""), DRIVER, None)
 
 
-def make_worker(number: int = 1, *, held: int = 0, max_tasks: int = 0, state: WorkerState = WorkerState.READY) -> Worker:
+def make_worker(
+    number: int = 1, *, held: int = 0, max_tasks: int = 0, state: WorkerState = WorkerState.READY
+) -> Worker:
     group = make_group(private=int(max_tasks > 0), max_tasks=max_tasks)
     worker = Worker(number, group)
     worker.state = state

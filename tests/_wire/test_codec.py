@@ -8,7 +8,7 @@ import typing
 from array import array
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalepool._wire import codec
@@ -42,6 +42,7 @@ def plain(message: m.Message) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@settings(deadline=None)
 @given(data=st.data())
 def test_round_trip_of_every_kind(kind: type, data: st.DataObject) -> None:
     message = data.draw(any_of(kind))
@@ -55,6 +56,7 @@ def test_columns_may_be_lists() -> None:
     assert plain(decode(encode(listed))) == ((1, 2, 3),)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_bytes_decode_or_are_refused(data: bytes) -> None:
     try:
@@ -64,6 +66,7 @@ def test_any_bytes_decode_or_are_refused(data: bytes) -> None:
     assert encode(message) == data
 
 
+@settings(deadline=None)
 @given(MESSAGES, st.data())
 def test_a_damaged_message_decodes_or_is_refused(message: m.Message, data: st.DataObject) -> None:
     whole = bytearray(encode(message))
@@ -76,6 +79,7 @@ def test_a_damaged_message_decodes_or_is_refused(message: m.Message, data: st.Da
     assert encode(arrived) == whole
 
 
+@settings(deadline=None)
 @given(MESSAGES, st.integers(1, 30))
 def test_a_message_cut_short_is_refused(message: m.Message, missing: int) -> None:
     whole = encode(message)
@@ -83,6 +87,7 @@ def test_a_message_cut_short_is_refused(message: m.Message, missing: int) -> Non
         decode(whole[: max(0, len(whole) - missing)])
 
 
+@settings(deadline=None)
 @given(MESSAGES, st.binary(min_size=1, max_size=5))
 def test_a_message_with_something_after_it_is_refused(message: m.Message, rest: bytes) -> None:
     with pytest.raises(ProtocolError):
@@ -102,7 +107,8 @@ HUGE = b"\xff\xff\xff\xff"
         (encode(m.Exit()) + b"x", "1 bytes too many after a Exit message"),
         (encode(m.InitializerFailed(b""))[:1] + HUGE, "a field reaches past the end"),
         (encode(m.Cancel(()))[:1] + HUGE, "a column reaches past the end"),
-        (encode(m.Done((b"",)))[:1] + struct.pack("<IIII", 1, 99, 0, 0), "a column of blobs reaches past the end"),
+        (encode(m.Done((b"",)))[:1] + struct.pack("<IIII", 1, 99, 0, 0), "a field reaches past the end"),
+        (encode(m.Done((b"",)))[:1] + struct.pack("<IIII", 2, 99, 0, 0), "a column of blobs reaches past the end"),
     ],
 )
 def test_what_is_wrong_is_said(data: bytes, why: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalepool._wire.messages import Status
@@ -21,11 +21,13 @@ RECORDS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(RECORDS)
 def test_round_trip(record: ResultRecord) -> None:
     assert unpack_result(pack_result(*record)) == record
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_any_bytes_are_a_record_or_a_protocol_error(data: bytes) -> None:
     try:
@@ -44,7 +46,8 @@ def test_a_record_that_ends_too_early(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "micros"), [(Status.CANCELLED, 5), (Status.WORKER_DIED, 5), (Status.INITIALIZER_FAILED, 5), (255, 5), (0, -1)]
+    ("status", "micros"),
+    [(Status.CANCELLED, 5), (Status.WORKER_DIED, 5), (Status.INITIALIZER_FAILED, 5), (255, 5), (0, -1)],
 )
 def test_a_worker_tells_only_what_it_can_know(status: int, micros: int) -> None:
     with pytest.raises(ProtocolError, match="task 7 ended as"):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from sim.world import Plan, World
-
 from scalepool._core.events import Received
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, CloseMode
+from sim.world import Plan, World
 
 
 def finished(world: World) -> bool:
@@ -25,8 +24,9 @@ class Chaos:
         world.lost_objects = chance.choice([0.0, 0.0, 0.05])
         world.delay_s = chance.choice([0.00005, 0.0005, 0.005])
         self.groups = [
-            world.open_group(chance.randint(1, 4), private=private, max_tasks=chance.choice([0, 0, 3]) if private else 0)
-            for private in (False, False, True)
+            world.open_group(chance.randint(1, 4)),
+            world.open_group(chance.randint(1, 4)),
+            world.open_group(chance.randint(1, 4), private=True, max_tasks=chance.choice([0, 0, 3])),
         ]
 
     def run(self) -> None:

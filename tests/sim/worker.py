@@ -1,7 +1,8 @@
 """A simulated worker process: what a real one does, as far as the hub can see.
 
-It runs one task at a time, logs each result before the next starts, sends results in batches, answers recalls and wishes
-to cancel, waits for children of its tasks, keeps views of arguments, and dies when it is told to or when chance says so.
+It runs one task at a time, logs each result before the next starts, sends results in batches, answers recalls and
+wishes to cancel, waits for children of its tasks, keeps views of arguments, and dies when it is told to or when chance
+says so.
 """
 
 from __future__ import annotations
@@ -183,7 +184,8 @@ class SimWorker:
         made: tuple[int, ...] = ()
         if frame.plan.result:
             made = self.world.make_object(self.id)
-        record = pack_result(frame.task, frame.attempt, Status.VALUE, len(made) // 4, int(frame.plan.seconds * 1e6), b"")
+        micros = int(frame.plan.seconds * 1e6)
+        record = pack_result(frame.task, frame.attempt, Status.VALUE, len(made) // 4, micros, b"")
         self.log.append(record)
         self.unsent.append((record, made, self._views(frame)))
         if len(self.unsent) >= 4:
@@ -195,8 +197,12 @@ class SimWorker:
         kept = self.world.carries.get(frame.task, ())
         if not kept or not self.world.chance(0.3):
             return ()
-        self.world.after(0.01, lambda: self.alive and self.send(m.Release(kept)))
+        self.world.after(0.01, lambda: self._lets_go(kept))
         return kept
+
+    def _lets_go(self, objects: tuple[int, ...]) -> None:
+        if self.alive:
+            self.send(m.Release(objects))
 
     def _flush(self) -> None:
         if self.unsent:

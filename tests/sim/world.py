@@ -13,13 +13,12 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from sim.worker import Plan, SimWorker
-
 from scalepool._core.commands import Drop, KillWorker, Note, Send, StartWorker
 from scalepool._core.events import Event, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
 from scalepool._core.hub import Hub
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, CloseMode, Status
+from sim.worker import Plan, SimWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,13 +29,13 @@ __all__ = ["Plan", "SimWorker", "World", "statuses"]
 class World:
     """Time, links, workers and one driver around a hub; the rates are probabilities."""
 
-    def __init__(self, seed: int, *, kill_rate: float = 0.0, launch_failures: float = 0.0, delay_s: float = 0.0005) -> None:
+    def __init__(self, seed: int, *, kill_rate: float = 0.0, launch_failures: float = 0.0) -> None:
         self.random = random.Random(seed)
         self.hub = Hub(idle_worker_s=5.0)
         self.now = 0.0
         self.kill_rate = kill_rate
         self.launch_failures = launch_failures
-        self.delay_s = delay_s
+        self.delay_s = 0.0005
         self.initializer_failures = 0.0
         self.lost_objects = 0.0
         self.workers: dict[int, SimWorker] = {}
@@ -246,7 +245,8 @@ class World:
     def note_start(self, task: int, worker: SimWorker) -> None:
         self.started[task] += 1
         assert self.started[task] <= 1 + self.max_retries[task], f"task {task} started {self.started[task]} times"
-        assert self.ended.get(task) != Status.CANCELLED or self._is_stopped(task), f"task {task} starts, but was cancelled"
+        was_cancelled = self.ended.get(task) == Status.CANCELLED and not self._is_stopped(task)
+        assert not was_cancelled, f"task {task} starts, but was cancelled"
         limit = self.max_tasks[worker.id]
         assert limit <= 0 or worker.begun <= limit, f"worker {worker.id} runs more than {limit} tasks"
         assert all(argument in self.objects for argument in self.carries.get(task, ()) if not self._is_stopped(task))
@@ -257,9 +257,9 @@ class World:
         self.beyond_cap[mine] += running[mine] > self.cap[mine]
 
     def _is_stopped(self, task: int) -> bool:
-        """Whether somebody terminated its group or one above it: then it may be killed a moment after it started."""
+        """Whether its group may have been terminated, itself or with its owner: then what started is killed soon."""
         group = self.task_group[task]
-        return bool(self.stopped) and (group in self.stopped or bool(group >> 40))
+        return group in self.stopped or bool(group >> 40)
 
     def _note_drop(self, objects: Sequence[int]) -> None:
         for object_id in objects:

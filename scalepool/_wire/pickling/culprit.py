@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Culprit", "Labels", "find_culprit"]
+__all__ = ["Culprit", "Labels", "ReducerError", "find_culprit"]
 
 Labels = str | tuple[str, ...]
 _Part = tuple[str, Any]
@@ -31,6 +31,18 @@ _REMEDY = (
     "open or create it inside the task, pass what it is made from instead, "
     "or leave it out of the pickled state with __getstate__"
 )
+
+_REMEDY_FOR_SHARED = "pass it to the workers once, by initializer and initargs, or use what a Manager makes"
+# Their users know an object of these modules as one; which of its parts fails means nothing to them.
+_TAKEN_WHOLE = frozenset(f"multiprocessing.{name}" for name in ("synchronize", "queues", "sharedctypes"))
+
+
+class ReducerError(Exception):
+    """Raised by a reducer that knows the remedy."""
+
+    def explain(self, kind: str) -> str:
+        """Return the reason and the remedy for a culprit whose class is ``kind``."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +65,10 @@ class Culprit:
         what = f"{self.path}: {self.kind}" if self.path else f"an object of type {self.kind}"
         if isinstance(error, RecursionError) or isinstance(error.__context__, RecursionError):
             return f"cannot send {what}: it is nested too deeply for pickle; flatten it, e.g. into a list of records"
-        return f"cannot send {what} ({type(error).__name__}: {_text(error)}); {_REMEDY}"
+        if isinstance(error, ReducerError):
+            return f"cannot send {what}: {error.explain(self.kind)}"
+        remedy = _REMEDY_FOR_SHARED if self.kind.rpartition(".")[0] in _TAKEN_WHOLE else _REMEDY
+        return f"cannot send {what} ({type(error).__name__}: {_text(error)}); {remedy}"
 
 
 def find_culprit(root: object, try_pickle: Callable[[object], object], label: Labels = "") -> Culprit:
@@ -117,6 +132,8 @@ class _Search:
 
 def _parts_of(whole: Any) -> Iterator[_Part]:
     kind = type(whole)
+    if kind.__module__ in _TAKEN_WHOLE:
+        return
     for known, take in _TAKE_APART.items():
         if issubclass(kind, known):
             yield from take(whole)

@@ -23,6 +23,8 @@ __all__ = ["ByValueModules", "by_value_modules", "is_importable"]
 
 # ``__mp_main__`` is what multiprocessing calls the main module in its own children.
 _MAIN_NAMES = frozenset({"__main__", "__mp_main__"})
+# Plain pickle takes an end of a pipe for a number, and the reader would close whatever has that number there.
+_CONNECTION = "multiprocessing.connection"
 
 
 class ByValueModules:
@@ -43,13 +45,17 @@ class ByValueModules:
         if len(sys.modules) != self._count or registered != self._registered:
             modules = sys.modules.copy()
             self._names = _MAIN_NAMES | registered | {n for n, m in modules.items() if not self._verdict(n, m)}
-            self._needles = tuple(name.encode("utf-8", "surrogatepass") for name in self._names)
+            wanted = [*self._names, _CONNECTION] if _CONNECTION in modules else self._names
+            self._needles = tuple(name.encode("utf-8", "surrogatepass") for name in wanted)
             self._registered = frozenset(registered)
             self._count = len(modules)
         return self._names
 
     def mentioned_in(self, data: bytes) -> bool:
-        """Tell whether a pickle mentions such a module; a false positive costs time, nothing else."""
+        """Tell whether a plain pickle mentions such a module, or what else only our pickler gets right.
+
+        A false positive costs time, nothing else.
+        """
         self.names()
         for needle in self._needles:  # noqa: SIM110 - any() with a generator costs as much as pickling
             if needle in data:

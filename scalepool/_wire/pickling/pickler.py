@@ -16,6 +16,8 @@ from __future__ import annotations
 import functools
 import io
 import sys
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NewType
 
@@ -28,12 +30,14 @@ from scalepool._wire.pickling.namespaces import MAIN, Captured
 
 if TYPE_CHECKING:
     import pickle
-    from collections.abc import Callable, Mapping
 
     from scalepool._wire.pickling.exchange import Exchange
     from scalepool._wire.pickling.ledger import Scope, Token
 
-__all__ = ["ValuePickler", "dumps_by_value"]
+__all__ = ["Reducers", "ValuePickler", "dumps_by_value"]
+
+Reducers = Mapping[type, Callable[[Any], Any]]
+"""How objects of exactly these types are taken apart."""
 
 _LRU_CACHE = type(functools.lru_cache(abs))
 _DISPATCHER_OWN = frozenset({"register", "dispatch", "registry", "_clear_cache"})
@@ -44,6 +48,12 @@ _ALWAYS_SET = frozenset({"_abc_impl"})
 
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
 """Whose copies are as good as the original; a lock or a sentinel is not, and stays what the reader's import made."""
+
+
+def _connection_reducers() -> Reducers:
+    """Return how an end of a pipe travels as an argument or result: once, from a thread of its owner."""
+    connection = sys.modules.get("multiprocessing.connection")
+    return {} if connection is None else {connection.Connection: connection.reduce_connection}
 
 
 class _NamespaceRef:
@@ -74,6 +84,8 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         Sender number of the process that will read; classes that came from there go as a mere id.
     buffer_callback
         As for `pickle.Pickler`.
+    reducers
+        For types that are neither functions nor classes.
     """
 
     def __init__(
@@ -82,7 +94,13 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         exchange: Exchange,
         reader: int | None = None,
         buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None,
+        reducers: Reducers | None = None,
     ) -> None:
+        if reducers is None:
+            reducers = _connection_reducers()
+        if reducers:
+            # Before the base class: the C pickler looks for this attribute once, when it is initialized.
+            self.__dict__["dispatch_table"] = ChainMap(dict(reducers), cloudpickle.Pickler.dispatch_table)
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self._exchange = exchange
         self._reader = reader
@@ -223,8 +241,9 @@ def dumps_by_value(
     exchange: Exchange,
     reader: int | None,
     buffer_callback: Callable[[pickle.PickleBuffer], Any] | None,
+    reducers: Reducers | None = None,
 ) -> bytes:
     """Pickle with a `ValuePickler` and return the bytes."""
     with io.BytesIO() as file:
-        ValuePickler(file, exchange, reader, buffer_callback).dump(obj)
+        ValuePickler(file, exchange, reader, buffer_callback, reducers).dump(obj)
         return file.getvalue()

@@ -1,0 +1,96 @@
+"""What a worker is told, and what it prints."""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+from collections import deque
+
+import pytest
+
+from scalepool._runtime.output import TaskOutput, show
+from scalepool._runtime.spec import WorkerConfig, WorkerSpec
+
+SPEC = WorkerSpec({"OMP_NUM_THREADS": "1", "X": "ü"}, b"context", b"initializer", "Näme")
+
+
+def test_a_spec_survives_the_way() -> None:
+    assert WorkerSpec.decode(SPEC.encode()) == SPEC
+    empty = WorkerSpec({}, b"")
+    assert WorkerSpec.decode(empty.encode()) == empty
+
+
+def test_a_config_survives_the_way() -> None:
+    config = WorkerConfig(3, "/tmp/x/hub", "00ff", 0.003, 64, 65_536, SPEC)
+    assert WorkerConfig.decode(config.encode()) == config
+
+
+def test_workers_are_shared_by_their_limits_alone() -> None:
+    assert SPEC.kind == WorkerSpec({"X": "ü", "OMP_NUM_THREADS": "1"}, b"other", b"", "other").kind
+    assert SPEC.kind != WorkerSpec({"OMP_NUM_THREADS": "2", "X": "ü"}, b"context").kind
+    assert 0 <= SPEC.kind < 2**63
+
+
+@pytest.fixture
+def queue() -> deque[tuple[int, str]]:
+    return deque()
+
+
+def test_whole_lines_are_passed_on_and_the_rest_when_flushed(queue: deque[tuple[int, str]]) -> None:
+    out = TaskOutput(1, queue)
+    assert out.write("one\ntw") == 6
+    assert list(queue) == [(1, "one\n")]
+    out.write("o\nthree\nfo")
+    assert list(queue) == [(1, "one\n"), (1, "two\nthree\n")]
+    out.flush()
+    out.flush()
+    assert queue[-1] == (1, "fo")
+    assert len(queue) == 3
+
+
+def test_it_behaves_like_a_stream(queue: deque[tuple[int, str]]) -> None:
+    out = TaskOutput(2, queue)
+    print("a", "b", sep="-", file=out)
+
+    assert list(queue) == [(2, "a-b\n")]
+    assert (out.writable(), out.isatty(), out.fileno(), out.encoding) == (True, False, 2, "utf-8")
+    with pytest.raises(TypeError):
+        out.write(b"bytes")  # type: ignore[arg-type]
+
+
+def test_lines_of_threads_do_not_mix(queue: deque[tuple[int, str]]) -> None:
+    out = TaskOutput(1, queue)
+
+    def write(letter: str) -> None:
+        for _ in range(200):
+            out.write(letter * 50 + "\n")
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    lines = "".join(text for _, text in queue).splitlines()
+    assert len(lines) == 800
+    assert all(len(line) == 50 and len(set(line)) == 1 for line in lines)
+
+
+def test_show_writes_where_the_streams_are_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    show(1, "one")
+    show(2, "two")
+
+    assert (out.getvalue(), err.getvalue()) == ("one", "two")
+
+
+def test_show_survives_streams_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed, io.TextIOWrapper(io.BytesIO(), "ascii")):
+        monkeypatch.setattr(sys, "stdout", stream)
+        show(1, "ünïcödé \ud800")
+    assert sys.stdout is stream
