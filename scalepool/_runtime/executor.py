@@ -87,7 +87,8 @@ class Executor:
         self._flight.begin(item.task)
         try:
             status, packed, micros = self._call(item)
-            objects = len(packed.references)
+            # What else the result refers to (a SharedBuffer) is not made here: who made it keeps it.
+            objects = int(packed.segment is not None)
             record = pack_result(item.task, item.attempt, status, objects, micros, packed.data)
             while not self._flight.log_result(record):
                 self._make_room()

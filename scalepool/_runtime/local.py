@@ -163,14 +163,18 @@ class LocalStation:
         self._links.forget(worker)
 
     def _receive(self, routing: bytes, data: bytes) -> None:
+        peer = 0
         try:
             message = decode(data)
             peer = self._links.peer_of(routing, message)
-            if type(message) is m.Done and message.objects:
+            if isinstance(message, (m.Done, m.Put, m.Submit)) and message.objects:
                 message = message._replace(objects=self._adopt(message.objects))
             self._handle(Received(peer, message))
         except ProtocolError as error:
             show(2, f"scalepool: dropped a message: {error}\n")
+            if peer:
+                # What it said may have held results. Its flight record has them, and its tasks are moved.
+                self.engine.kill(peer, force=True)
 
     def _adopt(self, columns: m.Ints) -> list[int]:
         adopted: list[int] = []

@@ -255,7 +255,9 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
     station.introduce()
     if error is not None:
         client.post(m.InitializerFailed(error), now=True)
-    _loop(station, client.pump)
+        client.pump.wait_for(lambda: station.leaving)  # tasks that are on their way are not for this worker
+    else:
+        _loop(station, client.pump)
     sys.stdout.flush()
     sys.stderr.flush()
     client.pump.close()

@@ -96,7 +96,7 @@ def test_replies_end_futures_in_order_and_strangers_are_ignored(driver: Driver) 
 
 
 def test_an_argument_that_does_not_pickle_fails_its_own_future(driver: Driver) -> None:
-    future = driver.submit((i for i in ()))
+    future = driver.submit(i for i in ())
 
     assert isinstance(future.exception(0), SerializationError)
     assert not driver.client.busy

@@ -81,7 +81,7 @@ def test_whatever_is_raised_is_the_tasks_error(bench: Bench, error: type[BaseExc
 
     assert type(found) is error
     assert "in fail" in str(found.__cause__)
-    assert "executor.py" not in str(found.__cause__)
+    assert "_runtime/executor.py" not in str(found.__cause__)
 
 
 def test_a_function_or_argument_that_does_not_load_is_the_tasks_error(bench: Bench) -> None:

@@ -83,7 +83,9 @@ def test_released_objects_are_reported(outgoing: Outgoing) -> None:
     assert outgoing.drain() == [m.Release([4, 5])]
 
 
-def run(tasks: list[int], *, functions: tuple[int, ...] = (1,), counts: tuple[int, ...] = (), refs: tuple[int, ...] = ()) -> m.Run:
+def run(
+    tasks: list[int], *, functions: tuple[int, ...] = (1,), counts: tuple[int, ...] = (), refs: tuple[int, ...] = ()
+) -> m.Run:
     return m.Run(
         acked=0,
         functions=functions,

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from scalepool._runtime.packing import Packed, Packer
-from scalepool._store.files import SegmentRef
 from scalepool._store.mapping import Views
 from scalepool._store.segments import SegmentStore
 from scalepool.errors import ProtocolError, SerializationError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from scalepool._store.files import SegmentRef
 
 LIMIT = 1000
 
@@ -79,7 +80,7 @@ def test_what_arrives_is_private_and_writable_in_each_form(max_fds: int | None) 
     places = {} if packed.segment is None else {packed.segment.object_id: packed.segment}
     first, second = (ends.packer.unpack(packed.data, places) for _ in range(2))
     for array in first:
-        array += 5
+        np.add(array, 5, out=array)
 
     assert (packed.data[:1] == b"\x02") == (max_fds == 0)
     assert [array[0] for array in arrays] == [0, 1, 0]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class FakeStation:
-    """A queue that ``work`` empties, and a bell that ``wait`` listens to. Notes every thread that works, and overlaps."""
+    """A queue that ``work`` empties, and a bell that ``wait`` listens to. Notes who works, and overlaps."""
 
     def __init__(self) -> None:
         self.queue: deque[Callable[[], None]] = deque()

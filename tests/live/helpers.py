@@ -85,8 +85,7 @@ class Script:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            process_group=0 if sys.version_info >= (3, 11) else None,
-            preexec_fn=None if sys.version_info >= (3, 11) else os.setpgrp,
+            start_new_session=True,
         )
 
     def descendants(self) -> list[int]:
@@ -116,7 +115,7 @@ class Script:
         """Neither processes nor files nor shared memory by name."""
         wait_for(lambda: not self.descendants(), GONE_S)
         wait_for(lambda: not list(self.temporary.iterdir()), GONE_S)
-        assert not [name for name in os.listdir("/dev/shm") if "scalepool" in name]
+        assert not [path for path in Path("/dev/shm").iterdir() if "scalepool" in path.name]
         self.temporary.rmdir()
 
     def close(self) -> None:

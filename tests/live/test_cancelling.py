@@ -61,7 +61,7 @@ def test_tasks_that_a_worker_holds_are_cancelled(ledger: Ledger, tmp_path: Path)
     go = tmp_path / "go"
     # The same function for all, so that its short history counts.
     futures = [group.submit(tasks.wait_for_file, (str(go), number)) for number in range(20)]
-    wait_for(lambda: futures[0].running())
+    wait_for(futures[0].running)
 
     assert not futures[0].cancel()
     assert futures[0].running()

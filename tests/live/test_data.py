@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def swap(first: np.ndarray, second: np.ndarray, *, scale: float) -> tuple[np.nda
 
 def test_many_arrays_in_one_call(group: WorkerGroup) -> None:
     arrays = [np.full(50_000, number, dtype=float) for number in range(20)]
-    futures = [group.submit(swap, (one, two), {"scale": 2.0}) for one, two in zip(arrays, arrays[1:], strict=False)]
+    futures = [group.submit(swap, (one, two), {"scale": 2.0}) for one, two in itertools.pairwise(arrays)]
 
     for number, future in enumerate(futures):
         scaled, rest = future.result(60)
@@ -231,7 +232,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLI
 import numpy as np
 from scalepool.api import WorkerGroup
 group = WorkerGroup(2)
-futures = [group.submit(np.full, (100_000, number)) for number in range(300)]
+futures = [group.submit(np.full, (10_000, number)) for number in range(300)]
 kept = [future.result(60) for future in futures]
 assert [int(array[5]) for array in kept] == list(range(300))
 sums = [group.submit(np.sum, (array,)) for array in kept]

@@ -96,7 +96,9 @@ def test_workers_killed_from_outside_while_idle_are_replaced(group: WorkerGroup)
     assert [group.submit(tasks.square, (number,)).result(60) for number in range(20)] == [n * n for n in range(20)]
 
 
-def test_a_worker_killed_from_outside_takes_only_what_it_ran(group: WorkerGroup, ledger: Ledger, tmp_path: Path) -> None:
+def test_a_worker_killed_from_outside_takes_only_what_it_ran(
+    group: WorkerGroup, ledger: Ledger, tmp_path: Path
+) -> None:
     go = tmp_path / "go"
     touched = tmp_path / "touched"
     victims = [group.submit(tasks.touch_and_wait, (str(touched), str(go))) for _ in range(2)]
@@ -116,7 +118,9 @@ def test_the_children_of_a_worker_that_died_die_with_it(group: WorkerGroup) -> N
     child = group.submit(tasks.child_process).result(60)
     assert is_running(child)
 
-    wait_for(lambda: isinstance(group.submit(tasks.die, ("kill",)).exception(60), WorkerDiedError) and not is_running(child))
+    wait_for(
+        lambda: isinstance(group.submit(tasks.die, ("kill",)).exception(60), WorkerDiedError) and not is_running(child)
+    )
 
 
 def test_a_failing_initializer_fails_the_calls_without_a_storm_of_workers(ledger: Ledger) -> None:
@@ -134,7 +138,9 @@ def test_a_failing_initializer_fails_the_calls_without_a_storm_of_workers(ledger
     assert 1 <= len(ledger.lines()) <= 4
 
 
-def test_an_initializer_that_kills_its_worker_fails_the_calls(ledger: Ledger, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_initializer_that_kills_its_worker_fails_the_calls(
+    ledger: Ledger, capfd: pytest.CaptureFixture[str]
+) -> None:
     group = WorkerGroup(2, initializer=tasks.log_and_die, initargs=(ledger.path, 1, "exit"))
     future = group.submit(tasks.square, (1,))
 
@@ -151,5 +157,3 @@ def test_a_task_that_fails_leaves_its_worker_in_place(group: WorkerGroup) -> Non
     for _ in range(20):
         assert isinstance(group.submit(tasks.fail, ("x",)).exception(60), ValueError)
     assert {worker.pid for worker in group.workers()} == before
-
-

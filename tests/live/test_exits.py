@@ -25,6 +25,7 @@ from scalepool import api
 from scalepool.api import WorkerGroup
 """
 
+# ruff: noqa: E501 - one state of a driver per line
 STATES = {
     "imported": "",
     "fresh": "group = WorkerGroup(2)",

@@ -139,7 +139,9 @@ print([group.submit(use, (1,)).result() for _ in range(4)], model)
 
 
 def test_optimised_and_isolated_interpreters_work(tmp_path: Path) -> None:
-    source = "import math\nfrom scalepool.api import WorkerGroup\nprint(WorkerGroup(1).submit(math.sqrt, (9,)).result())"
+    source = (
+        "import math\nfrom scalepool.api import WorkerGroup\nprint(WorkerGroup(1).submit(math.sqrt, (9,)).result())"
+    )
     for flags in (["-O"], ["-OO"], ["-X", "dev"], ["-u"]):
         driver = Script(tmp_path, [*flags, "-c", source])
         try:

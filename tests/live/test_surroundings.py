@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from live.helpers import run
 from scalepool.api import WorkerGroup, cpu_count
 from scalepool.config import THREAD_VARIABLES
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.live
 
@@ -28,7 +26,7 @@ NO_LIMITS = dict.fromkeys(THREAD_VARIABLES, "")
 
 
 def look() -> dict[str, Any]:
-    return {"cwd": os.getcwd(), "x": os.environ.get("LIVE_X"), "path": list(sys.path), "argv": sys.argv}
+    return {"cwd": str(Path.cwd()), "x": os.environ.get("LIVE_X"), "path": list(sys.path), "argv": sys.argv}
 
 
 def limits() -> dict[str, str | None]:

@@ -1,0 +1,70 @@
+"""The public names, pinned: adding one is a decision, losing one a breach."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import scalepool
+from scalepool import api, config, errors
+
+API = [
+    "ErrorTypes", "Function", "GroupStatistics", "SharedBuffer", "TaskContext", "TaskFuture", "WorkerGroup",
+    "WorkerInfo",
+    "cancel", "cpu_count", "current_task", "in_worker", "init", "is_initialized", "put_buffer", "shutdown", "wait",
+]  # fmt: skip
+ERRORS = [
+    "InitializerError", "ProtocolError", "RemoteTraceback", "ScalepoolError", "SerializationError", "SessionError",
+    "StoreError", "TaskCancelledError", "WorkerDiedError",
+]  # fmt: skip
+TOP = ["__version__", "cpu_count", "init", "is_initialized", "shutdown"]
+
+
+@pytest.mark.parametrize(("module", "names"), [(scalepool, TOP), (api, API), (errors, ERRORS)])
+def test_the_public_names_are_these_and_exist(module: object, names: list[str]) -> None:
+    exported = module.__all__  # type: ignore[attr-defined]
+
+    assert sorted(exported) == names
+    assert len(set(exported)) == len(exported)
+    assert all(getattr(module, name) is not None for name in names)
+    assert set(names) <= set(dir(module))
+
+
+def test_the_top_level_names_are_those_of_the_api() -> None:
+    assert all(getattr(scalepool, name) is getattr(api, name) for name in TOP[1:])
+    with pytest.raises(AttributeError, match="no_such_name"):
+        scalepool.no_such_name  # noqa: B018
+
+
+def test_every_error_has_the_one_root() -> None:
+    own = [getattr(errors, name) for name in ERRORS if name != "RemoteTraceback"]
+
+    assert all(issubclass(error, errors.ScalepoolError) for error in own)
+    assert not issubclass(errors.RemoteTraceback, errors.ScalepoolError)
+
+
+def test_what_is_exported_is_documented() -> None:
+    for name in API:
+        assert getattr(api, name).__doc__, name
+    assert all(getattr(config, name) is not None for name in config.__all__)
+
+
+def test_importing_the_package_starts_and_loads_little() -> None:
+    heavy = ["numpy", "zmq", "joblib", "multiprocessing", "psutil", "cloudpickle", "asyncio"]
+    code = (
+        "import sys, threading, scalepool\n"
+        f"loaded = [name for name in {heavy} if name in sys.modules]\n"
+        "print(loaded, threading.active_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout == "[] 1\n"
+
+
+def test_importing_the_api_opens_nothing() -> None:
+    code = "import os, threading, scalepool.api as api\nprint(api.is_initialized(), threading.active_count())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout == "False 1\n"
