@@ -275,4 +275,3 @@ def _depth(group: Group) -> int:
 
 def _load(worker: Worker) -> int:
     return len(worker.held)
-

@@ -189,7 +189,9 @@ class Client:
         if done():
             return True
         # Inside a callback there is nothing to lend, just go on pumping.
-        in_time = self.pump.wait_for(done, deadline) if self.pump.is_mine else self.blocking_wait(done, futures, deadline)
+        in_time = (
+            self.pump.wait_for(done, deadline) if self.pump.is_mine else self.blocking_wait(done, futures, deadline)
+        )
         if not in_time and self.closed:
             self._refuse_to_wait()
         return in_time

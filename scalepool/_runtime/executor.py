@@ -116,9 +116,7 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - a result's __reduce__ may raise anything
             return (*self._salvage(fn, value, error, reader), micros)
 
-    def _salvage(
-        self, fn: Callable[..., Any], value: object, error: BaseException, reader: int
-    ) -> tuple[int, Packed]:
+    def _salvage(self, fn: Callable[..., Any], value: object, error: BaseException, reader: int) -> tuple[int, Packed]:
         """Pack what can be packed of a result that holds many: ``fn.salvage(value)`` returns it, if ``fn`` has that."""
         salvage = getattr(fn, "salvage", None)
         if salvage is not None and isinstance(error, ResultEncodingError):

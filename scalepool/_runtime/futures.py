@@ -96,9 +96,7 @@ class TaskFuture(Future[Any]):
     def running(self) -> bool:
         """Whether a worker is in the task's function now."""
         client = self._client
-        return self._state == _RUNNING or (
-            self._state == _PENDING and client is not None and client.is_running(self)
-        )
+        return self._state == _RUNNING or (self._state == _PENDING and client is not None and client.is_running(self))
 
     def cancel(self) -> bool:
         """Cancel the task unless it has started; also when a worker has it waiting. Return whether it is cancelled."""

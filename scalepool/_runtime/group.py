@@ -257,5 +257,3 @@ class WorkerGroup:
 
     def __repr__(self) -> str:
         return f"<WorkerGroup {self._name} max_workers={self._max_workers} unfinished={self._state.unfinished}>"
-
-

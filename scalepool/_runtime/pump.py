@@ -108,6 +108,11 @@ class Pump:
         """Whether the helper looks after the station."""
         return self._awake
 
+    @property
+    def closed(self) -> bool:
+        """Whether the pump was closed, perhaps by another thread a moment ago."""
+        return self._closed
+
     # ---- waiting ----
 
     def wait_for(self, done: Callable[[], bool], deadline: float | None = None) -> bool:
@@ -131,7 +136,7 @@ class Pump:
                     self._release_role()
             else:
                 self._await_turn(done, deadline)
-            if self._closed:
+            if self.closed:
                 return done()
         return True
 
@@ -306,4 +311,3 @@ class Pump:
         helper = self._helper
         if helper is not None and helper is not threading.current_thread():
             helper.join(timeout=2.0)
-

@@ -43,7 +43,7 @@ class SessionDir:
 def _root() -> Path:
     """Return the user's folder for temporary files, or the usual one where that has too long a path."""
     root = Path(tempfile.gettempdir())
-    usual = Path("/tmp")  # noqa: S108 - ours in it is as private as in any other
+    usual = Path("/tmp")
     return usual if len(os.fsencode(root)) > _MAX_ROOT_BYTES and os.access(usual, os.W_OK | os.X_OK) else root
 
 

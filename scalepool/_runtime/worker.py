@@ -211,9 +211,7 @@ class WorkerStation:
         self._client.post(m.Sync(), now=True)
         pump.wait_for(lambda: self._acked >= logged)
 
-    def blocking_wait(
-        self, done: Callable[[], bool], futures: Sequence[TaskFuture], deadline: float | None
-    ) -> bool:
+    def blocking_wait(self, done: Callable[[], bool], futures: Sequence[TaskFuture], deadline: float | None) -> bool:
         """Wait inside a task: lend the slot, and run those of the awaited tasks that nobody has started."""
         client = self._client
         if threading.current_thread() is not threading.main_thread() or not self.executor.depth:

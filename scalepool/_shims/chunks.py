@@ -122,7 +122,6 @@ class MapChunk:
             values.append(MISSING)
         return ChunkOutcomes(values, tuple(failures)) if failures else values
 
-
     def salvage(self, result: list[Any] | ChunkOutcomes) -> ChunkOutcomes:
         """Return `result` with a failure in the place of each value that does not pickle.
 

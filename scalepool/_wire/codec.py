@@ -149,9 +149,7 @@ def _spec(kind: type[Any]) -> list[tuple[_Put, _Take]]:
 
 
 _BY_NUMBER: Final = [(kind, [take for _, take in _spec(kind)]) for kind in _kinds()]
-_BY_TYPE: Final = {
-    kind: (bytes([number]), [put for put, _ in _spec(kind)]) for number, kind in enumerate(_kinds())
-}
+_BY_TYPE: Final = {kind: (bytes([number]), [put for put, _ in _spec(kind)]) for number, kind in enumerate(_kinds())}
 
 
 def encode(message: Message) -> bytes:

@@ -151,5 +151,3 @@ class LocalEngine:
                 if zygote.name == event.zygote:
                     del self._zygotes[key]
         self._on_event(event)
-
-

@@ -311,4 +311,3 @@ class MapJob:
         else:
             attach_partial_results(error, values)
             self._settlement.settle(False, error, last_words)
-

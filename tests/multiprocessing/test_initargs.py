@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import initargs_tasks as tasks
 import pytest
+from live.helpers import run, wait_for
 
 import scalepool.multiprocessing as mp
-from live.helpers import run, wait_for
 from scalepool.concurrent.futures import ProcessPoolExecutor
 from scalepool.errors import SerializationError
 
@@ -158,6 +158,9 @@ def test_a_reader_gets_the_end_when_the_pool_is_gone() -> None:
 
 
 def test_no_descriptor_is_left_of_a_pool() -> None:
+    def count() -> int:
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
     def use() -> None:
         with mp.Pool(1, tasks.take, (mp.SimpleQueue(), mp.Value("i", 0))) as pool:
             pool.apply(abs, (-1,))
@@ -165,10 +168,10 @@ def test_no_descriptor_is_left_of_a_pool() -> None:
 
     use()
     gc.collect()
-    before = len(os.listdir("/proc/self/fd"))
+    before = count()
     use()
     gc.collect()
-    wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    wait_for(lambda: count() <= before)
 
 
 def test_a_lock_of_the_originals_fork_context_is_refused_by_the_constructor() -> None:
@@ -258,4 +261,4 @@ def test_nothing_is_left_after_the_driver(tmp_path: Path, end: str) -> None:
     value, *names = run(tmp_path, EVERYTHING.format(end=end), environ={"PYTHONPATH": PATH}).split()
 
     assert value == "4"
-    assert not set(names) & {name.replace("sem.", "/") for name in os.listdir("/dev/shm")}
+    assert not set(names) & {path.name.replace("sem.", "/") for path in Path("/dev/shm").iterdir()}
