@@ -177,6 +177,8 @@ class LocalStation:
                 self.engine.kill(peer, force=True)
 
     def _adopt(self, columns: m.Ints) -> list[int]:
+        if len(columns) % 4:
+            raise ProtocolError(f"{len(columns)} numbers are no columns of four")
         adopted: list[int] = []
         for at in range(0, len(columns), 4):
             try:

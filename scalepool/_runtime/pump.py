@@ -104,11 +104,6 @@ class Pump:
         return self._owner == threading.get_ident()
 
     @property
-    def is_awake(self) -> bool:
-        """Whether the helper looks after the station."""
-        return self._awake
-
-    @property
     def closed(self) -> bool:
         """Whether the pump was closed, perhaps by another thread a moment ago."""
         return self._closed
@@ -161,7 +156,7 @@ class Pump:
         self.foreground_at = monotonic()
         self._role.release()
         self._tell_waiting()
-        if (self._station.busy() or self._station.pending()) and not self._awake:
+        if self._station.busy() or self._station.pending():
             self.arm()
 
     def _await_turn(self, done: Callable[[], bool], deadline: float | None) -> None:
@@ -231,11 +226,12 @@ class Pump:
             finally:
                 self._owner = 0
                 self._role.release()
-        if not self._awake:
-            self.arm()
+        self.arm()
 
     def arm(self) -> None:
         """Have the helper thread look after the station from now on, until it is no longer busy."""
+        if self._awake:
+            return
         if self._helper is None and not self._closed:
             helper = threading.Thread(target=self._help, name=self._name, daemon=True)
             self._helper = helper
@@ -297,7 +293,7 @@ class Pump:
     # ---- the end ----
 
     def forked(self) -> None:
-        """Be told that this process is a child of the one that pumps: nobody waits here any more, and nothing is sent."""
+        """Be told that this process is a child of the one that pumps: nobody waits here, and nothing is sent."""
         self._closed = True
         self._role = threading.Lock()
         self._turn = threading.Condition(threading.Lock())

@@ -187,8 +187,7 @@ class WorkerStation:
         if item is None:
             return
         pump = self._client.pump
-        if not pump.is_awake:
-            pump.arm()
+        pump.arm()
         outer = self._surroundings.current
         self._surroundings.enter(item.group)
         record, packed = self.executor.run(item)

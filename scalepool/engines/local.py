@@ -29,8 +29,9 @@ __all__ = ["LocalEngine", "WorkerFate"]
 _PRELOADABLE: Final = ("numpy", "pandas", "scipy", "sklearn", "joblib")
 """Loaded in the zygote when the driver has them loaded: a worker then starts with them in 3 ms instead of 100."""
 _OWN: Final = ("scalepool.api", "multiprocessing.process")
-"""What every worker has (the second for the driver's key), and what its tasks use to submit: 60 ms if each worker had to
-import it by itself."""
+"""What every worker has (the second for the driver's key), and what its tasks use to submit.
+
+It is 60 ms if each worker has to import it by itself."""
 
 
 class WorkerFate:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import gc
 import sys
 import weakref
-
-import pytest
+from typing import TYPE_CHECKING
 
 from scalepool._wire.pickling.ledger import MAX_CLASSES, Definitions, GlobalsLedger
 from scalepool._wire.pickling.namespaces import Namespaces
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Thing:
