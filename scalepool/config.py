@@ -55,14 +55,10 @@ class Settings:
         A worker sends its results when it has this many (or at the next tick, or when it has nothing left to do).
     tick_s
         Period of a worker's tick thread: the longest that a finished result waits, or a recall goes unanswered.
-    credit_work_s
-        How much work, in seconds of expected run time, a worker may hold ahead of the one it runs.
     idle_worker_s
         A shared worker without work ends after this long.
     start_timeout_s
         How long a worker may take from its fork to its first message.
-    terminate_grace_s
-        Time between SIGTERM and SIGKILL when a worker is stopped.
     outstanding_limit_bytes
         Submitting blocks while this many bytes of arguments are unfinished (backpressure).
     recycle_limit_bytes
@@ -73,10 +69,8 @@ class Settings:
     inline_limit_bytes: int = _setting(65_536, minimum=0)
     result_flush_count: int = _setting(64, minimum=1)
     tick_s: float = _setting(0.003, minimum=0.0001, maximum=10.0)
-    credit_work_s: float = _setting(0.010, minimum=0.0, maximum=60.0)
     idle_worker_s: float = _setting(30.0, minimum=0.0)
     start_timeout_s: float = _setting(60.0, minimum=0.1)
-    terminate_grace_s: float = _setting(1.0, minimum=0.0)
     outstanding_limit_bytes: int = _setting(256 * 2**20, minimum=1)
     recycle_limit_bytes: int = _setting(256 * 2**20, minimum=0)
 

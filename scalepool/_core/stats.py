@@ -60,7 +60,8 @@ def group_statistics(state: HubState, group_id: int) -> GroupStatistics | None:
     if group is None:
         return None
     ready = [w for w in state.roster.of_key(group.key) if w.state is WorkerState.READY]
-    ready.sort(key=lambda worker: worker.runs_for(group), reverse=True)
+    # Those that serve it now, then those that worked last: of workers that are shared, its own most likely.
+    ready.sort(key=lambda worker: (worker.runs_for(group), worker.reported_at), reverse=True)
     return GroupStatistics(
         cap=group.cap,
         queued=group.queued,

@@ -31,7 +31,8 @@ def install() -> None:
 
 
 def _register(parallel: ModuleType) -> None:
-    parallel.register_parallel_backend(BACKEND_NAME, _make_backend)
+    if BACKEND_NAME not in parallel.BACKENDS:
+        parallel.register_parallel_backend(BACKEND_NAME, _make_backend)
 
 
 def _make_backend(**options: Any) -> object:

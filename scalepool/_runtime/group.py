@@ -208,7 +208,9 @@ class WorkerGroup:
 
     def _is_up(self, session: DriverSession) -> bool:
         found = session.hub.group_statistics(self._state.id)
-        return found is None or found.failed or len(found.workers) >= self._max_workers
+        if found is None:  # not open yet, or closed meanwhile
+            return self._state.gone or self._client.closed
+        return found.failed or len(found.workers) >= self._max_workers
 
     def workers(self) -> list[WorkerInfo]:
         """Return the workers that this group uses or may use, at most ``max_workers``; inside a task an empty list."""
