@@ -203,6 +203,7 @@ def test_asyncio_awaits_them(group: WorkerGroup) -> None:
 def test_asyncio_cancels_them(group: WorkerGroup, tmp_path: Path) -> None:
     go = tmp_path / "go"
     blockers = [group.submit(tasks.wait_for_file, (str(go),)) for _ in range(2)]
+    wait_for(lambda: all(blocker.running() for blocker in blockers))  # else a free worker may be faster than we
 
     async def main() -> bool:
         future = group.submit(tasks.square, (3,))
