@@ -272,7 +272,9 @@ class Client:
             if status == Status.WORKER_DIED:
                 return None, _worker_died(errors, future.name, json.loads(data))
             return None, _initializer_failed(errors, data)
-        except (KeyboardInterrupt, GeneratorExit):
+        except KeyboardInterrupt as error:
+            # Perhaps the user's own: it goes on up. But this future has left the table, so nobody else would end it.
+            future.settle(None, error)
             raise
         except BaseException as error:  # noqa: BLE001 - a result that raises when it is loaded, SystemExit included: this task's error
             return None, error

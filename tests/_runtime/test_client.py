@@ -244,3 +244,27 @@ def test_other_messages_are_left_to_others(driver: Driver) -> None:
     assert driver.client.receive(m.GroupClosed(driver.group.id))
     assert driver.group.gone
     assert driver.client.receive(m.GroupClosed(12345))
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+class Interrupting:
+    def __reduce__(self) -> Any:
+        return interrupt, ()
+
+
+def test_an_interrupt_while_a_result_is_loaded_goes_up_and_loses_no_future(driver: Driver) -> None:
+    struck, other = driver.submit("a"), driver.submit("b")
+    replies = m.Replies(
+        [struck.task_id, other.task_id], [Status.VALUE] * 2, [0, 0], [pickle.dumps(Interrupting()), pickle.dumps(5)]
+    )
+
+    with pytest.raises(KeyboardInterrupt):
+        driver.client.receive(replies)
+
+    assert isinstance(struck.exception(0), KeyboardInterrupt)
+    assert driver.client.pending
+    driver.client.deliver()
+    assert other.result(0) == 5
