@@ -92,7 +92,7 @@ CHANGES: tuple[Change, ...] = (
         "test._test_multiprocessing",
         "        args = [support.LONG_TIMEOUT for i in range(10_000)]\n",
         "        args = [1 if self.TYPE == 'threads' else support.LONG_TIMEOUT for i in range(10_000)]\n",
-        "CPython's own correction of 3.13: a thread cannot be forced to quit, so join() waits for a task that has begun.",
+        "CPython's own correction of 3.13: a thread cannot be forced to quit, so join() waits for what has begun.",
         spared=("            sleep_time = 1\n", "time.sleep, [0.1 for i in range(10000)]"),
     ),
     Change(

@@ -11,17 +11,16 @@ from __future__ import annotations
 import math
 from typing import Final
 
-__all__ = ["HOLD_S", "MAX_HELD", "STALE_S", "depth", "recall_count", "share", "workers_wanted"]
+__all__ = ["HOLD_S", "STALE_S", "depth", "recall_count", "share", "workers_wanted"]
 
 HOLD_S: Final = 0.010
 """Work that a worker should hold, in seconds."""
-MAX_HELD: Final = 512
-"""Tasks that a worker may hold, however short: bounds what a recall or a death has to move."""
 STALE_S: Final = 0.003
 """A worker that reported nothing for so long sits in a task longer than its queue was planned for."""
 _WORTH_RECALL_S: Final = 0.002
 _WORTH_A_WORKER_S: Final = 0.005
 _OVERHEAD_S: Final = 3e-6
+"""What a task costs beside its own duration: bounds how many of the shortest a worker holds."""
 
 
 def depth(mean_s: float | None) -> int:
@@ -31,7 +30,7 @@ def depth(mean_s: float | None) -> int:
     wanted = HOLD_S / (mean_s + _OVERHEAD_S)
     if wanted < 0.5:
         return 1
-    return min(MAX_HELD, max(2, math.ceil(wanted)))
+    return max(2, math.ceil(wanted))
 
 
 def share(ready: int, candidates: int, room: int) -> int:

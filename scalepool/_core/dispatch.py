@@ -92,8 +92,7 @@ class Dispatcher:
 
     def _give(self, worker: Worker, group: Group, count: int) -> None:
         state = self._state
-        for _ in range(count):
-            self._assign(worker, group.pop())
+        self._assign(worker, group.assign(count, worker.id))
         self._attach(worker, group)
         if worker.used_up:
             worker.state = WorkerState.LEAVING
@@ -101,14 +100,14 @@ class Dispatcher:
         if len(worker.held) > 1 and len(group.workers) < group.cap:
             state.alarm(state.now + credit.STALE_S + 1e-4)  # see _relieve
 
-    def _assign(self, worker: Worker, task: Task) -> None:
-        if not worker.held:
+    def _assign(self, worker: Worker, tasks: Sequence[Task]) -> None:
+        held = worker.held
+        if not held:
             worker.reported_at = self._state.now
-        task.move(TaskState.ASSIGNED, worker.id)
-        task.group.assigned += 1
-        worker.held[task.id] = task
-        worker.assigned_total += 1
-        self._state.out.assign(worker, task)
+        for task in tasks:
+            held[task.id] = task
+        worker.assigned_total += len(tasks)
+        self._state.out.assign(worker, tasks)
 
     def _attach(self, worker: Worker, group: Group) -> None:
         if worker.waits:
@@ -257,7 +256,9 @@ class Dispatcher:
                 limit = credit.share(group.queued, max(1, group.cap), room)
             wanted.popleft()
             group.forget_queued()
-            self._assign(worker, task)
+            group.assigned += 1
+            task.move(TaskState.ASSIGNED, worker.id)
+            self._assign(worker, (task,))
             self._attach(worker, group)
             given += 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from scalepool._core.commands import Drop, KillWorker, Send
 from scalepool._core.retry import Verdict, after_death
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FORCE_AFTER_S", "Endings"]
 
+_ASSIGNED: Final = TaskState.ASSIGNED
+_ENDED: Final = TaskState.ENDED
 FORCE_AFTER_S = 1.0
 """Time between the signal that a killed worker may handle and the one that it cannot."""
 
@@ -37,20 +39,24 @@ class Endings:
         """End ``task`` and tell its owner."""
         state = self._state
         group = task.group
-        if task.state is TaskState.ASSIGNED:
+        workers = state.roster.workers
+        if task.state is _ASSIGNED:
             group.assigned -= 1
-            worker = state.roster.workers.get(task.worker)
+            worker = workers.get(task.worker)
             if worker is not None:
                 worker.held.pop(task.id, None)
         else:
             group.forget_queued()
-        task.move(TaskState.ENDED)
+        task.move(_ENDED)
         del state.tasks[task.id]
         group.root.moved_at = state.now
-        if task.owner == DRIVER or task.owner in state.roster.workers:
+        owner = group.owner
+        if owner == DRIVER or owner in workers:
             state.out.reply(task, status, micros, payload, objects)
-            state.objects.hold(task.owner, objects)
-        self.free(state.objects.unpin(task.references))
+            if objects:
+                state.objects.hold(owner, objects)
+        if task.references:
+            self.free(state.objects.unpin(task.references))
         if objects:
             # Held by the owner of the task from here on, or free at once if that owner is gone.
             self.free(state.objects.unpin(objects))

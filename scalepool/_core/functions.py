@@ -28,9 +28,10 @@ class FunctionRecord:
         self.blob = blob
         self.mean_s: float | None = None
 
-    def note_duration(self, seconds: float) -> None:
-        """Take one measured call into the moving average."""
-        self.mean_s = seconds if self.mean_s is None else self.mean_s + (seconds - self.mean_s) * 0.2
+    def note_durations(self, seconds: float, count: int) -> None:
+        """Take ``count`` calls, which were measured to take ``seconds`` in all, into the moving average."""
+        mean_s = seconds / count
+        self.mean_s = mean_s if self.mean_s is None else mean_s + (self.mean_s - mean_s) * 0.8**count
 
 
 class Recent(Generic[T]):

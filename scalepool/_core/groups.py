@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 from scalepool._core.task import Task, TaskState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scalepool._core.workers import Worker
     from scalepool._wire.messages import CloseMode, OpenGroup
 
@@ -81,27 +83,33 @@ class Group:
 
     # ---- the ready queue ----
 
-    def push(self, task: Task) -> None:
-        """Queue a new task at the end."""
-        self.ready.append(task)
-        self.queued += 1
+    def push(self, tasks: Sequence[Task]) -> None:
+        """Queue new tasks at the end."""
+        self.ready.extend(tasks)
+        self.queued += len(tasks)
 
     def push_front(self, task: Task) -> None:
         """Queue a task that came back, before all others."""
         self.ready.appendleft(task)
         self.queued += 1
 
-    def pop(self) -> Task:
-        """Take the next queued task; there must be one."""
-        while True:
-            # A task that left the queue by another way (in place, cancelled) is still in the deque: its state tells.
-            task = self.ready.popleft()
-            if task.state is TaskState.QUEUED:
-                self.queued -= 1
-                return task
+    def assign(self, count: int, worker: int) -> list[Task]:
+        """Take the next ``count`` queued tasks, of which there must be so many, for the worker with this id."""
+        taken: list[Task] = []
+        popleft, queued, assigned = self.ready.popleft, TaskState.QUEUED, TaskState.ASSIGNED
+        while len(taken) < count:
+            # A task that left the queue by another way (in place, cancelled) is still in the deque, and one that came
+            # back after that is in it twice: its state tells.
+            task = popleft()
+            if task.state is queued:
+                task.move(assigned, worker)
+                taken.append(task)
+        self.queued -= count
+        self.assigned += count
+        return taken
 
     def forget_queued(self) -> None:
-        """One queued task left by another way than ``pop``."""
+        """One queued task left by another way than ``assign``."""
         self.queued -= 1
         if not self.queued:
             self.ready.clear()

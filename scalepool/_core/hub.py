@@ -42,6 +42,8 @@ class Hub:
 
     def __init__(self, *, idle_worker_s: float = 30.0) -> None:
         self._state = state = HubState(idle_worker_s)
+        self.hungry = True
+        """Whether a worker is idle: then a submitted task should be sent at once, not batched. From any thread."""
         self._dispatcher = dispatcher = Dispatcher(state)
         self._endings = endings = Endings(state)
         intake = Intake(state, dispatcher, endings)
@@ -83,20 +85,16 @@ class Hub:
             When a peer's message makes no sense; the hub's state is as before.
         """
         self._state.now = now
+        state = self._state
         self._on_event[type(event)](event)
         self._dispatcher.dispatch()
-        return self._state.out.drain()
+        self.hungry = not state.ready and (not state.tasks or state.roster.any_idle)
+        return state.out.drain()
 
     @property
     def alarm_at(self) -> float | None:
         """When the hub wants a Tick; ``None``: it does not."""
         return self._state.alarm_at
-
-    @property
-    def hungry(self) -> bool:
-        """Whether a worker is idle: then a submitted task should be sent at once, not batched. From any thread."""
-        state = self._state
-        return not state.ready and (not state.tasks or state.roster.any_idle)
 
     @property
     def busy(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from scalepool._core.commands import Send
@@ -56,14 +57,14 @@ class Intake:
             return
         if message.objects:
             state.objects.add(peer, message.objects, held=False)
-        references = _per_task(message, state.objects) if message.references else None
-        tasks, push, max_retries = state.tasks, group.push, message.max_retries
-        for index, task_id in enumerate(message.tasks):
-            carried = references[index] if references else ()
-            task = Task(task_id, group, functions[index], message.payloads[index], carried)
-            task.max_retries = max_retries
-            tasks[task_id] = task
-            push(task)
+        references = _per_task(message, state.objects) if message.references else repeat(())
+        columns = zip(message.tasks, functions, message.payloads, references, strict=False)
+        tasks = [Task(task, group, function, payload, carried) for task, function, payload, carried in columns]
+        if message.max_retries:
+            for task in tasks:
+                task.max_retries = message.max_retries
+        state.tasks.update(zip(message.tasks, tasks, strict=True))
+        group.push(tasks)
         if message.objects:
             self._endings.free(state.objects.sweep(message.objects[::4]))
         if message.tasks:
@@ -84,14 +85,17 @@ class Intake:
         if any(function is None and call not in blobs for call, function in before.items()):
             raise ProtocolError(f"peer {peer} submitted calls of functions that it never sent")
         self._state.functions[peer] = known
-        called = []
+        called: list[FunctionRecord] = []
+        last: FunctionRecord | None = None
         for call in message.calls:
-            function = known.use(call)
-            if function is None:
-                function = before[call] or FunctionRecord(call, blobs[call])
-                before[call] = function
-                known.add(call, function)
-            called.append(function)
+            if last is None or call != last.id:  # else another use of what was used last: that changes nothing
+                function = known.use(call)
+                if function is None:
+                    function = before[call] or FunctionRecord(call, blobs[call])
+                    before[call] = function
+                    known.add(call, function)
+                last = function
+            called.append(last)
         return called
 
     def _answer_too_late(self, peer: int, message: m.Submit) -> None:

@@ -18,13 +18,10 @@ __all__ = ["Outbox"]
 
 
 class _Reply:
-    __slots__ = ("micros", "object_counts", "objects", "payloads", "statuses", "tasks")
+    __slots__ = ("object_counts", "objects", "rows")
 
     def __init__(self) -> None:
-        self.tasks: list[int] = []
-        self.statuses: list[int] = []
-        self.micros: list[int] = []
-        self.payloads: list[bytes] = []
+        self.rows: list[tuple[int, int, int, bytes]] = []
         self.object_counts: list[int] = []
         self.objects: list[int] = []
 
@@ -45,24 +42,22 @@ class Outbox:
         """Order something, after all that was ordered before."""
         self._commands.append(command)
 
-    def assign(self, worker: Worker, task: Task) -> None:
-        """Let ``worker`` run ``task``."""
+    def assign(self, worker: Worker, tasks: Sequence[Task]) -> None:
+        """Let ``worker`` run ``tasks``."""
         entry = self._runs.get(worker.id)
         if entry is None:
             entry = self._runs[worker.id] = (worker, [])
-        entry[1].append(task)
+        entry[1].extend(tasks)
 
     def reply(self, task: Task, status: int, micros: int, payload: bytes, objects: Sequence[int] = ()) -> None:
         """Tell the task's owner how it ended."""
-        reply = self._replies.get(task.owner)
+        owner = task.group.owner
+        reply = self._replies.get(owner)
         if reply is None:
-            reply = self._replies[task.owner] = _Reply()
-        reply.tasks.append(task.id)
-        reply.statuses.append(status)
-        reply.micros.append(micros)
-        reply.payloads.append(payload)
+            reply = self._replies[owner] = _Reply()
+        reply.rows.append((task.id, status, micros, payload))
         if objects:
-            reply.object_counts.extend([0] * (len(reply.tasks) - 1 - len(reply.object_counts)))
+            reply.object_counts.extend([0] * (len(reply.rows) - 1 - len(reply.object_counts)))
             reply.object_counts.append(len(objects))
             reply.objects.extend(objects)
 
@@ -88,15 +83,19 @@ class Outbox:
 
     def _run(self, worker: Worker, tasks: list[Task]) -> Run:
         functions, blobs = [], []
+        last = None
         for task in tasks:
             function = task.function
+            if function is last:
+                continue  # using the newest entry again changes nothing, at neither end
+            last = function
             if worker.known.use(function.id) is None:
                 worker.known.add(function.id, True)
                 functions.append(function.id)
                 blobs.append(function.blob)
         counts: list[int] = []
         references: list[int] = []
-        if any(task.references for task in tasks):
+        if any([task.references for task in tasks]):  # noqa: C419 - a generator costs five times as much
             counts = [len(task.references) for task in tasks]
             references = [object_id for task in tasks for object_id in task.references]
         return Run(
@@ -116,12 +115,13 @@ class Outbox:
     def _finish(self, reply: _Reply) -> Replies:
         counts = reply.object_counts
         if counts:
-            counts.extend([0] * (len(reply.tasks) - len(counts)))
+            counts.extend([0] * (len(reply.rows) - len(counts)))
+        tasks, statuses, micros, payloads = map(list, zip(*reply.rows, strict=True))
         return Replies(
-            tasks=reply.tasks,
-            statuses=reply.statuses,
-            micros=reply.micros,
-            payloads=reply.payloads,
+            tasks=tasks,
+            statuses=statuses,
+            micros=micros,
+            payloads=payloads,
             object_counts=counts,
             objects=self._objects.columns(reply.objects),
         )

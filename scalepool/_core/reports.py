@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from scalepool._core.dispatch import Dispatcher
     from scalepool._core.endings import Endings
+    from scalepool._core.functions import FunctionRecord
     from scalepool._core.state import HubState
     from scalepool._core.workers import Worker
     from scalepool._wire.records import ResultRecord
@@ -44,7 +45,8 @@ class Reports:
         objects = self._state.objects
         if message.objects:
             objects.add(peer, message.objects, held=False)
-        objects.hold(peer, message.held)
+        if message.held:
+            objects.hold(peer, message.held)
         self.take_results(worker, results, message.objects)
         if message.objects:
             self._endings.free(objects.sweep(message.objects[::4]))
@@ -53,23 +55,33 @@ class Reports:
         """Results of ``worker``, as messages brought them or its flight record kept them."""
         state = self._state
         worker.reported_at = state.now
-        at = 0
-        for result in results:
+        finish = self._endings.finish
+        held = worker.held
+        function: FunctionRecord | None = None
+        at = calls = total_micros = 0
+        for task_id, attempt, status, count, micros, payload in results:
             worker.received += 1
             mine: m.Ints = ()
-            if result.objects:
-                mine = objects[at * 4 : (at + result.objects) * 4 : 4]
-                at += result.objects
-                if len(mine) != result.objects or any(object_id not in state.objects for object_id in mine):
-                    self._note_lost(worker, result.task)
+            if count:
+                mine = objects[at * 4 : (at + count) * 4 : 4]
+                at += count
+                if len(mine) != count or any(object_id not in state.objects for object_id in mine):
+                    self._note_lost(worker, task_id)
                     continue
                 state.objects.pin(mine)
-            task = worker.held.get(result.task)
-            if task is None or task.attempt != result.attempt:
+            task = held.get(task_id)
+            if task is None or task.attempt != attempt:
                 self._endings.free(state.objects.unpin(mine))  # late, or cancelled meanwhile
                 continue
-            task.function.note_duration(result.micros * 1e-6)
-            self._endings.finish(task, result.status, result.micros, result.payload, mine)
+            if task.function is not function:
+                if function is not None:
+                    function.note_durations(total_micros * 1e-6, calls)
+                function, calls, total_micros = task.function, 0, 0
+            calls += 1
+            total_micros += micros
+            finish(task, status, micros, payload, mine)
+        if function is not None:
+            function.note_durations(total_micros * 1e-6, calls)
         self._settle(worker)
 
     def _note_lost(self, worker: Worker, task_id: int) -> None:

@@ -106,8 +106,12 @@ class Worker:
         """How many more tasks of a function with this mean duration it may be given."""
         if self.state is not WorkerState.READY or self.recalled:
             return 0
+        wanted = depth(mean_s)
         # Tasks that wait for their children are held, too, but are no work.
-        room = depth(mean_s) - max(0, len(self.held) - len(self.waits))
+        load = max(0, len(self.held) - len(self.waits))
+        room = wanted - load
+        if load and room < wanted // 4:
+            return 0  # it has enough for now, and a message for a few tasks costs as much as one for many
         if self.max_tasks:
             room = min(room, self.max_tasks - self.assigned_total)
         return max(0, room)

@@ -6,13 +6,14 @@ import json
 import os
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from scalepool._base.clock import monotonic_s
 from scalepool._base.ids import IdSource
 from scalepool._runtime.functions import Exporter, Function
 from scalepool._runtime.futures import TaskFuture
-from scalepool._runtime.outgoing import Call, Outgoing
+from scalepool._runtime.outgoing import Outgoing
 from scalepool._runtime.packing import Packed, Packer
 from scalepool._store.files import SegmentRef
 from scalepool._store.mapping import Views
@@ -20,6 +21,7 @@ from scalepool._store.recycle import RecycleLimits
 from scalepool._store.segments import SegmentStore
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Message, Status
+from scalepool._wire.payload import dumps_scalars, loads_inline
 from scalepool._wire.pickling.exceptions import decode_exception
 from scalepool.errors import InitializerError, ScalepoolError, SessionError, TaskCancelledError, WorkerDiedError
 
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "GroupErrors", "GroupState"]
 
+BURST = 256
+"""Calls that are worth a message: who has queued so many sends them himself."""
+_PICKLE: Final = 0x80
+_VALUE: Final = int(Status.VALUE)
 _CANCEL_WAIT_S = 0.25
 """How long ``cancel`` waits for a worker's word on whether the task has started."""
 
@@ -83,10 +89,11 @@ class Client:
     def __init__(self, peer: int, settings: Settings) -> None:
         self.peer = peer
         self._limit_bytes = settings.outstanding_limit_bytes
+        self._inline_limit_bytes = settings.inline_limit_bytes
         self._ids = IdSource(peer)
         self.store = SegmentStore(limits=RecycleLimits(max_bytes=settings.recycle_limit_bytes))
         self.views = Views()
-        self.new_object_id = self._ids.take
+        self.new_object_id = self._new_task_id = self._ids.take
         self.packer = Packer(self.store, self.views, self.new_object_id, settings.inline_limit_bytes)
         self.exporter = Exporter(self.packer)
         self.pump: Pump
@@ -99,7 +106,7 @@ class Client:
         self._end_text = "the scalepool session was shut down"
         self._futures: dict[int, TaskFuture] = {}
         self._groups: dict[int, GroupState] = {}
-        self._replies: deque[tuple[TaskFuture, int, bytes, dict[int, SegmentRef]]] = deque()
+        self._replies: deque[tuple[int, int, int, bytes, dict[int, SegmentRef]]] = deque()
         self._refused: set[int] = set()
         self._outstanding_bytes = 0
 
@@ -137,28 +144,34 @@ class Client:
         """Submit one call; arguments that cannot be pickled end its future with that error."""
         if self.closed:
             raise SessionError(self._end_text)
-        future = TaskFuture(self, group, on_done)
-        future.name = function.name
-        try:
-            packed = self.packer.pack((args, kwargs), label=("args", "kwargs"))
-        except Exception as error:  # noqa: BLE001 - whatever the user's __reduce__ raises is this call's error, nobody else's
-            future.settle(None, error)
-            return future
-        self._enqueue(group, function, packed, future)
-        return future
-
-    def _enqueue(self, group: GroupState, function: Function, packed: Packed, future: TaskFuture) -> None:
-        task = self._ids.take()
-        future.task_id = task
-        future.size_bytes = packed.size_bytes
-        self._outstanding_bytes += packed.size_bytes
+        future = TaskFuture(self, group, on_done, function.name)
+        data = dumps_scalars(args, kwargs, self._inline_limit_bytes)
+        packed: Packed | None = None
+        if data is None:
+            try:
+                packed = self.packer.pack((args, kwargs), label=("args", "kwargs"))
+            except Exception as error:  # noqa: BLE001 - whatever the user's __reduce__ raises is this call's error, nobody else's
+                future.settle(None, error)
+                return future
+            data = packed.data
+            future.size_bytes = packed.size_bytes
+            if not packed.references:
+                packed = None
+        else:
+            future.size_bytes = len(data)
+        future.task_id = task = self._new_task_id()
+        self._outstanding_bytes += future.size_bytes
         group.unfinished += 1
         self._futures[task] = future
         queue = self.outgoing.queue
-        queue.append(Call(group.id, group.max_retries, task, function, packed))
-        self.pump.kick(now=self.eager(len(queue)))
+        queue.append((group.id, group.max_retries, task, function, data, packed))
+        queued = len(queue)
+        # Whoever queued the call before this one has seen to it that somebody will soon send them both.
+        if queued == 1 or queued >= BURST or self.eager(queued):
+            self.pump.kick(now=self.eager(queued), burst=queued >= BURST)
         if self._outstanding_bytes > self._limit_bytes and not self.pump.is_mine:
             self.pump.wait_for(lambda: self._outstanding_bytes <= self._limit_bytes or self.closed)
+        return future
 
     def is_running(self, future: TaskFuture) -> bool:
         """Whether a worker is in this task now, as far as this process can see."""
@@ -241,43 +254,52 @@ class Client:
         places: dict[int, SegmentRef] = {}
         for at in range(0, len(message.objects), 4):
             places[message.objects[at]] = SegmentRef(*message.objects[at : at + 4])
-        for index, task in enumerate(message.tasks):
-            future = self._futures.pop(task, None)
-            if future is not None:
-                future.duration_s = message.micros[index] * 1e-6
-                self._replies.append((future, message.statuses[index], message.payloads[index], places))
+        self._replies.extend(
+            zip(message.tasks, message.statuses, message.micros, message.payloads, repeat(places), strict=False)
+        )
 
     def deliver(self) -> None:
         """End the futures whose replies have come. A callback that waits gets here again, so order is kept."""
-        while self._replies:
-            future, status, data, places = self._replies.popleft()
+        replies, futures = self._replies, self._futures
+        while replies:
+            task, status, micros, data, places = replies.popleft()
+            future = futures.pop(task, None)
+            if future is None:
+                continue
+            future.duration_s = micros * 1e-6
             group: GroupState = future.group
             group.unfinished -= 1
             self._outstanding_bytes -= future.size_bytes
-            if status == Status.CANCELLED:
+            if status == _VALUE:
+                try:
+                    value = loads_inline(data) if data[0] == _PICKLE else self.packer.unpack(data, places)
+                except KeyboardInterrupt as error:
+                    # Perhaps the user's own: it goes on up. But this future has left the table, so nobody else would
+                    # end it.
+                    future.settle(None, error)
+                    raise
+                except BaseException as error:  # noqa: BLE001 - a result that raises when it is loaded, SystemExit included
+                    future.settle(None, error)
+                else:
+                    future.settle(value, None)
+            elif status == Status.CANCELLED:
                 _settle_cancelled(future, group)
-                continue
-            value, error = self._outcome(future, group, status, data, places)
-            future.settle(value, error)
+            else:
+                future.settle(None, self._error(future, group, status, data))
 
-    def _outcome(
-        self, future: TaskFuture, group: GroupState, status: int, data: bytes, places: dict[int, SegmentRef]
-    ) -> tuple[Any, BaseException | None]:
+    def _error(self, future: TaskFuture, group: GroupState, status: int, data: bytes) -> BaseException:
         errors = group.errors
         try:
-            if status == Status.VALUE:
-                return self.packer.unpack(data, places), None
             if status == Status.ERROR:
-                return None, decode_exception(data, errors.remote_traceback())
+                return decode_exception(data, errors.remote_traceback())
             if status == Status.WORKER_DIED:
-                return None, _worker_died(errors, future.name, json.loads(data))
-            return None, _initializer_failed(errors, data)
+                return _worker_died(errors, future.name, json.loads(data))
+            return _initializer_failed(errors, data)
         except KeyboardInterrupt as error:
-            # Perhaps the user's own: it goes on up. But this future has left the table, so nobody else would end it.
             future.settle(None, error)
             raise
-        except BaseException as error:  # noqa: BLE001 - a result that raises when it is loaded, SystemExit included: this task's error
-            return None, error
+        except BaseException as error:  # noqa: BLE001 - an error whose class raises when it is loaded: this task's, too
+            return error
 
     # ---- the end ----
 

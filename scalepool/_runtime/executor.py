@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from scalepool._base.clock import monotonic_s
 from scalepool._base.ids import peer_of
-from scalepool._runtime.packing import Packed, Packer
 from scalepool._wire.messages import Status
+from scalepool._wire.payload import dumps_scalar, loads_inline
 from scalepool._wire.pickling.exceptions import ResultEncodingError, encode_exception
 from scalepool._wire.pickling.traceback_text import format_traceback
 from scalepool._wire.records import pack_result
@@ -15,44 +15,48 @@ from scalepool._wire.records import pack_result
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from scalepool._runtime.packing import Packed, Packer
     from scalepool._store.files import SegmentRef
     from scalepool._store.flight import FlightRecord
 
 __all__ = ["Executor", "FunctionSlot", "WorkItem"]
 
 
+_SCALAR_BYTES: Final = 4096
+"""Numbers and strings up to this size are pickled without a look for what may be in them."""
+_PICKLE: Final = 0x80
+_VALUE: Final = int(Status.VALUE)
+_ERROR: Final = int(Status.ERROR)
+
+
 class FunctionSlot:
     """A function as it came, loaded when it is first called."""
 
-    __slots__ = ("_data", "_fn", "_places")
+    __slots__ = ("_data", "_places", "fn")
 
     def __init__(self, data: bytes, places: Mapping[int, SegmentRef]) -> None:
         self._data = data
         self._places = places
-        self._fn: Callable[..., Any] | None = None
+        self.fn: Callable[..., Any] | None = None
 
     def load(self, packer: Packer) -> Callable[..., Any]:
         """Return the function; raises what loading it raises."""
-        if self._fn is None:
-            self._fn = packer.unpack(self._data, self._places)
-        return self._fn
+        if self.fn is None:
+            fn: Callable[..., Any] = packer.unpack(self._data, self._places)
+            self.fn = fn
+        return self.fn
 
 
-class WorkItem:
+class WorkItem(NamedTuple):
     """One task as the worker holds it."""
 
-    __slots__ = ("attempt", "group", "payload", "places", "references", "slot", "task")
-
-    def __init__(
-        self, task: int, attempt: int, group: int, slot: FunctionSlot, payload: bytes, places: Mapping[int, SegmentRef]
-    ) -> None:
-        self.task = task
-        self.attempt = attempt
-        self.group = group
-        self.slot = slot
-        self.payload = payload
-        self.places = places
-        self.references: Sequence[int] = ()
+    task: int
+    attempt: int
+    group: int
+    slot: FunctionSlot
+    payload: bytes
+    places: Mapping[int, SegmentRef]
+    references: Sequence[int] = ()
 
 
 class Executor:
@@ -80,56 +84,67 @@ class Executor:
         self.group = 0
         self.depth = 0
 
-    def run(self, item: WorkItem) -> tuple[bytes, Packed]:
-        """Run one task; return its result record and what was packed for it."""
+    def run(self, item: WorkItem) -> tuple[bytes, Packed | None]:
+        """Run one task; return its result record, and what was packed for it if that is more than the record."""
+        task = item.task
+        flight = self._flight
         outer_group, self.group = self.group, item.group
         self.depth += 1
-        self._flight.begin(item.task)
+        flight.begin(task)
         try:
-            status, packed, micros = self._call(item)
+            status, data, packed, micros = self._call(item)
             # What else the result refers to (a SharedBuffer) is not made here: who made it keeps it.
-            objects = int(packed.segment is not None)
-            record = pack_result(item.task, item.attempt, status, objects, micros, packed.data)
-            while not self._flight.log_result(record):
+            objects = 0 if packed is None or packed.segment is None else 1
+            record = pack_result(task, item.attempt, status, objects, micros, data)
+            while not flight.log_result(record):
                 self._make_room()
         finally:
-            self._flight.end(item.task)
+            flight.end(task)
             self.depth -= 1
             self.group = outer_group
         return record, packed
 
-    def _call(self, item: WorkItem) -> tuple[int, Packed, int]:
-        # Who submitted the task reads its result, and knows its own classes by their ids.
-        reader = self._sender_of(peer_of(item.task))
-        started = time.perf_counter()
+    def _call(self, item: WorkItem) -> tuple[int, bytes, Packed | None, int]:
+        started = monotonic_s()
         try:
-            fn = item.slot.load(self._packer)
-            args, kwargs = self._packer.unpack(item.payload, item.places)
+            fn = item.slot.fn or item.slot.load(self._packer)
+            data = item.payload
+            args, kwargs = loads_inline(data) if data[0] == _PICKLE else self._packer.unpack(data, item.places)
             value = fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are this task's errors, too
-            micros = int((time.perf_counter() - started) * 1e6)
-            return Status.ERROR, _pack_error(error, reader), micros
-        micros = int((time.perf_counter() - started) * 1e6)
+            micros = int((monotonic_s() - started) * 1e6)
+            return _ERROR, self._pack_error(error, item.task), None, micros
+        micros = int((monotonic_s() - started) * 1e6)
         args = kwargs = None
+        scalar = dumps_scalar(value, _SCALAR_BYTES)
+        if scalar is not None:
+            return _VALUE, scalar, None, micros
         try:
-            return Status.VALUE, self._packer.pack_result(value, reader), micros
+            packed = self._packer.pack_result(value, self._reader(item.task))
         except BaseException as error:  # noqa: BLE001 - a result's __reduce__ may raise anything
-            return (*self._salvage(fn, value, error, reader), micros)
+            return (*self._salvage(fn, value, error, item.task), micros)
+        return _VALUE, packed.data, packed, micros
 
-    def _salvage(self, fn: Callable[..., Any], value: object, error: BaseException, reader: int) -> tuple[int, Packed]:
+    def _reader(self, task: int) -> int:
+        """Who submitted the task reads its result, and knows its own classes by their ids."""
+        return self._sender_of(peer_of(task))
+
+    def _salvage(
+        self, fn: Callable[..., Any], value: object, error: BaseException, task: int
+    ) -> tuple[int, bytes, Packed | None]:
         """Pack what can be packed of a result that holds many: ``fn.salvage(value)`` returns it, if ``fn`` has that."""
         salvage = getattr(fn, "salvage", None)
         if salvage is not None and isinstance(error, ResultEncodingError):
             try:
-                return Status.VALUE, self._packer.pack_result(salvage(value), reader)
+                packed = self._packer.pack_result(salvage(value), self._reader(task))
             except ResultEncodingError as again:
                 error = again
-        return Status.ERROR, _pack_error(error, reader)
+            else:
+                return _VALUE, packed.data, packed
+        return _ERROR, self._pack_error(error, task), None
 
-
-def _pack_error(error: BaseException, reader: int) -> Packed:
-    # The first frame is this module's: the user's traceback begins below it.
-    below = error.__traceback__.tb_next if error.__traceback__ is not None else None
-    error = error.with_traceback(below)
-    data = encode_exception(error, format_traceback(error), reader=reader)
-    return Packed(data, (), None, len(data))
+    def _pack_error(self, error: BaseException, task: int) -> bytes:
+        # The first frame is this module's: the user's traceback begins below it.
+        below = error.__traceback__.tb_next if error.__traceback__ is not None else None
+        error = error.with_traceback(below)
+        return encode_exception(error, format_traceback(error), reader=self._reader(task))

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from scalepool._wire.pickling.fingerprint import function_fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
 
     from scalepool._runtime.packing import Packed, Packer
+    from scalepool._wire.pickling.fingerprint import Fingerprint
 
 __all__ = ["Exporter", "Function"]
 
@@ -42,7 +43,7 @@ class Exporter:
 
     def __init__(self, packer: Packer) -> None:
         self._packer = packer
-        self._cache: OrderedDict[int, tuple[Any, Hashable, Function]] = OrderedDict()
+        self._cache: OrderedDict[int, tuple[Any, Fingerprint, Function]] = OrderedDict()
 
     def export(self, fn: Callable[..., Any]) -> Function:
         """Return ``fn`` ready to travel.
@@ -52,11 +53,14 @@ class Exporter:
         SerializationError
             When it cannot be pickled.
         """
+        found = self._cache.get(id(fn))
+        if found is not None and found[0] is fn and found[1].holds():
+            return found[2]
         if not callable(fn):
             raise TypeError(f"{fn!r} is not callable")
-        found = self._cache.get(id(fn))
         fingerprint = function_fingerprint(fn)
         if found is not None and fingerprint is not None and found[0] is fn and found[1] == fingerprint:
+            self._cache[id(fn)] = (fn, fingerprint, found[2])  # the newer one holds where the older did not
             return found[2]
         function = Function(self._packer.pack(fn), name_of(fn))
         if fingerprint is not None and function.packed.segment is None:

@@ -47,7 +47,6 @@ class TaskFuture(Future[Any]):
 
     task_id: int = 0
     duration_s: float | None = None
-    name: str = ""
     size_bytes: int = 0
     _client: Client | None = None
     _lazy: threading.Condition | None = None
@@ -55,13 +54,18 @@ class TaskFuture(Future[Any]):
     _exception: BaseException | None = None
 
     def __init__(
-        self, client: Client | None = None, group: Any = None, on_done: Callable[[TaskFuture], None] | None = None
+        self,
+        client: Client | None = None,
+        group: Any = None,
+        on_done: Callable[[TaskFuture], None] | None = None,
+        name: str = "",
     ) -> None:
         # On purpose without super().__init__(): that would build the Condition.
         self._state = _PENDING
         self._client = client
         self.group = group
         self._on_done = on_done
+        self.name = name
 
     # ---- what concurrent.futures reads ----
 
@@ -135,22 +139,20 @@ class TaskFuture(Future[Any]):
 
     # ---- ended by the client ----
 
-    def settle(self, value: Any, error: BaseException | None) -> None:
-        """The task ended: wake whoever waits, then run the callbacks. Does nothing when it was ended before."""
-        self._end(_FINISHED, value, error)
-
     def settle_cancelled(self) -> None:
         """The task was cancelled before it started."""
-        self._end(_CANCELLED_AND_NOTIFIED, None, None)
+        self.settle(None, None, _CANCELLED_AND_NOTIFIED)
 
-    def _end(self, state: str, value: Any, error: BaseException | None) -> None:
+    def settle(self, value: Any, error: BaseException | None, state: str = _FINISHED) -> None:
+        """The task ended: wake whoever waits, then run the callbacks. Does nothing when it was ended before."""
         with _guard:
             lazy = self._lazy
             if lazy is None:
                 if self._state in _OVER:
                     return
                 self._result = value
-                self._exception = error
+                if error is not None:
+                    self._exception = error
                 self._state = state
         if lazy is not None:
             with lazy:

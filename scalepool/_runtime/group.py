@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scalepool._base.clock import monotonic_s
 from scalepool._proc.context import ProcessContext
-from scalepool._runtime.functions import Function
+from scalepool._runtime.functions import Function, name_of
 from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.inheritance import Inheritance
 from scalepool._runtime.session import DriverSession, current
@@ -193,7 +193,7 @@ class WorkerGroup:
             try:
                 fn = self._client.exporter.export(fn)  # type: ignore[arg-type]
             except Exception as error:  # noqa: BLE001 - a function that cannot travel is this call's error
-                future = TaskFuture(self._client, self._state, on_done)
+                future = TaskFuture(self._client, self._state, on_done, name_of(fn))
                 future.settle(None, error)
                 return future
         return self._client.submit(self._state, fn, args, kwargs or {}, on_done)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from scalepool._core.functions import Recent
@@ -10,11 +12,13 @@ from scalepool._runtime.executor import FunctionSlot, WorkItem
 from scalepool._store.files import SegmentRef
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from scalepool._wire import messages as m
 
 __all__ = ["Holdings"]
+
+_new_item = partial(tuple.__new__, WorkItem)  # a third of the price of WorkItem(...)
 
 
 class Holdings:
@@ -49,21 +53,32 @@ class Holdings:
         places: dict[int, SegmentRef] = {}
         for at in range(0, len(message.objects), 4):
             places[message.objects[at]] = SegmentRef(*message.objects[at : at + 4])
+        columns = zip(
+            message.tasks,
+            message.attempts,
+            message.groups,
+            self._slots_of(message, places),
+            message.payloads,
+            repeat(places),
+            _references(message) if message.reference_counts else repeat(()),
+            strict=False,
+        )
+        return list(map(_new_item, columns))
+
+    def _slots_of(self, message: m.Run, places: dict[int, SegmentRef]) -> list[FunctionSlot]:
+        """Return the function of each call, keeping in step with what the hub remembers having sent."""
         blobs = dict(zip(message.functions, message.blobs, strict=True))
-        items: list[WorkItem] = []
-        at = 0
-        for index, task in enumerate(message.tasks):
-            call = message.calls[index]
-            slot = self._slots.use(call)
-            if slot is None:
-                slot = FunctionSlot(blobs[call], places)
-                self._slots.add(call, slot)
-            item = WorkItem(task, message.attempts[index], message.groups[index], slot, message.payloads[index], places)
-            if message.reference_counts:
-                item.references = message.references[at : at + message.reference_counts[index]]
-                at += message.reference_counts[index]
-            items.append(item)
-        return items
+        slots: list[FunctionSlot] = []
+        last = -1
+        for call in message.calls:
+            if call != last:
+                last = call
+                slot = self._slots.use(call)
+                if slot is None:
+                    slot = FunctionSlot(blobs[call], places)
+                    self._slots.add(call, slot)
+            slots.append(slot)  # type: ignore[arg-type]  # set for the first call at the latest
+        return slots
 
     def take_oldest(self) -> WorkItem | None:
         """Take the next task to run; ``None`` when there is none (any more)."""
@@ -98,3 +113,10 @@ class Holdings:
         except ValueError:
             return False  # the main thread has just taken it
         return True
+
+
+def _references(message: m.Run) -> Iterator[Sequence[int]]:
+    at = 0
+    for count in message.reference_counts:
+        yield message.references[at : at + count]
+        at += count

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalStation"]
 
 _REMEMBERED_EXITS: Final = 4096
-_EAGER_QUEUE: Final = 64
+_EAGER_QUEUE: Final = 256
 """Calls that are sent together when no worker is waiting for them."""
 
 
@@ -127,7 +127,7 @@ class LocalStation:
 
     def eager(self, queued: int) -> bool:
         """Whether queued calls should be sent at once."""
-        return self._hub.hungry or queued >= _EAGER_QUEUE
+        return queued >= _EAGER_QUEUE or self._hub.hungry
 
     # ---- in ----
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeAlias
 
 from scalepool._core.functions import Recent
 from scalepool._wire import messages as m
@@ -15,15 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Outgoing"]
 
-
-class Call(NamedTuple):
-    """One submitted task on its way out."""
-
-    group: int
-    max_retries: int
-    task: int
-    function: Function
-    packed: Packed
+Call: TypeAlias = "tuple[int, int, int, Function, bytes, Packed | None]"
+"""One submitted task on its way out: group, max_retries, task, function, payload, and what the payload was packed with
+when it is more than bytes. A plain tuple: one is made for every task, and the columns of the message are a ``zip``."""
 
 
 class Outgoing:
@@ -53,18 +47,21 @@ class Outgoing:
         out: list[m.Message] = []
         batch: list[Call] = []
         queue = self.queue
+        group = 0
         while queue:
             item = queue.popleft()
-            if type(item) is Call:
-                if batch and batch[0].group != item.group:
+            if type(item) is tuple:  # no message is: those are subclasses of it
+                call: Call = item  # type: ignore[assignment]  # mypy does not narrow so far
+                if call[0] != group and batch:
                     out.append(self._submit(batch))
                     batch = []
-                batch.append(item)
+                group = call[0]
+                batch.append(call)
                 continue
             if batch:
                 out.append(self._submit(batch))
                 batch = []
-            out.append(item)  # type: ignore[arg-type]  # mypy does not narrow on type() is
+            out.append(item)  # type: ignore[arg-type]
         if batch:
             out.append(self._submit(batch))
         if self.released or self._views.has_released:
@@ -76,35 +73,48 @@ class Outgoing:
         return out
 
     def _submit(self, calls: list[Call]) -> m.Submit:
-        functions, blobs = [], []
+        groups, retries, tasks, functions, payloads, packed = zip(*calls, strict=True)
+        fresh = self._fresh(functions)
         objects: list[int] = []
-        for call in calls:
-            function = call.function
-            if self._known.use(function.id) is None:
-                self._known.add(function.id, function)
-                functions.append(function.id)
-                blobs.append(function.packed.data)
-            segment = call.packed.segment
-            if segment is not None:
-                objects.extend((segment.object_id, segment.pid, segment.fd, segment.size_bytes))
-        counts, references = _references(calls)
+        if any(packed):
+            for one in packed:
+                if one is not None and one.segment is not None:
+                    segment = one.segment
+                    objects.extend((segment.object_id, segment.pid, segment.fd, segment.size_bytes))
+        counts, references = _references(functions, packed)
         return m.Submit(
-            group=calls[0].group,
-            max_retries=calls[0].max_retries,
-            functions=functions,
-            blobs=blobs,
-            tasks=[call.task for call in calls],
-            calls=[call.function.id for call in calls],
-            payloads=[call.packed.data for call in calls],
+            group=groups[0],
+            max_retries=retries[0],
+            functions=[function.id for function in fresh],
+            blobs=[function.packed.data for function in fresh],
+            tasks=tasks,
+            calls=[function.id for function in functions],
+            payloads=payloads,
             reference_counts=counts,
             references=references,
             objects=objects,
         )
 
+    def _fresh(self, functions: tuple[Function, ...]) -> list[Function]:
+        """Note the use of each, and return those that the hub does not have (any more)."""
+        fresh = []
+        last = None
+        for function in functions:
+            if function is last:
+                continue  # using the newest entry again changes nothing, at neither end
+            last = function
+            if self._known.use(function.id) is None:
+                self._known.add(function.id, function)
+                fresh.append(function)
+        return fresh
 
-def _references(calls: list[Call]) -> tuple[list[int], list[int]]:
+
+def _references(functions: tuple[Function, ...], packed: tuple[Packed | None, ...]) -> tuple[list[int], list[int]]:
     """Every object that each call needs, its function's included, as (counts, flat ids); empty when none does."""
-    each = [(*call.packed.references, *call.function.packed.references) for call in calls]
-    if not any(each):
+    if not any(packed) and not any(function.packed.references for function in set(functions)):
         return [], []
+    each = [
+        (*(one.references if one is not None else ()), *function.packed.references)
+        for function, one in zip(functions, packed, strict=True)
+    ]
     return [len(one) for one in each], [object_id for one in each for object_id in one]

@@ -90,7 +90,8 @@ class Pump:
         self._interrupts = Deferral()
         self._sleeping = False
         self._woken = False
-        self._awake = False
+        self.awake = False
+        """Whether the helper thread looks after the station now."""
         self._armed = threading.Event()
         self._stop = threading.Event()
         self._closed = False
@@ -210,27 +211,37 @@ class Pump:
 
     # ---- work that somebody queued ----
 
-    def kick(self, *, now: bool) -> None:
-        """Something was queued: with ``now`` send it at once, else when it is convenient but soon."""
+    def kick(self, *, now: bool, burst: bool = False) -> None:
+        """Something was queued: with ``now`` send it at once, else when it is convenient but soon.
+
+        With ``burst`` much was queued, by a thread that goes on queuing and lets the helper have the interpreter only
+        every five milliseconds: then this thread does the helper's work, and takes in what has arrived meanwhile.
+        """
         if self._closed:
             return
-        if self._sleeping:
+        if burst and not self.is_mine:
+            if self._take_role():
+                self._pump_once()
+        elif self._sleeping:
             if not self._woken:
                 self._woken = True
                 self._station.wake()
         elif now and self._role.acquire(blocking=False):
             self._owner = threading.get_ident()
-            try:
-                with self._interrupts:
-                    self._work(arrived=False)
-            finally:
-                self._owner = 0
-                self._role.release()
-        self.arm()
+            self._pump_once()
+        if not self.awake:
+            self.arm()
+
+    def _pump_once(self) -> None:
+        try:
+            with self._interrupts:
+                self._work(arrived=self._station.wait(0.0))
+        finally:
+            self._release_role()
 
     def arm(self) -> None:
         """Have the helper thread look after the station from now on, until it is no longer busy."""
-        if self._awake:
+        if self.awake:
             return
         if self._helper is None and not self._closed:
             helper = threading.Thread(target=self._help, name=self._name, daemon=True)
@@ -245,9 +256,9 @@ class Pump:
                 if not self._needed():
                     continue
             self._armed.clear()
-            self._awake = True
+            self.awake = True
             self._look_after()
-            self._awake = False
+            self.awake = False
             if self._needed():  # queued between the last look and this line: nobody armed us for it
                 self._armed.set()
 
@@ -270,20 +281,19 @@ class Pump:
             return needed
         if needed and self._role.acquire(blocking=False):
             self._owner = threading.get_ident()
+            station = self._station
             try:
-                self._pump_as_helper()
+                if self._tick_s is not None:
+                    self._work(arrived=True)
+                else:
+                    self._pump_until(
+                        lambda: bool(self._wanted or self._closed or not (station.busy() or station.pending())), None
+                    )
             finally:
                 self._owner = 0
                 self._role.release()
                 self._tell_waiting()
         return needed
-
-    def _pump_as_helper(self) -> None:
-        station = self._station
-        if self._tick_s is not None:
-            self._work(arrived=True)
-            return
-        self._pump_until(lambda: bool(self._wanted or self._closed or not (station.busy() or station.pending())), None)
 
     def _tell_waiting(self) -> None:
         if self._waiting:

@@ -54,7 +54,7 @@ class WorkerStation:
         self._channel = PeerChannel(config.path, max_message_bytes=MAX_MESSAGE_BYTES)
         self.holdings = Holdings()
         self._surroundings = Surroundings(config.spec.context)
-        self._records: deque[tuple[bytes, Packed, Sequence[int]]] = deque()
+        self._records: deque[bytes | tuple[bytes, Packed | None, Sequence[int]]] = deque()
         self._flushed_at = 0.0
         self._logged = 0
         self._acked = 0
@@ -142,9 +142,13 @@ class WorkerStation:
         held: set[int] = set()
         waiting = self._records
         while waiting:
-            record, packed, references = waiting.popleft()
+            entry = waiting.popleft()
+            if isinstance(entry, bytes):
+                records.append(entry)
+                continue
+            record, packed, references = entry
             records.append(record)
-            segment = packed.segment
+            segment = packed.segment if packed is not None else None
             if segment is not None:
                 objects.extend((segment.object_id, segment.pid, segment.fd, segment.size_bytes))
             held.update(references)
@@ -187,14 +191,16 @@ class WorkerStation:
         if item is None:
             return
         pump = self._client.pump
-        pump.arm()
-        outer = self._surroundings.current
-        self._surroundings.enter(item.group)
+        if not pump.awake:
+            pump.arm()
+        surroundings = self._surroundings
+        outer = surroundings.current
+        surroundings.enter(item.group)
         record, packed = self.executor.run(item)
         if self.executor.depth:
-            self._surroundings.restore(outer)
+            surroundings.restore(outer)
         self._logged += 1
-        self._records.append((record, packed, item.references))
+        self._records.append(record if packed is None and not item.references else (record, packed, item.references))
         if (
             not self.holdings.queue
             or len(self._records) >= self._config.flush_count
@@ -268,9 +274,9 @@ def _loop(station: WorkerStation, pump: Pump) -> None:
 
     while True:
         pump.wait_for(something_to_do)
-        if station.holdings.queue:
+        while station.holdings.queue:
             station.run_next()
-        elif station.leaving:
+        if station.leaving and not station.holdings.queue:
             return
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copyreg
 import io
 import pickle
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,19 +23,24 @@ from scalepool._wire.pickling.pickler import dumps_by_value
 from scalepool.errors import SerializationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from scalepool._wire.pickling.pickler import Reducers
 
-__all__ = ["Payload", "announce", "dumps", "dumps_inline", "loads"]
+__all__ = ["Payload", "announce", "dumps", "dumps_inline", "dumps_scalar", "dumps_scalars", "loads", "loads_inline"]
 
 # Protocol 5 names every global by this opcode; a pickle without that byte mentions no module at all. (An int: searching
 # bytes for an int is five times faster than for a bytes object.)
 _STACK_GLOBAL = 0x93
 
+_SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
+
 _mentions_by_value = by_value_modules().mentioned_in
 _pickle = pickle.dumps
 _unpickle = pickle.loads
+
+loads_inline: Callable[[bytes], Any] = pickle.loads
+"""`loads` for a pickle that has all of its buffers in it, like those of `dumps_scalars`: without a detour."""
 
 
 class Payload(NamedTuple):
@@ -136,6 +142,41 @@ def dumps(
         return Payload(data, tuple(buffers), tuple(dict.fromkeys(_announced.get() or ())))
     finally:
         _announced.set(outer)
+
+
+def dumps_scalars(args: tuple[Any, ...], kwargs: dict[str, Any], limit_bytes: int) -> bytes | None:
+    """Pickle the arguments of a call that are all numbers and strings: most tiny calls have no others.
+
+    Nothing in such a pickle can travel by value, refer to an object or be kept out of it, so nothing is looked for.
+
+    Parameters
+    ----------
+    args, kwargs
+        What to pickle, as one pair.
+    limit_bytes
+        The longest pickle that is wanted.
+
+    Returns
+    -------
+    bytes | None
+        ``None`` when there are other things among them, or the pickle is too long.
+    """
+    for value in args:
+        if type(value) not in _SCALARS:
+            return None
+    for value in kwargs.values():
+        if type(value) not in _SCALARS:
+            return None
+    data = _pickle((args, kwargs), 5)
+    return data if len(data) < limit_bytes else None
+
+
+def dumps_scalar(value: object, limit_bytes: int) -> bytes | None:
+    """Pickle a single value in the same way."""
+    if type(value) not in _SCALARS:
+        return None
+    data = _pickle(value, 5)
+    return data if len(data) < limit_bytes else None
 
 
 def _stays_inside(oob_threshold: int, buffers: list[memoryview], buffer: pickle.PickleBuffer) -> bool:

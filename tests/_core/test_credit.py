@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from scalepool._core.credit import HOLD_S, MAX_HELD, STALE_S, depth, recall_count, share, workers_wanted
+from scalepool._core.credit import HOLD_S, STALE_S, depth, recall_count, share, workers_wanted
 
 
 @pytest.mark.parametrize(
     ("mean_s", "expected"),
     [
         (None, 1),
-        (0.0, MAX_HELD),
-        (1e-6, MAX_HELD),
+        (0.0, 3334),
+        (1e-6, 2500),
         (1e-4, 98),
         (0.001, 10),
         (HOLD_S, 2),

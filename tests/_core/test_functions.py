@@ -37,7 +37,7 @@ def test_adding_again_replaces_and_renews() -> None:
 def test_the_mean_follows_what_is_measured() -> None:
     function = FunctionRecord(7, b"f")
     assert function.mean_s is None
-    function.note_duration(1.0)
+    function.note_durations(1.0, 1)
     assert function.mean_s == 1.0
-    function.note_duration(2.0)
+    function.note_durations(2.0, 1)
     assert function.mean_s == pytest.approx(1.2)

@@ -34,28 +34,28 @@ def serve(group: Group, count: int, first: int = 1) -> list[Worker]:
 def test_tasks_leave_in_the_order_they_came_and_returned_ones_first() -> None:
     group = make_group()
     first, second, third = (make_task(group, number) for number in (1, 2, 3))
-    group.push(second)
-    group.push(third)
+    group.push([second])
+    group.push([third])
     group.push_front(first)
-    assert [group.pop() for _ in range(3)] == [first, second, third]
-    assert group.unfinished == 0
+    assert group.assign(3, 7) == [first, second, third]
+    assert (group.queued, group.assigned) == (0, 3)
 
 
 def test_a_task_that_left_by_another_way_is_passed_over() -> None:
     group = make_group()
     first, second = make_task(group, 1), make_task(group, 2)
-    group.push(first)
-    group.push(second)
+    group.push([first])
+    group.push([second])
     first.move(TaskState.ENDED)
     group.forget_queued()
-    assert group.pop() is second
+    assert group.assign(1, 7) == [second]
     assert group.queued == 0
 
 
 def test_the_queue_lets_go_of_everything_when_the_last_task_left() -> None:
     group = make_group()
     task = make_task(group, 1)
-    group.push(task)
+    group.push([task])
     task.move(TaskState.ENDED)
     group.forget_queued()
     assert not group.ready

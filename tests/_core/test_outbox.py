@@ -33,19 +33,19 @@ def messages(out: Outbox) -> list[object]:
 def test_assignments_to_a_worker_travel_together_and_a_function_once() -> None:
     out, worker = outbox(), Worker(3, GROUP)
     worker.received = 9
-    out.assign(worker, make_task(1))
-    out.assign(worker, make_task(2))
+    out.assign(worker, [make_task(1)])
+    out.assign(worker, [make_task(2)])
     assert messages(out) == [Run(9, [7], [b"f"], [1, 2], [1, 1], [1, 1], [7, 7], [b"payload"] * 2, [], [], [])]
-    out.assign(worker, make_task(4))
+    out.assign(worker, [make_task(4)])
     (run,) = messages(out)
     assert (run.functions, run.blobs, run.tasks) == ([], [], [4])  # type: ignore[attr-defined]
 
 
 def test_a_run_says_where_the_objects_of_its_tasks_are() -> None:
     out, worker = outbox(), Worker(3, GROUP)
-    out.assign(worker, make_task(1, (11, 99)))
-    out.assign(worker, make_task(2))
-    out.assign(worker, make_task(4, (10, 11)))
+    out.assign(worker, [make_task(1, (11, 99))])
+    out.assign(worker, [make_task(2)])
+    out.assign(worker, [make_task(4, (10, 11))])
     (run,) = messages(out)
     assert isinstance(run, Run)
     assert (run.reference_counts, run.references) == ([2, 0, 2], [11, 99, 10, 11])
@@ -73,7 +73,7 @@ def test_the_order_is_commands_then_runs_then_replies_then_frees() -> None:
     out = outbox()
     out.free([(OWNER, 10), (5, 11), (OWNER, 12)])
     out.reply(make_task(1), 0, 0, b"")
-    out.assign(Worker(3, GROUP), make_task(2))
+    out.assign(Worker(3, GROUP), [make_task(2)])
     out.command(Note("first"))
     drained = out.drain()
     assert drained[0] == Note("first")

@@ -30,7 +30,7 @@ class FakePump:
         self.on_wait: Callable[[], None] = lambda: None
         self.armed = 0
 
-    def kick(self, *, now: bool) -> None:
+    def kick(self, *, now: bool, burst: bool = False) -> None:
         self.kicks.append(now)
 
     def arm(self) -> None:

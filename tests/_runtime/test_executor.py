@@ -67,7 +67,7 @@ def test_a_value_is_logged_before_the_task_is_over(bench: Bench) -> None:
 
     assert (record.task, record.attempt, record.status) == (make_id(0, 5), 1, Status.VALUE)
     assert pickle.loads(record.payload) == 1024
-    assert packed.references == ()
+    assert packed is None
     assert len(bench.flight.unacked(0)) == 1
     assert (bench.flight.started, bench.flight.finished) == (1, 1)
 
@@ -121,7 +121,7 @@ def test_a_task_inside_a_task(bench: Bench) -> None:
             depths.append((bench.executor.depth, bench.executor.group, len(bench.flight.running())))
 
     slot = FunctionSlot(b"", {})
-    slot._fn = Outer()
+    slot.fn = Outer()
     bench.executor.run(WorkItem(1, 1, 9, slot, pickle.dumps(((), {})), {}))
 
     assert depths == [(1, 9, 1)]

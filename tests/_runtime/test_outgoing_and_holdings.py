@@ -20,7 +20,7 @@ def function(name: str = "f", references: tuple[int, ...] = ()) -> Function:
 
 
 def call(task: int, fn: Function, group: int = 1, packed: Packed | None = None) -> Call:
-    return Call(group, 0, task, fn, packed or Packed(b"\x80args", (), None, 5))
+    return (group, 0, task, fn, packed.data if packed else b"\x80args", packed)
 
 
 @pytest.fixture

@@ -149,14 +149,18 @@ def test_a_callback_may_wait_for_a_future_whose_result_came_with_its_own(group: 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
 def test_a_callback_that_raises_loses_nobodys_result(
-    group: WorkerGroup, error: type[BaseException], caplog: pytest.LogCaptureFixture
+    group: WorkerGroup, error: type[BaseException], tmp_path: Path
 ) -> None:
     def bad(_: Any) -> None:
         raise error("callback")
 
+    go = tmp_path / "go"
+    for _ in range(group.max_workers):
+        group.submit(tasks.wait_for_file, (str(go),))  # until all callbacks are there nothing is done
     futures = [group.submit(tasks.square, (number,)) for number in range(100)]
     for future in futures[::10]:
         future.add_done_callback(bad)
+    go.touch()
     found: list[int] = []
     for future in futures:
         while True:

@@ -27,6 +27,15 @@ _MAIN_NAMES = frozenset({"__main__", "__mp_main__"})
 _CONNECTION = "multiprocessing.connection"
 
 
+# The set itself where it is to be had: the public function copies it, and this is asked for every call.
+_registry = getattr(cloudpickle.cloudpickle, "_PICKLE_BY_VALUE_MODULES", None)
+
+
+def _registered() -> set[str]:
+    found: set[str] = cloudpickle.list_registry_pickle_by_value() if _registry is None else _registry
+    return found
+
+
 class ByValueModules:
     """The modules of this process that travel by value, recomputed only when modules came or went."""
 
@@ -41,7 +50,7 @@ class ByValueModules:
 
     def names(self) -> frozenset[str]:
         """Return the names of all modules that a worker could not import."""
-        registered = cloudpickle.list_registry_pickle_by_value()
+        registered = _registered()
         if len(sys.modules) != self._count or registered != self._registered:
             modules = sys.modules.copy()
             self._names = _MAIN_NAMES | registered | {n for n, m in modules.items() if not self._verdict(n, m)}

@@ -58,10 +58,12 @@ class GlobalsLedger:
         A number that no other process of the session uses, e.g. its peer id.
     """
 
-    __slots__ = ("_classes", "_first", "_modules", "_serial", "sender")
+    __slots__ = ("_classes", "_first", "_modules", "_serial", "sender", "version")
 
     def __init__(self, sender: int) -> None:
         self.sender = sender
+        self.version = 0
+        """Grows whenever a name got another token: as long as it stands still, all tokens are what they were."""
         self._serial = itertools.count(1)
         self._modules: dict[str, dict[str, _Entry]] = {}
         self._first: dict[tuple[Scope, str], Token] = {}
@@ -80,6 +82,7 @@ class GlobalsLedger:
             return known.token
         token = self.mint()
         entries[name] = _Entry(token, _holder_of(value), content)
+        self.version += 1
         return token
 
     def rebinding(self, scope: Scope, name: str, value: object) -> Token:
@@ -96,6 +99,7 @@ class GlobalsLedger:
         """Note a value that came from elsewhere, so that it goes on under the token it came with."""
         if _is_identity_enough(value):
             self._entries(scope)[name] = _Entry(token, _holder_of(value), None)
+            self.version += 1
 
     def _entries(self, scope: Scope) -> dict[str, _Entry]:
         if isinstance(scope, str):
