@@ -72,23 +72,18 @@ class Dispatcher:
     def _candidates(self, group: Group) -> list[tuple[Worker, int]]:
         mean_s = group.ready[0].function.mean_s if group.ready else None
         now = self._state.now
-        idle = self._state.roster.idle_of(group.key)
-        fresh = [(worker, worker.room(mean_s)) for worker in idle[: group.free_slots(now)]]
-        # A worker in a wait gets only what that wait is for (serve_in_place): it would return anything else. One that
-        # sits in a long task gets nothing: that would only be recalled again.
-        patience_s = credit.STALE_S + (mean_s or 0.0)
-        working = [worker for worker in group.workers.values() if worker.group is group and not worker.waits]
-        surplus = group.active() - group.cap
-        if surplus > 0:
-            # A task that had lent its slot goes on. Somebody has to stop after what it holds: who holds least.
-            working.sort(key=_load)
-            del working[:surplus]
-        serving = [
-            (worker, worker.room(mean_s))
-            for worker in working
-            if not worker.held or now - worker.reported_at < patience_s
-        ]
-        return [(worker, room) for worker, room in fresh + serving if room]
+        found: list[tuple[Worker, int]] = []
+        if self._state.roster.has_idle(group.key) and (free := group.free_slots(now)):
+            for worker in self._state.roster.idle_of(group.key)[:free]:
+                if room := worker.room(mean_s):
+                    found.append((worker, room))
+        if group.workers:
+            # One that sits in a long task gets nothing: that would only be recalled again.
+            patience_s = credit.STALE_S + (mean_s or 0.0)
+            for worker in _working(group):
+                if (not worker.held or now - worker.reported_at < patience_s) and (room := worker.room(mean_s)):
+                    found.append((worker, room))
+        return found
 
     def _give(self, worker: Worker, group: Group, count: int) -> None:
         state = self._state
@@ -261,6 +256,18 @@ class Dispatcher:
             self._assign(worker, (task,))
             self._attach(worker, group)
             given += 1
+
+
+def _working(group: Group) -> list[Worker]:
+    """Return the workers that may go on with tasks of ``group``."""
+    # One in a wait gets only what that wait is for (serve_in_place): it would return anything else.
+    working = [worker for worker in group.workers.values() if worker.group is group and not worker.waits]
+    surplus = group.active() - group.cap
+    if surplus > 0:
+        # A task that had lent its slot goes on. Somebody has to stop after what it holds: who holds least.
+        working.sort(key=_load)
+        del working[:surplus]
+    return working
 
 
 def _may_run_in_place(worker: Worker, group: Group) -> bool:

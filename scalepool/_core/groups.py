@@ -118,7 +118,11 @@ class Group:
 
     def active(self) -> int:
         """Workers that run a task of this group now; one that waits for its children does not count."""
-        return sum(1 for worker in self.workers.values() if worker.runs_for(self))
+        count = 0
+        for worker in self.workers.values():
+            if (worker.waits[-1].group if worker.waits else worker.group) is self:
+                count += 1
+        return count
 
     def tree_active(self) -> int:
         """Workers that run a task of this group or of a group below it."""

@@ -93,23 +93,21 @@ class Outbox:
                 worker.known.add(function.id, True)
                 functions.append(function.id)
                 blobs.append(function.blob)
-        counts: list[int] = []
-        references: list[int] = []
-        if any([task.references for task in tasks]):  # noqa: C419 - a generator costs five times as much
-            counts = [len(task.references) for task in tasks]
-            references = [object_id for task in tasks for object_id in task.references]
+        rows = [(t.id, t.attempt, t.group.id, t.function.id, t.payload, t.references) for t in tasks]
+        ids, attempts, groups, calls, payloads, carried = map(list, zip(*rows, strict=True))
+        references = [object_id for each in carried for object_id in each] if any(carried) else []
         return Run(
             acked=worker.received,
             functions=functions,
             blobs=blobs,
-            tasks=[task.id for task in tasks],
-            attempts=[task.attempt for task in tasks],
-            groups=[task.group.id for task in tasks],
-            calls=[task.function.id for task in tasks],
-            payloads=[task.payload for task in tasks],
-            reference_counts=counts,
+            tasks=ids,
+            attempts=attempts,
+            groups=groups,
+            calls=calls,
+            payloads=payloads,
+            reference_counts=[len(each) for each in carried] if references else [],
             references=references,
-            objects=self._objects.columns(references),
+            objects=self._objects.columns(references) if references else [],
         )
 
     def _finish(self, reply: _Reply) -> Replies:
@@ -123,5 +121,5 @@ class Outbox:
             micros=micros,
             payloads=payloads,
             object_counts=counts,
-            objects=self._objects.columns(reply.objects),
+            objects=self._objects.columns(reply.objects) if reply.objects else [],
         )

@@ -156,8 +156,9 @@ class Pump:
         self._owner = 0
         self.foreground_at = monotonic()
         self._role.release()
-        self._tell_waiting()
-        if self._station.busy() or self._station.pending():
+        if self._waiting:
+            self._tell_waiting()
+        if not self.awake and (self._station.busy() or self._station.pending()):
             self.arm()
 
     def _await_turn(self, done: Callable[[], bool], deadline: float | None) -> None:
@@ -174,14 +175,7 @@ class Pump:
 
     def _pump_until(self, done: Callable[[], bool], deadline: float | None) -> bool:
         station = self._station
-        arrived = False
-        while True:
-            self._woken = False
-            self._work(arrived)
-            if self._waiting:
-                self._tell_waiting()
-            if done():
-                return True
+        while not done():  # also at first: it may have come true before this thread got the role
             if self._closed or (deadline is not None and monotonic() >= deadline):
                 return False
             self._sleeping = True
@@ -189,6 +183,11 @@ class Pump:
                 arrived = station.wait(self._timeout(deadline)) if not station.pending() else False
             finally:
                 self._sleeping = False
+            self._woken = False
+            self._work(arrived)
+            if self._waiting:
+                self._tell_waiting()
+        return True
 
     def _work(self, arrived: bool) -> None:
         interrupts = self._interrupts
@@ -206,8 +205,13 @@ class Pump:
 
     def _timeout(self, deadline: float | None) -> float | None:
         alarm = self._station.alarm_at()
-        due = deadline if alarm is None else alarm if deadline is None else min(alarm, deadline)
-        return None if due is None else max(0.0, due - monotonic())
+        if alarm is None:
+            if deadline is None:
+                return None
+            alarm = deadline
+        elif deadline is not None and deadline < alarm:
+            alarm = deadline
+        return max(0.0, alarm - monotonic())
 
     # ---- work that somebody queued ----
 
@@ -221,21 +225,21 @@ class Pump:
             return
         if burst and not self.is_mine:
             if self._take_role():
-                self._pump_once()
+                self._pump_once(look=True)
         elif self._sleeping:
             if not self._woken:
                 self._woken = True
                 self._station.wake()
         elif now and self._role.acquire(blocking=False):
             self._owner = threading.get_ident()
-            self._pump_once()
+            self._pump_once(look=False)
         if not self.awake:
             self.arm()
 
-    def _pump_once(self) -> None:
+    def _pump_once(self, *, look: bool) -> None:
         try:
             with self._interrupts:
-                self._work(arrived=self._station.wait(0.0))
+                self._work(arrived=look and self._station.wait(0.0))
         finally:
             self._release_role()
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+from scalepool._base.tuples import NamedTuple
 
 __all__ = [
     "DRIVER",

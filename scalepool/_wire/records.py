@@ -7,8 +7,10 @@ the worker's SIGKILL, and the hub reads either copy with the same function.
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple
+from typing import Final
 
+
+from scalepool._base.tuples import NamedTuple
 from scalepool._wire.messages import Status
 from scalepool.errors import ProtocolError
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class FakeStation:
-    """A queue that ``work`` empties, and a bell that ``wait`` listens to. Notes who works, and overlaps."""
+    """A queue that ``work`` empties, and a bell that ``wait`` listens to. Notes who pumps, and overlaps."""
 
     def __init__(self) -> None:
         self.queue: deque[Callable[[], None]] = deque()
@@ -44,6 +44,7 @@ class FakeStation:
         return bool(self.queue)
 
     def wait(self, timeout_s: float | None) -> bool:
+        self.workers.add(threading.get_ident())
         return self._bell.acquire(timeout=timeout_s)
 
     def wake(self) -> None:
@@ -116,7 +117,7 @@ def test_an_alarm_makes_work_be_called_without_an_arrival(pump: Pump, station: F
 
     station.work = work  # type: ignore[method-assign]
     assert pump.wait_for(lambda: station.alarm is None, time.monotonic() + 30)
-    assert len(rounds) >= 2
+    assert rounds
 
 
 def test_a_kick_from_another_thread_wakes_who_waits(pump: Pump, station: FakeStation) -> None:
