@@ -209,6 +209,14 @@ class Client:
             self._refuse_to_wait()
         return in_time
 
+    def wait_until(self, done: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """Wait until ``done()``; False when time was up first. See ``WorkerGroup.wait_until``."""
+        deadline = None if timeout_s is None else monotonic_s() + max(0.0, timeout_s)
+        in_time = self.pump.wait_for(done, deadline)
+        if not in_time and self.closed:
+            self._refuse_to_wait()
+        return in_time
+
     def _refuse_to_wait(self) -> NoReturn:
         if self.at_exit and threading.current_thread() is not threading.main_thread():
             threading.Event().wait()  # a daemon thread while the interpreter ends: it must not wake up to complain

@@ -89,6 +89,11 @@ class TaskFuture(Future[Any]):
         """Whether the result is there; like ``done()`` without taking a lock."""
         return self._state in _OVER
 
+    @property
+    def has_value(self) -> bool:
+        """Whether the task is over and returned something."""
+        return self._state == _FINISHED and self._exception is None
+
     def done(self) -> bool:
         """Whether the task ended or was cancelled."""
         return self._state in _OVER

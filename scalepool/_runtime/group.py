@@ -242,6 +242,18 @@ class WorkerGroup:
         state = self._state
         return self._client.blocking_wait(lambda: state.gone or self._client.closed, (), deadline)
 
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """Wait until ``condition()``, and move tasks and results meanwhile; False when time was up first.
+
+        The condition is looked at whenever something has arrived. Whoever makes it true otherwise than in a callback
+        of a task calls ``notify`` afterwards. Not for use inside a task: its slot is not lent.
+        """
+        return self._client.wait_until(condition, timeout_s)
+
+    def notify(self) -> None:
+        """Have those who are in ``wait_until`` look at their conditions."""
+        self._client.pump.kick(now=False)
+
     def statistics(self) -> GroupStatistics:
         """Return a snapshot of the group's counts; inside a task only ``unfinished`` is known."""
         session = self._session

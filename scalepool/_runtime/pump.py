@@ -175,11 +175,15 @@ class Pump:
 
     def _pump_until(self, done: Callable[[], bool], deadline: float | None) -> bool:
         station = self._station
-        while not done():  # also at first: it may have come true before this thread got the role
-            if self._closed or (deadline is not None and monotonic() >= deadline):
-                return False
+        while True:
             self._sleeping = True
             try:
+                # In this order, and at first too: it may have come true before this thread had the role, and whoever
+                # makes it true later sees that somebody sleeps.
+                if done():
+                    return True
+                if self._closed or (deadline is not None and monotonic() >= deadline):
+                    return False
                 arrived = station.wait(self._timeout(deadline)) if not station.pending() else False
             finally:
                 self._sleeping = False
@@ -187,7 +191,6 @@ class Pump:
             self._work(arrived)
             if self._waiting:
                 self._tell_waiting()
-        return True
 
     def _work(self, arrived: bool) -> None:
         interrupts = self._interrupts
@@ -223,9 +226,8 @@ class Pump:
         """
         if self._closed:
             return
-        if burst and not self.is_mine:
-            if self._take_role():
-                self._pump_once(look=True)
+        if burst and not self.is_mine and self._take_role():
+            self._pump_once(look=True)
         elif self._sleeping:
             if not self._woken:
                 self._woken = True

@@ -65,7 +65,8 @@ def encode(message: Message) -> bytes:
     number, head, fields = _BY_TYPE[type(message)]
     heads = [number]
     out = [b""]
-    for field, value in zip(fields, message, strict=True):
+    values: tuple[Any, ...] = message
+    for field, value in zip(fields, values, strict=True):
         if field == _NUMBER:
             heads.append(value)
             continue

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-
 from scalepool._base.tuples import NamedTuple
 from scalepool._wire.messages import Status
 from scalepool.errors import ProtocolError

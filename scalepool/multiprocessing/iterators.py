@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from scalepool._shims.chunks import ChunkOutcomes
 from scalepool._shims.outcomes import OnError, mark_failed
 from scalepool.multiprocessing.errors import error_of, error_of_item
-from scalepool.multiprocessing.streams import Slot, Stream
+from scalepool.multiprocessing.streams import Entry, Slot, Stream
 
 __all__ = ["IMapIterator", "IMapUnorderedIterator"]
 
@@ -50,12 +50,14 @@ class IMapIterator:
         return self
 
     def __next__(self) -> Any:
-        if self._rest:  # the rest of a chunk, without the lock: popleft() is atomic
+        if self._rest:  # what was taken before, without the lock: popleft() is atomic
             try:
                 item = self._rest.popleft()
             except IndexError:  # another thread was faster
                 return self.next()
-            return self._failed(item.error) if type(item) is _Failed else item
+            if not self._rest:
+                self._give_room_back()
+            return self._failed(item) if isinstance(item, _Failed) else item
         return self.next()
 
     def next(self, timeout: float | None = None) -> Any:
@@ -76,54 +78,57 @@ class IMapIterator:
             The item's own exception. The next call goes on behind it.
         """
         self._started = True
-        if not self._chunked:
-            return self._single(self._take(timeout))
         with self._lock:
             while not self._rest:
-                if self._held:
-                    self._stream.consumed(self._held)
-                    self._held = 0
                 self._unpack(self._take(timeout))
             item = self._rest.popleft()
-        return self._failed(item.error) if type(item) is _Failed else item
+            if not self._rest:
+                self._give_room_back()
+        return self._failed(item) if isinstance(item, _Failed) else item
 
-    def _take(self, timeout: float | None) -> Slot:
+    def _take(self, timeout: float | None) -> list[Entry]:
         try:
-            entry = self._stream.take(timeout)
+            return self._stream.take(timeout)
         except StopIteration:
             self._pool = None
             raise
-        if not isinstance(entry, Slot):
-            _raise(entry)
-        return entry
 
-    def _single(self, slot: Slot) -> Any:
-        self._stream.consumed(1)
-        future = slot.future
-        assert future is not None
-        error = error_of(future)
-        return future.result() if error is None else self._failed(error)
+    def _give_room_back(self) -> None:
+        with self._lock:
+            held, self._held = self._held, 0
+        if held:
+            self._stream.consumed(held)
 
-    def _unpack(self, slot: Slot) -> None:
-        future = slot.future
-        assert future is not None
-        self._held = slot.size
-        error = error_of(future)
-        if error is not None:  # the chunk as a whole: its worker died, or its results do not pickle
-            self._rest.extend([_Failed(error)] * slot.size)
-            return
-        outcomes = future.result()
-        if isinstance(outcomes, ChunkOutcomes):
-            self._rest.extend(outcomes.values)
-            for offset, failure in outcomes.failures:
-                self._rest[offset] = _Failed(error_of_item(failure))
-        else:
+    def _unpack(self, entries: list[Entry]) -> None:
+        rest = self._rest
+        for entry in entries:
+            if not isinstance(entry, Slot):
+                rest.append(_Failed(entry, of_input=True))
+                continue
+            future = entry.future
+            assert future is not None
+            self._held += entry.size
+            if future.has_value and not self._chunked:
+                rest.append(future.result())
+            elif (error := error_of(future)) is not None:
+                # The chunk as a whole: its worker died, or its results do not pickle.
+                rest.extend([_Failed(error)] * entry.size)
+            elif self._chunked:
+                self._unpack_chunk(future.result())
+
+    def _unpack_chunk(self, outcomes: Any) -> None:
+        if not isinstance(outcomes, ChunkOutcomes):
             self._rest.extend(outcomes)
+            return
+        values = list(outcomes.values)
+        for offset, failure in outcomes.failures:
+            values[offset] = _Failed(error_of_item(failure))
+        self._rest.extend(values)
 
-    def _failed(self, error: BaseException) -> BaseException:
-        if self._on_error != "return":
-            _raise(error)
-        return mark_failed(error)
+    def _failed(self, item: _Failed) -> BaseException:
+        if self._on_error != "return" or item.of_input:
+            _raise(item.error)
+        return mark_failed(item.error)
 
     def __del__(self) -> None:
         # __init__ may not have got as far as this attribute.
@@ -137,12 +142,13 @@ class IMapUnorderedIterator(IMapIterator):
 
 
 class _Failed:
-    """A failed item among the results of a chunk."""
+    """A failed item among the results, or the failure of the input itself in the place of an item."""
 
-    __slots__ = ("error",)
+    __slots__ = ("error", "of_input")
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException, of_input: bool = False) -> None:
         self.error = error
+        self.of_input = of_input
 
 
 def _raise(error: BaseException) -> NoReturn:

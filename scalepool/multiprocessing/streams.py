@@ -13,9 +13,9 @@ measured to be so tiny that the workers would run dry. The bound is lifted when 
 
 An iterator dropped half-read stops the stream: no more input is pulled, and what has not started is cancelled.
 
-In input order the consumer waits in the future at the head. In completion order a callback appends what is done to a
-deque, and the consumer waits in all the futures at once when the feeder is at rest, so that it does the socket work
-and, inside a task, lends its slot.
+The consumer does the socket work while it waits. It takes all that is done at once, but never more than an eighth of
+the window, since the feeder gets room for them back when the last one is handed out. Inside a task the consumer waits
+in the futures, so that it lends its slot.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
     from scalepool.api import Function, TaskFuture, WorkerGroup
 
-__all__ = ["Slot", "Stream", "StreamOptions", "StreamTask"]
+__all__ = ["Entry", "Slot", "Stream", "StreamOptions", "StreamTask"]
 
-FEW_FUTURES = 256  # up to here, handing all outstanding futures to api.wait() costs less than a thread hand-off
+TAKEN_SHARE = 8  # of the window is taken by the consumer at once
 STOP_WAIT_S = 0.5  # for a stopped feeder; one that is stuck in the user's iterable must not hold up join()
 NESTED_WAIT_S = 0.05  # a task waits in futures in any case (it must lend its slot), and looks at the rest this often
 
@@ -129,7 +129,7 @@ class Stream:
         self._running: set[Slot] = set()  # unordered only
         self._ended = self._stopped = self._lifted = self._detached = self._closed = False
         self._feeder_waits = False
-        self._consumers_waiting = 0
+        self._waiting_in_task = 0  # consumers that wait for the lock, not for the socket
         self._urgent: BaseException | None = None
         self._thread: threading.Thread | None = None
 
@@ -144,10 +144,11 @@ class Stream:
         try:
             self._pull(inputs)
         except BaseException as error:  # noqa: BLE001 - the user's iterable failed: its consumer gets it there
-            self._append(error)
+            self._entries.append(error)
         with self._lock:
             self._ended = True
             self._lock.notify_all()
+        self._task.group.notify()
         if self._stopped:
             api.cancel(self._unfinished())
         self._report_end()
@@ -166,7 +167,7 @@ class Stream:
                     break
                 self._submit(items)
             if self._stopped:
-                self._append(TaskCancelledError("the pool was terminated"))
+                self._entries.append(TaskCancelledError("the pool was terminated"))
                 return
 
     def _submit(self, items: tuple[Any, ...]) -> None:
@@ -183,12 +184,17 @@ class Stream:
             if self._stopped:
                 return  # terminate() was faster, and the group is closed
             raise
-        if slot.size > 1 and future.done() and failed_locally(future):
+        if not future.is_over:
+            if options.ordered:
+                self._append(slot)
+        elif slot.size > 1 and failed_locally(future):
             # Something in the chunk does not pickle. Nothing has run, so its items go one by one.
             for item in items:
                 self._submit((item,))
-        elif options.ordered:
-            self._append(slot)
+        else:
+            if options.ordered:
+                self._append(slot)
+            self._task.group.notify()  # what ends inside submit() wakes nobody
 
     def _arrived(self, slot: Slot, future: TaskFuture) -> None:
         slot.future = future
@@ -198,10 +204,10 @@ class Stream:
             if not self._options.ordered:
                 self._append(slot)
         self._running.discard(slot)
-        if self._consumers_waiting and (self._ended or self._options.raise_now):
+        if self._waiting_in_task and (self._ended or self._options.raise_now):
             with self._lock:
                 self._lock.notify_all()
-        if self._ended:
+        if self._ended and self._options.reporter is not None:
             self._report_end()
 
     def _examine(self, slot: Slot, future: TaskFuture) -> None:
@@ -227,7 +233,7 @@ class Stream:
 
     def _append(self, entry: Entry) -> None:
         self._entries.append(entry)
-        if self._consumers_waiting:
+        if self._waiting_in_task:
             with self._lock:
                 self._lock.notify_all()
 
@@ -239,13 +245,10 @@ class Stream:
         with self._lock:
             if not ahead.chunks_of_room() and not self._is_free():
                 self._feeder_waits = True
-                self._lock.notify_all()  # a consumer may wait in the futures now: no new ones come
                 self._lock.wait_for(lambda: ahead.may_resume() or self._is_free())
                 self._feeder_waits = False
         while self._detached and not self._stopped and not ahead.chunks_of_room():
-            entry = self.take(None)
-            if isinstance(entry, Slot):
-                self.consumed(entry.size)
+            self.consumed(sum(entry.size for entry in self.take(None) if isinstance(entry, Slot)))
         return max(1, ahead.chunks_of_room())
 
     def _is_free(self) -> bool:
@@ -253,8 +256,8 @@ class Stream:
 
     # The consumer's side
 
-    def take(self, timeout_s: float | None) -> Entry:
-        """Return the next finished task, or an exception of the user's iterable.
+    def take(self, timeout_s: float | None) -> list[Entry]:
+        """Return the next finished tasks, at least one; or an exception of the user's iterable in the place of one.
 
         Raises
         ------
@@ -265,9 +268,9 @@ class Stream:
         """
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            entry = self._pop()
-            if entry is not None:
-                return entry
+            entries = self._pop()
+            if entries:
+                return entries
             left_s = remaining_s(deadline_s)
             if left_s == 0.0:
                 raise timeout_error()
@@ -280,51 +283,69 @@ class Stream:
             if self._feeder_waits and self._ahead.may_resume():
                 self._lock.notify_all()
 
-    def _pop(self) -> Entry | None:
+    def _pop(self) -> list[Entry]:
         with self._lock:
             if self._urgent is not None:
                 urgent, self._urgent = self._urgent, None
                 self._closed = True
                 if self._ended:  # else the feeder cancels; it waits for answers, which the consumer should not
                     threading.Thread(target=lambda: api.cancel(self._unfinished()), daemon=True).start()
-                return urgent
-            if self._closed:
+                return [urgent]
+            if self._closed or (not self._entries and self._is_over()):
                 raise StopIteration
-            if not self._entries:
-                if self._ended and (self._options.ordered or not self._running):
-                    raise StopIteration
-                return None
-            head = self._entries[0]
-            if isinstance(head, Slot):
+            return self._pop_done()
+
+    def _pop_done(self) -> list[Entry]:
+        entries, done = self._entries, list[Entry]()
+        most = max(1, self._ahead.limit // (TAKEN_SHARE * self._task.chunksize))
+        items, duration_s = 0, 0.0
+        while entries and len(done) < most:
+            head = entries[0]
+            if type(head) is Slot:
                 future = head.future
-                if future is None or not future.done():
-                    return None
-                self._ahead.pace.observe(head.size, future.duration_s)
-            return self._entries.popleft()
+                if future is None or not future.is_over:
+                    break
+                if future.duration_s is not None:
+                    items += head.size
+                    duration_s += future.duration_s
+            done.append(entries.popleft())
+        if items:
+            self._ahead.pace.observe(items, duration_s)
+        return done
 
     def _wait(self, left_s: float | None) -> None:
-        nested = api.in_worker()
+        if api.in_worker():
+            self._wait_in_task(left_s)
+            return
+        self._task.group.wait_until(self._something_new, left_s)
+
+    def _wait_in_task(self, left_s: float | None) -> None:
         if self._options.ordered and not self._options.raise_now:
             head = self._entries[0] if self._entries else None
             if isinstance(head, Slot) and head.future is not None:
                 wait_for(head.future, left_s)
                 return
-        elif nested or ((self._feeder_waits or self._ended) and len(self._running) <= FEW_FUTURES):
-            futures = self._unfinished()
-            if futures:
-                limit_s = NESTED_WAIT_S if left_s is None else min(left_s, NESTED_WAIT_S)
-                api.wait(futures, limit_s if nested else left_s, num_done=1)
-                return
+        elif futures := self._unfinished():
+            api.wait(futures, NESTED_WAIT_S if left_s is None else min(left_s, NESTED_WAIT_S), num_done=1)
+            return
         with self._lock:
-            self._consumers_waiting += 1
+            self._waiting_in_task += 1
             try:
                 if not self._something_new():
                     self._lock.wait(left_s)
             finally:
-                self._consumers_waiting -= 1
+                self._waiting_in_task -= 1
 
     def _something_new(self) -> bool:
-        return bool(self._entries) or self._urgent is not None or (self._ended and not self._running)
+        if self._urgent is not None:
+            return True
+        if not self._entries:
+            return self._is_over()
+        head = self._entries[0]
+        return not isinstance(head, Slot) or (head.future is not None and head.future.is_over)
+
+    def _is_over(self) -> bool:
+        return self._ended and (self._options.ordered or not self._running)
 
     # Ending
 
