@@ -1,0 +1,94 @@
+"""What workers are given to do. Importable by name, so that every library can send it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "add_one", "block_of", "busy", "meet", "nap", "row_of", "row_of_global", "text_of", "wait_for_file",
+]  # fmt: skip
+
+MEET_POLL_S = 0.002
+GATE_POLL_S = 0.0002
+
+
+def add_one(number: int) -> int:
+    """Do next to nothing: what is measured is everything else."""
+    return number + 1
+
+
+def nap(seconds: float) -> float:
+    """Sleep."""
+    time.sleep(seconds)
+    return seconds
+
+
+def busy(seconds: float) -> float:
+    """Keep a core busy for that long, by the clock on the wall."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+    return seconds
+
+
+def meet(folder: str, number: int) -> int:
+    """Wait until ``number`` processes are in here at once; return the own process id.
+
+    Each leaves a file in ``folder``, so no library's own means are needed.
+    """
+    Path(folder, str(os.getpid())).touch()
+    while len(os.listdir(folder)) < number:  # noqa: PTH208 - names only, and this is polled
+        time.sleep(MEET_POLL_S)
+    return os.getpid()
+
+
+def wait_for_file(path: str) -> bool:
+    """Occupy a worker until a file appears."""
+    while not os.path.exists(path):  # noqa: PTH110 - no Path object for every poll
+        time.sleep(GATE_POLL_S)
+    return True
+
+
+def text_of(number: int) -> bytes:
+    """Return fifty kilobytes that begin with the number."""
+    return number.to_bytes(8, "little") + bytes(49_992)
+
+
+def row_of(array: Any, index: int) -> float:
+    """Touch one row of a matrix and return its sum."""
+    return float(array[index % len(array)].sum())
+
+
+_shared_array: Any = None
+
+
+def hold(array: Any) -> None:
+    """Keep an array for `row_of_global`; an initializer, or called before a fork."""
+    global _shared_array  # noqa: PLW0603 - what people do who know that fork shares globals
+    _shared_array = array
+
+
+def row_of_global(index: int) -> float:
+    """Touch one row of the array that `hold` has kept."""
+    return row_of(_shared_array, index)
+
+
+_blocks: dict[int, Any] = {}
+
+
+def block_of(index: int, size_bytes: int, *, fresh: bool = False) -> Any:
+    """Return an array of ``size_bytes`` that begins with ``index``, else zeros.
+
+    The worker makes it once and then returns the same memory again: what is measured is the way to the caller. A
+    library that keeps results in the worker as they are needs a ``fresh`` one each time.
+    """
+    import numpy as np
+
+    block = _blocks.get(size_bytes)
+    if block is None or fresh:
+        block = _blocks[size_bytes] = np.zeros(size_bytes // 8)
+    block[0] = index
+    return block

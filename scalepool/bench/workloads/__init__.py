@@ -1,0 +1,32 @@
+"""The catalogue: every row of the project's table of targets that concerns what exists today.
+
+Actor, chain and queue workloads come with the task API.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from scalepool.bench.workloads import arrays, calls, joblib_work, lengths, objects, starts, streams, waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scalepool.bench.model import Workload
+
+__all__ = ["FOOTER", "WORKLOADS"]
+
+FOOTER: Final = "Actor, chain and queue workloads come with the task API."
+
+_ALL: tuple[Workload, ...] = (
+    *calls.WORKLOADS,
+    *streams.WORKLOADS,
+    *lengths.WORKLOADS,
+    *arrays.WORKLOADS,
+    *objects.WORKLOADS,
+    *starts.WORKLOADS,
+    *waiting.WORKLOADS,
+    *joblib_work.WORKLOADS,
+)
+
+WORKLOADS: Final[Mapping[str, Workload]] = {workload.name: workload for workload in _ALL}

@@ -1,0 +1,64 @@
+"""The group of all verbs; a verb's module is imported when it is used or listed."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+import scalepool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import FrameType
+
+__all__ = ["INTERRUPTED", "VERBS", "program", "run"]
+
+INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+VERBS: Final[Mapping[str, str]] = {"bench": "scalepool.cli.bench:bench"}
+"""Each verb and where its command is."""
+
+
+class _Verbs(click.Group):
+    """Finds commands in `VERBS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module, _, name = VERBS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # click's own answer would be exit code 1
+            ctx.exit(INTERRUPTED)
+
+
+@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(scalepool.__version__, package_name="scalepool", prog_name="scalepool")
+def program() -> None:
+    """Run code written for multiprocessing.Pool, ProcessPoolExecutor or joblib on one fast core."""
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Run a verb; return the exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        program(arguments, prog_name="scalepool")
+    except SystemExit as stop:  # click always leaves this way
+        code = stop.code
+    return code if isinstance(code, int) else int(code is not None)
+
+
+def _terminated(number: int, _: FrameType | None) -> None:
+    # Left alone the signal would end us at once, and what a verb has started would go on.
+    raise SystemExit(128 + number)
