@@ -205,7 +205,8 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
     def retrieval_context(self) -> Iterator[None]:
         """Wait for the results, where this thread may as well; joblib then takes them as they lie there."""
         if in_worker() or not (self.parallel.return_generator or self.parallel.timeout is not None):
-            self._completions.tell_until_done(self.parallel.timeout)
+            if self._workers is not None:
+                self._completions.tell_until_done(self._workers, self.parallel.timeout)
             if self._completions.open_batches():
                 self._completions.tell_by_thread()  # joblib waits for them in its own way
         yield

@@ -1,9 +1,9 @@
 """How much work a worker should hold, as plain functions of numbers.
 
 A worker that holds one task at a time idles for a round trip after each; one that holds hundreds hoards work that
-others could do. So credit is counted in time: about ten milliseconds of work, whatever the length of a task. That also
-outlasts the moments in which a busy driver cannot feed anybody. What proves wrong afterwards (one task of a batch
-takes long) is corrected by recall.
+others could do. So credit is counted in time: about fifteen milliseconds of work, whatever the length of a task. That
+also outlasts the moments in which a busy driver cannot feed anybody, and a worker's results can wait five of them for
+each other. What proves wrong afterwards (one task of a batch takes long) is corrected by recall.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 __all__ = ["HOLD_S", "STALE_S", "depth", "recall_count", "share", "workers_wanted"]
 
-HOLD_S: Final = 0.010
+HOLD_S: Final = 0.015
 """Work that a worker should hold, in seconds."""
 STALE_S: Final = 0.003
 """A worker that reported nothing for so long sits in a task longer than its queue was planned for."""

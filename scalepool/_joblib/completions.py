@@ -70,7 +70,7 @@ class Completions:
             if item is not None:
                 succeeded = _tell(*item) and succeeded
 
-    def tell_until_done(self, timeout_s: float | None) -> None:
+    def tell_until_done(self, workers: api.WorkerGroup, timeout_s: float | None) -> None:
         """Wait for the batches and tell joblib, until none is left, one failed, or `timeout_s` went by without one."""
         while self.tell_now():
             waited_for = self.open_batches()
@@ -78,18 +78,10 @@ class Completions:
                 if api.in_worker():
                     if not _wait_for_any(waited_for, timeout_s):
                         return
-                elif not self._wait_for_one(timeout_s):
+                elif not workers.wait_until(lambda: not self._finished.empty(), timeout_s):
                     return
             elif self._finished.empty():
                 return
-
-    def _wait_for_one(self, timeout_s: float | None) -> bool:
-        try:
-            item = self._finished.get(timeout=timeout_s)
-        except Empty:
-            return False
-        self._finished.put(item)
-        return True
 
     def close(self) -> None:
         """Nobody wants to hear any more."""

@@ -289,6 +289,7 @@ class Client:
                 except BaseException as error:  # noqa: BLE001 - a result that raises when it is loaded, SystemExit included
                     future.settle(None, error)
                 else:
+                    future.size_bytes = len(data)
                     future.settle(value, None)
             elif status == Status.CANCELLED:
                 _settle_cancelled(future, group)

@@ -41,6 +41,9 @@ class TaskFuture(Future[Any]):
         The task's number in its session.
     duration_s
         Seconds that the worker spent in the function; ``None`` until it is done.
+    size_bytes
+        Size of the pickled arguments; once there is a value, of what brought it here (not of what it has in shared
+        memory).
     name
         Name of the function.
     """

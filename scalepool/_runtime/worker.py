@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerStation", "main"]
 
-_FLUSH_AFTER_S = 0.001
+_FLUSH_AFTER_S = 0.005
 """A finished result waits no longer than this for others to travel with."""
 
 

@@ -41,6 +41,7 @@ LONGEST_CHUNK_S = 0.25
 WINDOW_PER_WORKER = 3
 WINDOW_WORTH_S = 0.02
 LARGEST_WINDOW = 4096
+WINDOW_BYTES = 8 << 20
 _NEVER = 1 << 62
 
 
@@ -145,20 +146,25 @@ class Pace:
     A mean that forgets: recent measurements weigh more, so one slow first call (imports) is soon outgrown.
     """
 
-    __slots__ = ("_items", "_seconds", "largest")
+    __slots__ = ("_bytes", "_items", "_seconds", "largest")
 
     def __init__(self) -> None:
         self._items = 0.0
         self._seconds = 0.0
+        self._bytes = 0.0
         self.largest = 0  # items of the largest measured chunk
 
-    def observe(self, items: int, duration_s: float | None) -> None:
-        """Take in that `items` took `duration_s` in the worker; ``None`` (not measured) counts as no evidence."""
+    def observe(self, items: int, duration_s: float | None, size_bytes: int = 0) -> None:
+        """Take in that `items` took `duration_s` in the worker; ``None`` (not measured) counts as no evidence.
+
+        Their results are `size_bytes` large, together.
+        """
         if duration_s is None:
             return
         # Halving what is known before each measurement makes the weights 1, 1/2, 1/4... times the items behind them.
         self._items = self._items / 2 + items
         self._seconds = self._seconds / 2 + max(duration_s, 1e-9)
+        self._bytes = self._bytes / 2 + size_bytes
         self.largest = max(self.largest, items)
 
     @property
@@ -169,6 +175,10 @@ class Pace:
     def items_worth(self, seconds: float) -> int:
         """How many items take `seconds`; 0 before the first measurement."""
         return int(seconds * self._items / self._seconds) if self._seconds else 0
+
+    def items_in(self, size_bytes: int) -> int:
+        """How many results fit into `size_bytes`; a great many before the first measurement."""
+        return int(size_bytes * self._items / self._bytes) if self._bytes else _NEVER
 
 
 class ChunkPlan:

@@ -6,7 +6,7 @@ how much room there is: it can only grow under its hands.
 
 from __future__ import annotations
 
-from scalepool._shims.chunks import LARGEST_WINDOW, SHARES_PER_WORKER, WINDOW_WORTH_S, Pace
+from scalepool._shims.chunks import LARGEST_WINDOW, SHARES_PER_WORKER, WINDOW_BYTES, WINDOW_WORTH_S, Pace
 
 __all__ = ["ReadAhead"]
 
@@ -18,7 +18,7 @@ class ReadAhead:
     ----------
     buffersize
         Size of the window, exactly; ``None`` adapts: four chunks per worker, and more (a few thousand items at most)
-        while all of the window is worth less than 20 ms of measured work.
+        while all of the window is worth less than 20 ms of measured work and its results take less than 8 MB.
     workers
         Number of workers.
     chunksize
@@ -40,8 +40,9 @@ class ReadAhead:
         """Size of the window now."""
         if self._buffersize is not None:
             return self._buffersize
-        worth = self._workers * self.pace.items_worth(WINDOW_WORTH_S)
-        return max(SHARES_PER_WORKER * self._workers * self._chunksize, min(worth, LARGEST_WINDOW))
+        pace = self.pace
+        worth = min(self._workers * pace.items_worth(WINDOW_WORTH_S), pace.items_in(WINDOW_BYTES), LARGEST_WINDOW)
+        return max(SHARES_PER_WORKER * self._workers * self._chunksize, worth)
 
     def chunks_of_room(self) -> int:
         """How many chunks may be pulled now. One always may when nothing is ahead, however small the window."""

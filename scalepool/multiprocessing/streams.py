@@ -29,7 +29,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from scalepool import api
-from scalepool._shims.chunks import LARGEST_WINDOW, ChunkOutcomes
+from scalepool._shims.chunks import LARGEST_WINDOW, ChunkOutcomes, Pace
 from scalepool._shims.progress import ProgressMeter, Reporter
 from scalepool._shims.readahead import ReadAhead
 from scalepool.errors import TaskCancelledError
@@ -242,17 +242,18 @@ class Stream:
         ahead = self._ahead
         if self._lifted:
             return LARGEST_WINDOW
+
+        def is_free() -> bool:
+            return self._stopped or self._lifted or self._detached
+
         with self._lock:
-            if not ahead.chunks_of_room() and not self._is_free():
+            if not ahead.chunks_of_room() and not is_free():
                 self._feeder_waits = True
-                self._lock.wait_for(lambda: ahead.may_resume() or self._is_free())
+                self._lock.wait_for(lambda: ahead.may_resume() or is_free())
                 self._feeder_waits = False
         while self._detached and not self._stopped and not ahead.chunks_of_room():
             self.consumed(sum(entry.size for entry in self.take(None) if isinstance(entry, Slot)))
         return max(1, ahead.chunks_of_room())
-
-    def _is_free(self) -> bool:
-        return self._stopped or self._lifted or self._detached
 
     # The consumer's side
 
@@ -291,27 +292,10 @@ class Stream:
                 if self._ended:  # else the feeder cancels; it waits for answers, which the consumer should not
                     threading.Thread(target=lambda: api.cancel(self._unfinished()), daemon=True).start()
                 return [urgent]
-            if self._closed or (not self._entries and self._is_over()):
+            if self._closed or (not self._entries and self._something_new()):
                 raise StopIteration
-            return self._pop_done()
-
-    def _pop_done(self) -> list[Entry]:
-        entries, done = self._entries, list[Entry]()
-        most = max(1, self._ahead.limit // (TAKEN_SHARE * self._task.chunksize))
-        items, duration_s = 0, 0.0
-        while entries and len(done) < most:
-            head = entries[0]
-            if type(head) is Slot:
-                future = head.future
-                if future is None or not future.is_over:
-                    break
-                if future.duration_s is not None:
-                    items += head.size
-                    duration_s += future.duration_s
-            done.append(entries.popleft())
-        if items:
-            self._ahead.pace.observe(items, duration_s)
-        return done
+            most = self._ahead.limit // (TAKEN_SHARE * self._task.chunksize)
+            return _take_done(self._entries, max(1, most), self._ahead.pace)
 
     def _wait(self, left_s: float | None) -> None:
         if api.in_worker():
@@ -340,12 +324,9 @@ class Stream:
         if self._urgent is not None:
             return True
         if not self._entries:
-            return self._is_over()
+            return self._ended and (self._options.ordered or not self._running)
         head = self._entries[0]
         return not isinstance(head, Slot) or (head.future is not None and head.future.is_over)
-
-    def _is_over(self) -> bool:
-        return self._ended and (self._options.ordered or not self._running)
 
     # Ending
 
@@ -378,3 +359,23 @@ class Stream:
         slots = list(self._entries) if self._options.ordered else list(self._running)
         futures = [slot.future for slot in slots if isinstance(slot, Slot) and slot.future is not None]
         return [future for future in futures if not future.done()]
+
+
+def _take_done(entries: deque[Entry], most: int, pace: Pace) -> list[Entry]:
+    """Take those at the head that are done, and note how long their items took and how large their results are."""
+    done: list[Entry] = []
+    items, duration_s, size_bytes = 0, 0.0, 0
+    while entries and len(done) < most:
+        head = entries[0]
+        if isinstance(head, Slot):
+            future = head.future
+            if future is None or not future.is_over:
+                break
+            if future.duration_s is not None:
+                items += head.size
+                duration_s += future.duration_s
+                size_bytes += future.size_bytes
+        done.append(entries.popleft())
+    if items:
+        pace.observe(items, duration_s, size_bytes)
+    return done

@@ -31,11 +31,13 @@ def make_worker(
 ROOM = [
     (None, 0, 0, 0, 1),
     (None, 1, 0, 0, 0),
-    (0.001, 0, 0, 0, 10),
-    (0.001, 4, 0, 0, 6),
-    (0.001, 12, 0, 0, 0),
-    (0.001, 1, 1, 0, 10),  # a task that waits for its children is no work
-    (0.001, 0, 1, 0, 10),
+    (0.001, 0, 0, 0, 15),
+    (0.001, 4, 0, 0, 11),
+    (0.001, 12, 0, 0, 3),
+    (0.001, 13, 0, 0, 0),  # less than a quarter is not worth a message
+    (0.001, 20, 0, 0, 0),
+    (0.001, 1, 1, 0, 15),  # a task that waits for its children is no work
+    (0.001, 0, 1, 0, 15),
     (0.001, 2, 0, 5, 3),
     (0.001, 5, 0, 5, 0),
 ]

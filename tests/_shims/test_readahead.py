@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from scalepool._shims.chunks import LARGEST_WINDOW
 from scalepool._shims.readahead import ReadAhead
 
 
@@ -43,3 +44,13 @@ def test_a_waiting_feeder_resumes_with_a_quarter_of_the_window() -> None:
     assert not ahead.may_resume()
     ahead.consumed = 26
     assert ahead.may_resume()
+
+
+def test_large_results_keep_the_window_small() -> None:
+    ahead = ReadAhead(None, workers=2, chunksize=1)
+    ahead.pace.observe(100, 100e-6, 100 * 50)
+    assert ahead.limit == LARGEST_WINDOW
+    ahead.pace.observe(1000, 1000e-6, 1000 * 64 * 1024)
+    assert 8 < ahead.limit <= 140  # eight megabytes
+    ahead.pace.observe(1000, 1000e-6, 1000 * 64 * 1024 * 1024)
+    assert ahead.limit == 8  # never below four per worker
