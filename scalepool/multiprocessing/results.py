@@ -30,6 +30,8 @@ Callback = Callable[[Any], object]
 
 def wait_for(future: TaskFuture, timeout_s: float | None) -> bool:
     """Wait until `future` is done and tell whether it is; never raises the task's own error."""
+    if future.is_over:
+        return True
     # FutureTimeout: the time is up. CancelledError: it is done, by way of cancel().
     with contextlib.suppress(FutureTimeout, CancelledError):
         future.exception(timeout_s)
@@ -117,6 +119,8 @@ class ApplyResult:
         The task.
     """
 
+    __slots__ = ("__weakref__", "_future")  # one is made for every call; the classes below have a __dict__
+
     def __init__(self, future: TaskFuture) -> None:
         self._future = future
 
@@ -167,7 +171,8 @@ class ApplyResult:
         return self._value()
 
     def _error(self) -> BaseException | None:
-        return error_of(self._future)
+        future = self._future
+        return None if future.has_value else error_of(future)
 
     def _value(self) -> Any:
         return self._future.result()
