@@ -16,11 +16,12 @@ The layers, each importing only from those below it::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from scalepool._joblib.registration import install as _install_joblib_backend
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from scalepool.api import cpu_count, init, is_initialized, shutdown
 
 __all__ = ["__version__", "cpu_count", "init", "is_initialized", "shutdown"]

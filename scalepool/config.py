@@ -6,18 +6,20 @@ environment variables (the field's name in capitals), arguments.
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from scalepool._base.cpus import CpuCount, cpu_count
+from scalepool._base.memory import memory_bytes
+from scalepool._base.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
-__all__ = ["THREAD_VARIABLES", "CpuCount", "Settings", "cpu_count", "settings", "thread_limits"]
+    from typing_extensions import Self
+
+__all__ = ["THREAD_VARIABLES", "CpuCount", "Settings", "cpu_count", "recycle_limit_bytes", "settings", "thread_limits"]
 
 ENVIRONMENT_PREFIX = "SCALEPOOL_"
 
@@ -37,12 +39,34 @@ THREAD_VARIABLES = (
 _FOLLOW_OMP = frozenset({"OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS"})
 
 
-def _setting(default: Any, *, minimum: float, maximum: float = math.inf) -> Any:
-    return dataclasses.field(default=default, metadata={"minimum": minimum, "maximum": maximum})
+_INFINITE = float("inf")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class _Values(NamedTuple):
+    num_cpus: int | None = None
+    inline_limit_bytes: int = 65_536
+    result_flush_count: int = 512
+    tick_s: float = 0.003
+    idle_worker_s: float = 30.0
+    start_timeout_s: float = 60.0
+    outstanding_limit_bytes: int = 256 * 2**20
+    recycle_limit_bytes: int | None = None
+
+
+# Smallest and largest value of each.
+_RANGES: dict[str, tuple[float, float]] = {
+    "num_cpus": (1, _INFINITE),
+    "inline_limit_bytes": (0, _INFINITE),
+    "result_flush_count": (1, _INFINITE),
+    "tick_s": (0.0001, 10.0),
+    "idle_worker_s": (0.0, _INFINITE),
+    "start_timeout_s": (0.1, _INFINITE),
+    "outstanding_limit_bytes": (1, _INFINITE),
+    "recycle_limit_bytes": (0, _INFINITE),
+}
+
+
+class Settings(_Values):
     """Tunables of one session. Units are in the names; every value is checked when the object is built.
 
     Attributes
@@ -62,21 +86,18 @@ class Settings:
     outstanding_limit_bytes
         Submitting blocks while this many bytes of arguments are unfinished (backpressure).
     recycle_limit_bytes
-        Freed shared memory that is kept for the next object of its size.
+        Freed shared memory that a process keeps some seconds for the next object of its size; ``None`` means
+        `recycle_limit_bytes`.
     """
 
-    num_cpus: int | None = _setting(None, minimum=1)
-    inline_limit_bytes: int = _setting(65_536, minimum=0)
-    result_flush_count: int = _setting(64, minimum=1)
-    tick_s: float = _setting(0.003, minimum=0.0001, maximum=10.0)
-    idle_worker_s: float = _setting(30.0, minimum=0.0)
-    start_timeout_s: float = _setting(60.0, minimum=0.1)
-    outstanding_limit_bytes: int = _setting(256 * 2**20, minimum=1)
-    recycle_limit_bytes: int = _setting(256 * 2**20, minimum=0)
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check(field, getattr(self, field.name), field.name)
+    def __new__(cls, **values: Any) -> Self:
+        """Return settings with these values and defaults for the rest."""
+        self = super().__new__(cls, **values)
+        for name, value in zip(self._fields, self, strict=True):
+            _check(name, value, name)
+        return self
 
 
 def settings(arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -97,18 +118,28 @@ def settings(arguments: Mapping[str, object] | None = None, environ: Mapping[str
         A number out of range, or a variable that is no number; the message names the variable.
     """
     environ = os.environ if environ is None else environ
-    fields = {field.name: field for field in dataclasses.fields(Settings)}
     merged: dict[str, Any] = {}
-    for name, field in fields.items():
+    for name in Settings._fields:
         variable = ENVIRONMENT_PREFIX + name.upper()
         if environ.get(variable, "").strip():  # set but empty is how shells and YAML say "not set"
-            merged[name] = _parse(field, environ[variable], variable)
+            merged[name] = _parse(name, environ[variable], variable)
     for name, value in (arguments or {}).items():
-        if name not in fields:
-            raise TypeError(f"unknown setting {name!r}; known are {', '.join(fields)}")
+        if name not in Settings._fields:
+            raise TypeError(f"unknown setting {name!r}; known are {', '.join(Settings._fields)}")
         if value is not None:
             merged[name] = value
     return Settings(**merged)
+
+
+def recycle_limit_bytes(own: Settings, sharers: int = 1) -> int:
+    """Return how much freed shared memory a process may keep: as set, else a quarter of the memory among `sharers`.
+
+    Writing into memory that is kept is six times faster than into fresh memory, and it is given back after some seconds
+    without use; so the default is generous, and for small machines at least 256 MiB.
+    """
+    if own.recycle_limit_bytes is not None:
+        return own.recycle_limit_bytes
+    return max(memory_bytes() // 4 // max(sharers, 1), 256 * 2**20)
 
 
 def thread_limits(
@@ -145,31 +176,31 @@ def thread_limits(
     return limits
 
 
-def _parse(field: dataclasses.Field[Any], text: str, variable: str) -> int | float:
-    kind = int if _is_whole(field) else float
+def _parse(name: str, text: str, variable: str) -> int | float:
+    kind = int if _is_whole(name) else float
     try:
         value = kind(text.strip())
     except ValueError:
-        raise ValueError(f"{variable}={text!r} is not {_noun(field)}") from None
-    _check(field, value, variable)
+        raise ValueError(f"{variable}={text!r} is not {_noun(name)}") from None
+    _check(name, value, variable)
     return value
 
 
-def _check(field: dataclasses.Field[Any], value: object, name: str) -> None:
-    if value is None and field.default is None:
+def _check(name: str, value: object, label: str) -> None:
+    if value is None and Settings._field_defaults[name] is None:
         return
-    allowed = int if _is_whole(field) else (int, float)
+    allowed = int if _is_whole(name) else (int, float)
     if isinstance(value, bool) or not isinstance(value, allowed):
-        raise TypeError(f"{name} must be {_noun(field)}, not {value!r}")
-    low, high = field.metadata["minimum"], field.metadata["maximum"]
+        raise TypeError(f"{label} must be {_noun(name)}, not {value!r}")
+    low, high = _RANGES[name]
     if not low <= value <= high:  # also refuses nan
-        bounds = f"at least {low}" if high == math.inf else f"between {low} and {high}"
-        raise ValueError(f"{name} must be {bounds}, not {value!r}")
+        bounds = f"at least {low}" if high == _INFINITE else f"between {low} and {high}"
+        raise ValueError(f"{label} must be {bounds}, not {value!r}")
 
 
-def _is_whole(field: dataclasses.Field[Any]) -> bool:
-    return not isinstance(field.default, float)
+def _is_whole(name: str) -> bool:
+    return not isinstance(Settings._field_defaults[name], float)
 
 
-def _noun(field: dataclasses.Field[Any]) -> str:
-    return "a whole number" if _is_whole(field) else "a number of seconds"
+def _noun(name: str) -> str:
+    return "a whole number" if _is_whole(name) else "a number of seconds"

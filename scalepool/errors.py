@@ -19,8 +19,6 @@ and ``except WorkerDiedError`` both work.
 
 from __future__ import annotations
 
-import signal
-
 __all__ = [
     "InitializerError",
     "ProtocolError",
@@ -128,6 +126,8 @@ class RemoteTraceback(Exception):
 def _signal_name(exitcode: int | None) -> str | None:
     if exitcode is None or exitcode >= 0:
         return None
+    import signal  # late: with its enums it is a millisecond, and few programs see a worker die
+
     try:
         return signal.Signals(-exitcode).name
     except ValueError:

@@ -104,7 +104,8 @@ MONOPOLIES = (
     Monopoly(
         "pickle",
         # joblib's batches carry arrays by reference into the store: that needs reducers of its own
-        ("_wire.payload", "_wire.pickling", "_runtime.executor", "_joblib.pickling"),
+        # and a view of bytes is made by PickleBuffer, which pickles nothing
+        ("_wire.payload", "_wire.pickling", "_runtime.executor", "_joblib.pickling", "_store.windows"),
         frozenset({"pickle", "_pickle", "cloudpickle", "dill", "marshal"}),
     ),
 )

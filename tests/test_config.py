@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -202,7 +201,7 @@ def test_the_real_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) ->
 def test_defaults_are_valid_and_frozen() -> None:
     merged = settings({}, {})
     assert merged == Settings()
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         merged.tick_s = 1.0  # type: ignore[misc]
 
 

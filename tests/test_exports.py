@@ -11,7 +11,7 @@ import scalepool
 from scalepool import api, config, errors
 
 API = [
-    "ErrorTypes", "Function", "GroupStatistics", "SharedBuffer", "TaskContext", "TaskFuture", "WorkerGroup",
+    "ErrorTypes", "Function", "GroupStatistics", "SharedBuffer", "Snapshot", "TaskContext", "TaskFuture", "WorkerGroup",
     "WorkerInfo",
     "cancel", "cpu_count", "current_task", "in_worker", "init", "is_initialized", "put_buffer", "shutdown", "wait",
 ]  # fmt: skip
@@ -61,6 +61,17 @@ def test_importing_the_package_starts_and_loads_little() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
 
     assert done.stdout == "[] 1\n"
+
+
+def test_the_api_loads_what_is_asked_for() -> None:
+    code = (
+        "import sys, scalepool.api as api\n"
+        "assert 'scalepool._runtime.group' not in sys.modules and 'WorkerGroup' in dir(api)\n"
+        "assert api.WorkerGroup is sys.modules['scalepool._runtime.group'].WorkerGroup is vars(api)['WorkerGroup']"
+    )
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        api.no_such_name  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_importing_the_api_opens_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from scalepool._joblib import pickling
 from scalepool._joblib.arrays import ArrayMapper, arrays_from
+from scalepool._runtime.session import current
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,3 +167,45 @@ def test_an_array_goes_into_the_store_once() -> None:
     anew: list[Any] = []
     pickling.dumps(array, mapper.reducers(anew))
     assert anew[0] is not used[0]
+
+
+def filled_anew(array: Any, start: int = 0) -> Any:
+    for number in range(start, start + 12):
+        array[:] = number
+        yield delayed(describe)(array)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("size", [LARGE, 15 * LARGE])  # compared in full, and in samples
+def test_an_array_that_the_generator_fills_anew_is_never_stale(size: int) -> None:
+    array = np.zeros(size)
+    found = Parallel(n_jobs=2, backend="scalepool", batch_size=1)(filled_anew(array))
+    # joblib itself takes n_jobs items from the generator before it looks at the first of them.
+    assert [total for _, _, total in found] == [float(size) * (number | 1) for number in range(12)]
+
+
+@pytest.mark.live
+def test_a_call_writes_an_array_once_and_the_next_one_in_the_same_memory() -> None:
+    array = np.ones(LARGE)
+    rows = np.ones((LARGE // 100, 200))[:, ::2]
+    store = current().client.store
+    with Parallel(n_jobs=2, backend="scalepool", batch_size=1) as parallel:
+        parallel([delayed(abs)(-1)] * 4)
+        for _ in range(4):
+            before = store.statistics()
+            parallel(delayed(describe)(one) for one in [array, rows] * 10)
+            now = store.statistics()
+            assert now.created == before.created + 2
+            assert now.objects <= 2
+    assert now.recycled >= before.recycled + 1
+
+
+def test_what_is_forgotten_is_let_go_without_the_collector() -> None:
+    mapper, array = ArrayMapper(1000, "r"), np.ones(LARGE)
+    used: list[Any] = []
+    pickling.dumps(array, mapper.reducers(used))
+    handle = weakref.ref(used[0])
+    used.clear()
+    assert handle() is not None
+    mapper.forget()
+    assert handle() is None

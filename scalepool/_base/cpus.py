@@ -13,38 +13,36 @@ multiple of what the process gets, and a pool of that size thrashes or is killed
 
 A file or variable that is missing, empty or malformed sets no limit: a wrong guess must not stop a program that would
 have run. All inputs are arguments, so every rule is tested without being root.
+
+Each program loads this before its first task: hence no ``pathlib``, and ``re`` only where it is needed (5 ms).
 """
 
 from __future__ import annotations
 
-import math
 import os
-import re
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+from scalepool._base.tuples import NamedTuple
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["CpuCount", "cpu_count"]
 
-_SLURM_ENTRY = re.compile(r"(\d+)(?:\(x(\d+)\))?")
+_SLURM_ENTRY = r"(\d+)(?:\(x(\d+)\))?"
 _SLURM_NODES_MAX = 100_000  # far above any real job; a hostile "1(x999999999)" must not eat the memory
 _CGROUP_DEFAULT_MOUNTS = {"cgroup2": "/sys/fs/cgroup", "cgroup": "/sys/fs/cgroup/cpu"}
 
 
-@dataclass(frozen=True, slots=True)
-class CpuCount:
+class CpuCount(NamedTuple):
     """How many CPUs may be used (at least 1) and the limit that decided it, in words."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides a method of tuple, which nobody needs here
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Mount:
+class _Mount(NamedTuple):
     """One cgroup file system: where it is seen (`point`) and which cgroup is its top directory (`top`)."""
 
     point: str
@@ -55,7 +53,7 @@ def cpu_count(
     *,
     environ: Mapping[str, str] | None = None,
     affinity: int | None = None,
-    root: str | Path = "/",
+    root: str | os.PathLike[str] = "/",
     xoption: str | None = None,
 ) -> CpuCount:
     """Count the CPUs that this process may use.
@@ -84,7 +82,7 @@ def cpu_count(
     override = _override(environ, xoption)
     if override is not None:
         return override
-    top = Path(root)
+    top = os.fspath(root)
     limits = [
         _affinity(affinity),
         *_cgroup_limits(top),
@@ -118,9 +116,9 @@ def _affinity(given: int | None) -> CpuCount:
 # --- cgroups -----------------------------------------------------------------------------------------------------
 
 
-def _cgroup_limits(root: Path) -> Iterator[CpuCount]:
+def _cgroup_limits(root: str) -> Iterator[CpuCount]:
     mounts = _cgroup_mounts(root)
-    for line in _lines(root / "proc/self/cgroup"):
+    for line in _lines(f"{root}/proc/self/cgroup"):
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:
@@ -129,10 +127,10 @@ def _cgroup_limits(root: Path) -> Iterator[CpuCount]:
             yield from _walk_up(root, mounts["cgroup"], path, _quota_v1, "cgroup v1")
 
 
-def _cgroup_mounts(root: Path) -> dict[str, _Mount]:
+def _cgroup_mounts(root: str) -> dict[str, _Mount]:
     """Find where version 2 and the cpu controller of version 1 are mounted; the usual places when not told."""
     found = {kind: _Mount(point, "/") for kind, point in _CGROUP_DEFAULT_MOUNTS.items()}
-    for line in _lines(root / "proc/self/mountinfo"):
+    for line in _lines(f"{root}/proc/self/mountinfo"):
         # 36 35 98:0 /top /point rw,noatime master:1 - cgroup cgroup rw,cpu,cpuacct
         left, dash, right = line.partition(" - ")
         here, there = left.split(), right.split()
@@ -145,18 +143,18 @@ def _cgroup_mounts(root: Path) -> dict[str, _Mount]:
 
 
 def _walk_up(
-    root: Path, mount: _Mount, path: str, quota: Callable[[Path], float | None], label: str
+    root: str, mount: _Mount, path: str, quota: Callable[[str], float | None], label: str
 ) -> Iterator[CpuCount]:
     """Yield the quota of the cgroup at `path` and of each parent that is visible below the mount point."""
     parts = [part for part in _below(path, mount.top).split("/") if part]
     if ".." in parts:  # our cgroup lies outside of our namespace: only its visible top can be read
         parts = []
-    base = root / mount.point.lstrip("/")
+    base = f"{root}/{mount.point}"
     for depth in range(len(parts), -1, -1):
-        cpus = quota(base.joinpath(*parts[:depth]))
+        cpus = quota("/".join([base, *parts[:depth]]))
         if cpus is not None:
             name = "/" + "/".join(parts[:depth])
-            yield CpuCount(max(1, math.ceil(cpus)), f"{label} quota of {cpus:g} CPUs at {name}")
+            yield CpuCount(max(1, int(-(-cpus // 1))), f"{label} quota of {cpus:g} CPUs at {name}")
 
 
 def _below(path: str, top: str) -> str:
@@ -166,16 +164,16 @@ def _below(path: str, top: str) -> str:
     return path[len(top) :]
 
 
-def _quota_v2(directory: Path) -> float | None:
-    words = " ".join(_lines(directory / "cpu.max")).split()
+def _quota_v2(directory: str) -> float | None:
+    words = " ".join(_lines(f"{directory}/cpu.max")).split()
     if len(words) != 2:
         return None
     return _ratio(words[0], words[1])  # "max" is no number and so no limit
 
 
-def _quota_v1(directory: Path) -> float | None:
-    quota = " ".join(_lines(directory / "cpu.cfs_quota_us"))
-    period = " ".join(_lines(directory / "cpu.cfs_period_us"))
+def _quota_v1(directory: str) -> float | None:
+    quota = " ".join(_lines(f"{directory}/cpu.cfs_quota_us"))
+    period = " ".join(_lines(f"{directory}/cpu.cfs_period_us"))
     return _ratio(quota, period)  # a quota of -1 is no limit
 
 
@@ -198,7 +196,7 @@ def _slurm(environ: Mapping[str, str]) -> Iterator[CpuCount]:
         yield CpuCount(per_task, f"SLURM_CPUS_PER_TASK={per_task}")
         return
     text = environ.get("SLURM_JOB_CPUS_PER_NODE", "")
-    nodes = _expand_slurm(text)
+    nodes = _expand_slurm(text) if text else []
     if not nodes:
         return
     node = environ.get("SLURM_NODEID", "0").strip()
@@ -209,9 +207,11 @@ def _slurm(environ: Mapping[str, str]) -> Iterator[CpuCount]:
 
 def _expand_slurm(text: str) -> list[int]:
     """Turn ``4(x2),2`` into ``[4, 4, 2]``; anything else into ``[]``."""
+    import re
+
     nodes: list[int] = []
     for entry in text.split(","):
-        match = _SLURM_ENTRY.fullmatch(entry.strip())
+        match = re.fullmatch(_SLURM_ENTRY, entry.strip())
         if match is None:
             return []
         times = int(match[2] or 1)
@@ -248,14 +248,19 @@ def _positive(text: str | None) -> int | None:
     return int(stripped) or None
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: str) -> list[str]:
     """Return the lines of a small file; an unreadable one has none (no such file is the normal case here)."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - see the module's text
+            return file.read().splitlines()
     except OSError:
         return []
 
 
 def _unescape(field: str) -> str:
     """Undo mountinfo's octal escapes: a space is written as a backslash and 040."""
+    if "\\" not in field:
+        return field
+    import re
+
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

@@ -22,7 +22,10 @@ else:
         def __new__(cls, name, _bases, namespace):
             """Return the named tuple."""
             fields = namespace.get("__annotations__", {})
-            defaults = [namespace[field] for field in fields if field in namespace]
+            given = [field for field in fields if field in namespace]
+            if given != list(fields)[len(fields) - len(given) :]:
+                raise TypeError(f"a field of {name} without a default follows one that has a default")
+            defaults = [namespace[field] for field in given]
             made = namedtuple(name, fields, defaults=defaults, module=namespace["__module__"])  # noqa: PYI024
             made.__qualname__ = namespace["__qualname__"]
             made.__annotations__ = dict(fields)

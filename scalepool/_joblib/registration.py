@@ -8,12 +8,13 @@ backends, by its own function; the backend's code is imported when a backend is 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
+    from typing import Any, Final
 
 __all__ = ["BACKEND_NAME", "install"]
 

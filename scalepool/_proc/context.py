@@ -6,16 +6,16 @@ what it would find in a process forked at that moment.
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import json
+
+# Loaded early: a process draws its key when this is loaded, and all of ours need the driver's.
+import multiprocessing.process
 import os
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scalepool._base.tuples import NamedTuple
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["ProcessContext"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessContext:
+class ProcessContext(NamedTuple):
     """A process's surroundings, as values.
 
     Attributes
@@ -46,11 +45,15 @@ class ProcessContext:
 
     cwd: str
     sys_path: tuple[str, ...]
-    environ: tuple[tuple[str, str], ...] = field(repr=False)  # may hold secrets
+    environ: tuple[tuple[str, str], ...]
     argv: tuple[str, ...]
     main_path: str | None
-    authkey: bytes | None = field(repr=False)
+    authkey: bytes | None
     umask: int
+
+    def __repr__(self) -> str:
+        # The environment may hold secrets, and the key is one.
+        return f"<ProcessContext cwd={self.cwd!r} argv={self.argv!r} main_path={self.main_path!r}>"
 
     @classmethod
     def capture(cls) -> ProcessContext:
@@ -67,6 +70,8 @@ class ProcessContext:
 
     def fingerprint(self) -> int:
         """Return 63 bits that stand for cwd, sys_path, environ and argv; the same in every process and Python."""
+        import hashlib
+
         seen = json.dumps([self.cwd, self.sys_path, self.environ, self.argv]).encode("ascii")
         return int.from_bytes(hashlib.blake2b(seen, digest_size=8).digest(), "big") >> 1
 
@@ -88,14 +93,11 @@ class ProcessContext:
         sys.argv = list(self.argv)
         os.umask(self.umask)
         if self.authkey is not None:
-            # Imported here and not by need: a later import by the user's code would draw a key of its own.
-            import multiprocessing.process
-
             multiprocessing.process.current_process().authkey = self.authkey
 
     def encode(self) -> bytes:
         """Return the context as bytes (JSON), the authkey included: only for channels that are ours alone."""
-        authkey = None if self.authkey is None else base64.b64encode(self.authkey).decode("ascii")
+        authkey = None if self.authkey is None else self.authkey.hex()
         values = [self.cwd, self.sys_path, self.environ, self.argv, self.main_path, authkey, self.umask]
         return json.dumps(values).encode("ascii")
 
@@ -116,7 +118,7 @@ class ProcessContext:
                 environ=tuple((name, value) for name, value in environ),
                 argv=tuple(argv),
                 main_path=main_path,
-                authkey=None if authkey is None else base64.b64decode(authkey, validate=True),
+                authkey=None if authkey is None else bytes.fromhex(authkey),
                 umask=umask,
             )
         except (ValueError, TypeError) as error:
@@ -125,7 +127,7 @@ class ProcessContext:
 
 def _cwd() -> str:
     try:
-        return str(Path.cwd())
+        return os.getcwd()  # noqa: PTH109 - pathlib is a heavy import
     except FileNotFoundError:
         return ""
 
@@ -137,19 +139,18 @@ def _sys_path() -> tuple[str, ...]:
 
 def _main_path() -> str | None:
     path = getattr(sys.modules.get("__main__"), "__file__", None)
-    return str(Path(path).absolute()) if isinstance(path, str) else None
+    return os.path.abspath(path) if isinstance(path, str) else None  # noqa: PTH100 - as above
 
 
 def _authkey() -> bytes:
-    # Imported here if nobody has yet: the key is drawn then, and workers need it for managers that are made later.
-    import multiprocessing.process
-
     return bytes(multiprocessing.process.current_process().authkey)
 
 
 def _umask() -> int:
     # os.umask only tells by setting, which another thread's open() would notice.
-    for line in Path("/proc/self/status").read_bytes().splitlines():
+    with open("/proc/self/status", "rb") as file:  # noqa: PTH123 - as above
+        lines = file.read().splitlines()
+    for line in lines:
         if line.startswith(b"Umask:"):
             return int(line.split()[1], 8)
     mask = os.umask(0o077)  # Linux before 4.7

@@ -12,16 +12,15 @@ Guarantees:
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import select
 import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scalepool._base.tuples import NamedTuple
 from scalepool._proc.channel import Frame, close_fds
 from scalepool._proc.groups import signal_group, signal_process
 from scalepool._proc.spawn import Zygote
@@ -35,11 +34,8 @@ __all__ = ["Event", "Exited", "ForkFailed", "ProcessWatcher", "Started", "Zygote
 # A healthy zygote reports a death within a millisecond; this is for one that is stopped or stuck.
 REPORT_GRACE_S = 1.0
 
-_logger = logging.getLogger("scalepool.proc")
 
-
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """A worker process runs. The receiver owns ``flight_fd``; ``pidfd`` stays the watcher's, open until ``Exited``."""
 
     worker_id: int
@@ -48,8 +44,7 @@ class Started:
     flight_fd: int
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(NamedTuple):
     """A worker process ended; ``exitcode`` is negative for a signal and None where nobody can know it."""
 
     worker_id: int
@@ -57,8 +52,7 @@ class Exited:
     exitcode: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ForkFailed:
+class ForkFailed(NamedTuple):
     """A requested worker could not be started; ``errno`` is 0 where no system call was to blame."""
 
     worker_id: int
@@ -66,8 +60,7 @@ class ForkFailed:
     errno: int
 
 
-@dataclass(frozen=True, slots=True)
-class ZygoteDied:
+class ZygoteDied(NamedTuple):
     """A zygote ended without having been closed; ``exitcode`` as in ``Exited``."""
 
     zygote: str
@@ -77,16 +70,18 @@ class ZygoteDied:
 Event = Started | Exited | ForkFailed | ZygoteDied
 
 
-@dataclass(slots=True)
 class _Watched:
     """A worker between ``Started`` and ``Exited``."""
 
-    worker_id: int
-    pid: int
-    pidfd: int
-    zygote: Zygote
-    is_polled: bool = True
-    ended_at_s: float | None = None  # when the pidfd showed the end that the zygote has not reported yet
+    __slots__ = ("ended_at_s", "is_polled", "pid", "pidfd", "worker_id", "zygote")
+
+    def __init__(self, worker_id: int, pid: int, pidfd: int, zygote: Zygote) -> None:
+        self.worker_id = worker_id
+        self.pid = pid
+        self.pidfd = pidfd
+        self.zygote = zygote
+        self.is_polled = True
+        self.ended_at_s: float | None = None  # when the pidfd showed the end that the zygote has not reported yet
 
 
 class ProcessWatcher:
@@ -205,7 +200,9 @@ class ProcessWatcher:
                 self._serve[frame.op](zygote, frame)
         except (ProtocolError, LookupError) as error:
             # Not our zygote's doing; whoever writes there, the workers behind it cannot be managed any more.
-            _logger.error("%r sent nonsense (%r) and is killed", zygote, error)
+            import logging  # late, as it is needed for this alone
+
+            logging.getLogger("scalepool.proc").error("%r sent nonsense (%r) and is killed", zygote, error)
             self._zygote_ended(zygote)
             return
         if zygote.channel.eof:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-from pathlib import Path
 
 __all__ = ["process_ended", "signal_group", "signal_process"]
 
@@ -88,13 +87,14 @@ def _signal_member(pid: int, group: int, session: int, sig: int) -> None:
 
 
 def _members(group: int, session: int) -> list[int]:
-    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - pathlib is a heavy import
     return [pid for pid in pids if _group_and_session(pid) == (group, session)]
 
 
 def _group_and_session(pid: int) -> tuple[int, int] | None:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib is a heavy import
+            stat = file.read()
     except OSError:
         return None
     # After the name in parentheses, which may itself hold spaces and parentheses: state, ppid, pgrp, session.

@@ -1,4 +1,4 @@
-"""The driver's handle on a zygote: start it, ask it for workers, end it.
+"""The driver's handle on a zygote: tell it what to load, ask it for workers, end it.
 
 Nothing here blocks but ``wait_ready`` and ``close``: a zygote that is busy importing, stopped or stuck must not freeze
 the driver. Events come out of ``death.ProcessWatcher``, which reads the other end of the same socket.
@@ -6,50 +6,36 @@ the driver. Events come out of ``death.ProcessWatcher``, which reads the other e
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scalepool._base.tuples import NamedTuple
 from scalepool._proc.channel import Channel, Frame
 from scalepool._proc.groups import process_ended, signal_process
+from scalepool._proc.launch import Launched, launch, reap
 from scalepool.errors import SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Zygote", "ZygoteOptions", "ZygoteReport"]
+__all__ = ["Zygote", "ZygoteOptions", "ZygoteReport", "ZygoteSetup"]
 
-# -c and not -m: nothing of the working directory can shadow the standard library, __main__ stays empty, and the
-# package is the driver's own copy. Its root is on the path only until the package itself is found.
-_BOOTSTRAP = (
-    "import sys; sys.path[:] = [sys.argv.pop(1), *filter(None, sys.path)]; import scalepool._proc; del sys.path[0]; "
-    "from scalepool._proc.zygote import main; main()"
-)
-_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
-_FIRST_FREE_FD = 3
 # Between a zygote's EOF and its end; killing it earlier could hide its real exit code.
 _REAP_GRACE_MS = 200
 _KILL_WAIT_MS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ZygoteOptions:
-    """What a zygote needs to know before its first fork.
+class ZygoteOptions(NamedTuple):
+    """What a zygote loads at once.
 
     Attributes
     ----------
-    session_dir
-        Directory that is removed when the driver is gone; must be ours with mode 0700 by then.
     name
         Tells the zygotes of a session apart in events.
     entry
@@ -57,25 +43,35 @@ class ZygoteOptions:
         is the exit code.
     flight_factory
         ``"module:function"`` called in the zygote as ``function(name: str) -> int``, a new descriptor per worker.
-    preload
-        Modules to import before the first fork; one that fails is reported, not fatal.
     sys_path
         Import path of the zygote; None stands for the driver's at the start.
+    """
+
+    name: str = "default"
+    entry: str = "scalepool._runtime.worker:main"
+    flight_factory: str = "scalepool._store.flight:create"
+    sys_path: tuple[str, ...] | None = None
+
+
+class ZygoteSetup(NamedTuple):
+    """What a zygote needs to know before its first fork, and the driver finds out while the zygote loads.
+
+    Attributes
+    ----------
+    session_dir
+        Directory that is removed when the driver is gone; must be ours with mode 0700 by then.
+    preload
+        Modules to import before the first fork; one that fails is reported, not fatal.
     env_limits
         Variables on top of the driver's environment, e.g. thread limits of BLAS, which are read on import.
     """
 
     session_dir: str
-    name: str = "default"
-    entry: str = "scalepool._runtime.worker:main"
-    flight_factory: str = "scalepool._store.flight:FlightRecord.create"
     preload: tuple[str, ...] = ()
-    sys_path: tuple[str, ...] | None = None
-    env_limits: Mapping[str, str] = field(default_factory=dict)
+    env_limits: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class ZygoteReport:
+class ZygoteReport(NamedTuple):
     """What a zygote found out before its first fork.
 
     Attributes
@@ -96,10 +92,14 @@ class ZygoteReport:
 class Zygote:
     """A running zygote process. Thread-safe; useless in a process forked from the driver.
 
+    It loads what ``options`` say at once, and can fork when ``set_up`` has told it the rest.
+
     Parameters
     ----------
     options
         See ``ZygoteOptions``.
+    launched
+        The process, if it has been started already.
 
     Raises
     ------
@@ -107,8 +107,11 @@ class Zygote:
         When the interpreter to start is unknown or does not start.
     """
 
-    def __init__(self, options: ZygoteOptions) -> None:
+    def __init__(self, options: ZygoteOptions, launched: Launched | None = None) -> None:
+        if launched is None:
+            launched = launch()
         self.options = options
+        self.pid = launched.pid
         self._owner_pid = os.getpid()
         self._lock = threading.Lock()
         self._pending: set[int] = set()
@@ -117,20 +120,15 @@ class Zygote:
         self._on_backlog: Callable[[], None] | None = None
         self._ready = threading.Event()
         self._report: ZygoteReport | None = None
-        ours, theirs = (_above_stdio(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
+        self._exitcode: int | None = None
         try:
-            self._popen = _start(options, theirs)
-        except BaseException:
-            ours.close()
+            # Ours is its parent and has not reaped it: the number cannot have been reused.
+            self._pidfd = os.pidfd_open(launched.pid)
+        except OSError:
+            launched.abandon()
             raise
-        # Ours is its parent and has not reaped it: the number cannot have been reused.
-        self._pidfd = os.pidfd_open(self._popen.pid)
-        self.channel = Channel(ours)
+        self.channel = Channel(socket.socket(fileno=launched.take_control()))
         self._introduce()
-
-    @property
-    def pid(self) -> int:
-        return self._popen.pid
 
     @property
     def name(self) -> str:
@@ -151,6 +149,16 @@ class Zygote:
         return f"<Zygote {self.name} pid {self.pid} {state}>"
 
     # -- requests
+
+    def set_up(self, setup: ZygoteSetup) -> None:
+        """Tell what it needs before its first fork: once, before the first request. Never blocks."""
+        fields: dict[str, Any] = {
+            "op": "setup",
+            "session_dir": os.path.abspath(setup.session_dir),  # noqa: PTH100 - pathlib is a heavy import
+            "preload": list(setup.preload),
+            "env_limits": dict(setup.env_limits),
+        }
+        self._send(fields)
 
     def fork(self, worker_id: int, config: bytes) -> None:
         """Ask for a worker; the answer is a ``Started`` or ``ForkFailed`` event. Never blocks.
@@ -266,17 +274,15 @@ class Zygote:
 
     def _introduce(self) -> None:
         options = self.options
-        setup = {
-            "op": "setup",
+        load = {
+            "op": "load",
             "entry": options.entry,
             "flight_factory": options.flight_factory,
-            "preload": list(options.preload),
             "sys_path": list(driver_sys_path() if options.sys_path is None else options.sys_path),
-            "session_dir": str(Path(options.session_dir).absolute()),
         }
         # Our own pidfd, not our pid: the zygote then cannot miss our death, whatever runs between us and it.
         own = os.pidfd_open(self._owner_pid)
-        self.channel.send(setup, fds=(own,), close_after=(own,))
+        self.channel.send(load, fds=(own,), close_after=(own,))
 
     def _send(self, fields: dict[str, Any], body: bytes = b"") -> None:
         if not self.channel.send(fields, body) and self._on_backlog is not None:
@@ -294,52 +300,13 @@ class Zygote:
         if not process_ended(pidfd, grace_ms):
             signal_process(pidfd, signal.SIGKILL)
             process_ended(pidfd, _KILL_WAIT_MS)
-        return self._popen.poll()
-
-
-def interpreter() -> str:
-    """Path of the Python to start: what ``multiprocessing.set_executable`` was told, else our own.
-
-    Raises
-    ------
-    SessionError
-        When there is none (an application that embeds Python).
-    """
-    spawn = sys.modules.get("multiprocessing.spawn")
-    path = spawn.get_executable() if spawn is not None else sys.executable
-    if not path:
-        raise SessionError(
-            "sys.executable is empty, so no worker can be started; "
-            "set it with multiprocessing.set_executable('/path/to/python')"
-        )
-    return os.fsdecode(path)
+        with self._lock:
+            if self._exitcode is None:
+                self._exitcode = reap(self.pid)
+            return self._exitcode
 
 
 def driver_sys_path() -> tuple[str, ...]:
     """Our ``sys.path`` as another process can use it: entries that are no strings are ignored by imports anyway."""
     entries: list[object] = list(sys.path)
     return tuple(entry for entry in entries if isinstance(entry, str))
-
-
-def _start(options: ZygoteOptions, theirs: socket.socket) -> subprocess.Popen[bytes]:
-    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    with theirs:
-        try:
-            return subprocess.Popen(
-                [interpreter(), *flags, "-c", _BOOTSTRAP, _PACKAGE_ROOT, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **options.env_limits},
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        except OSError as error:
-            name = errno.errorcode.get(error.errno or 0, "?")
-            raise SessionError(f"cannot start {interpreter()}: {name}: {error.strerror}") from error
-
-
-def _above_stdio(sock: socket.socket) -> socket.socket:
-    """Move a socket out of the way of the child's stdin, stdout and stderr, where a driver runs without them."""
-    if sock.fileno() >= _FIRST_FREE_FD:
-        return sock
-    with sock:
-        return socket.socket(fileno=fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_FD))

@@ -1,7 +1,8 @@
 """The zygote: a single-threaded process that forks ready workers and lets none of them outlive the driver.
 
-Started by exec (``spawn.Zygote``), in a session of its own, with a socket to the driver as its only argument. The
-driver's first message brings the set-up; then it serves fork requests until the driver says stop or is gone.
+Started by exec (``launch``), with a socket to the driver as its only argument. The driver's first message, ``load``,
+says what code the workers run; its second, ``setup``, what else is to be done before the first fork. Then it serves
+fork requests until the driver says stop or is gone.
 
 What it guarantees:
 
@@ -36,11 +37,11 @@ from scalepool._proc.channel import Channel, Frame, close_fds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, NoReturn
 
 # How often a long import looks whether the driver is still there.
-_PRELOAD_WATCH_S = 0.1
+_IMPORT_WATCH_S = 0.1
 # A killed process is gone in milliseconds, unless the kernel holds it; then it dies later without us.
 _KILL_DEADLINE_S = 1.0
 _FLUSH_DEADLINE_S = 0.2
@@ -75,23 +76,17 @@ class Server:
     ----------
     channel
         Connected to the driver.
-    frames
-        What has been received. The first is the set-up: entry, flight_factory, preload, sys_path, session_dir, and
-        the driver's pidfd as its descriptor (opened by the driver itself, so there is no moment to miss its death).
     """
 
-    def __init__(self, channel: Channel, frames: Sequence[Frame]) -> None:
-        setup, *requests = frames
+    def __init__(self, channel: Channel) -> None:
         self._pid = os.getpid()
         self._channel = channel
-        self._driver_pidfd = setup.fds[0]
-        self._session_dir: str = setup.fields["session_dir"]
-        self._setup = setup.fields
-        self._inbox: list[Frame] = requests
+        self._driver_pidfd = -1
+        self._session_dir = ""
+        self._inbox: list[Frame] = []
         self._workers: dict[int, Worker] = {}
         self._poller = select.poll()
         self._poller.register(channel.fileno(), select.POLLIN)
-        self._poller.register(self._driver_pidfd, select.POLLIN)
         self._stopping = False
         self._entry: Callable[[bytes, int], object] | None = None
         self._create_flight: Callable[[str], int] | None = None
@@ -100,9 +95,9 @@ class Server:
 
     def serve(self) -> Job | None:
         """Serve until the end (None) or until we are a freshly forked worker (its job)."""
-        self._preload()
+        gc.disable()  # faster imports and compact pages; the children switch it on again
         while True:
-            self._inbox += self._channel.receive()
+            self._receive()
             while self._inbox:
                 job = self._obey(self._inbox.pop(0))
                 if job is not None:
@@ -113,35 +108,42 @@ class Server:
 
     # -- before the first fork
 
-    def _preload(self) -> None:
+    @contextlib.contextmanager
+    def _watch_driver(self) -> Iterator[None]:
+        """While modules are imported here, do not outlive the driver, and obey when it says stop."""
         signal.signal(signal.SIGALRM, lambda *_: self._look_up())
-        signal.setitimer(signal.ITIMER_REAL, _PRELOAD_WATCH_S, _PRELOAD_WATCH_S)
-        if self._setup["sys_path"]:
-            sys.path[:] = self._setup["sys_path"]
-        gc.disable()  # faster imports and compact pages; the children switch it on again
+        signal.setitimer(signal.ITIMER_REAL, _IMPORT_WATCH_S, _IMPORT_WATCH_S)
         try:
-            failures = import_all(self._setup["preload"])
-            self._load_targets()
+            yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        gc.collect()
-        gc.freeze()
+
+    def _load(self, frame: Frame) -> None:
+        # The driver opened it itself: there is no moment in which its death could be missed.
+        (self._driver_pidfd,) = frame.fds
+        self._poller.register(self._driver_pidfd, select.POLLIN)
+        sys.path[:] = frame.fields["sys_path"] or sys.path
+        with self._watch_driver():
+            try:
+                self._create_flight = load(frame.fields["flight_factory"])
+                self._entry = load(frame.fields["entry"])
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - importing runs anybody's code
+                # Told with every fork request, so that no caller waits for a worker that cannot be.
+                self._load_error = f"cannot load the worker's entry: {type(error).__name__}: {error}"
+
+    def _set_up(self, frame: Frame) -> None:
+        os.environ.update(frame.fields["env_limits"])
+        with self._watch_driver():
+            failures = import_all(frame.fields["preload"])
+        gc.freeze()  # without a collection first: it finds little, and takes 3 ms that somebody is waiting for
         self._threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - pathlib is a heavy import
         ready = {"op": "ready", "failures": failures, "threads": self._threads, "load_error": self._load_error}
         self._channel.send(ready)
 
-    def _load_targets(self) -> None:
-        try:
-            self._create_flight = load(self._setup["flight_factory"])
-            self._entry = load(self._setup["entry"])
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - importing runs anybody's code
-            # Told with every fork request, so that no caller waits for a worker that cannot be.
-            self._load_error = f"cannot load the worker's entry: {type(error).__name__}: {error}"
-
     def _look_up(self) -> None:
-        """Between two bytecodes of a long import: do not outlive the driver, do not delay its exit."""
-        self._inbox += self._channel.receive()
+        """Called between two bytecodes of a long import."""
+        self._receive()
         self._stopping |= any(message.op == "stop" for message in self._inbox)
         if self._stopping or self._channel.eof or self._driver_gone():
             self._shut_down(remove_session_dir=not self._stopping)
@@ -149,10 +151,20 @@ class Server:
 
     # -- requests
 
+    def _receive(self) -> None:
+        for frame in self._channel.receive():
+            if frame.op == "setup":  # noted now: the driver may die before it is this frame's turn
+                self._session_dir = frame.fields["session_dir"]
+            self._inbox.append(frame)
+
     def _obey(self, frame: Frame) -> Job | None:
         if frame.op == "fork":
             return self._fork(frame)
-        if frame.op == "kill":
+        if frame.op == "load":
+            self._load(frame)
+        elif frame.op == "setup":
+            self._set_up(frame)
+        elif frame.op == "kill":
             for worker in self._workers.values():
                 if worker.worker_id == frame.fields["worker_id"]:
                     kill_group(worker.pid)
@@ -241,10 +253,11 @@ class Server:
         return bool(poller.poll(0))
 
     def _shut_down(self, remove_session_dir: bool) -> None:
+        self._receive()
         for worker in self._workers.values():
             kill_group(worker.pid)
         self._bury_all(time.monotonic() + _KILL_DEADLINE_S)
-        if remove_session_dir:
+        if remove_session_dir and self._session_dir:
             remove_private_dir(self._session_dir)
         self._flush(time.monotonic() + _FLUSH_DEADLINE_S)
 
@@ -328,8 +341,16 @@ def remove_private_dir(path: str) -> bool:
     return True
 
 
-def prepare_process() -> None:
+def prepare_process(control_fd: int) -> None:
     """Undo what exec inherits from the driver and a server cannot live with."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()  # out of reach for what a terminal sends to its foreground processes
+    for fd in [int(name) for name in os.listdir("/proc/self/fd")]:  # noqa: PTH208 - pathlib is a heavy import
+        # What the driver's user made inheritable, e.g. for a child that waits for its end; ours never are.
+        with contextlib.suppress(OSError):  # one of them was the listing's own
+            if fd > 2 and fd != control_fd and os.get_inheritable(fd):
+                os.close(fd)
+    os.set_inheritable(control_fd, False)
     for fd in (0, 1, 2):  # a closed one would be taken by our next open file, and then printed into
         try:
             os.fstat(fd)
@@ -343,28 +364,12 @@ def prepare_process() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
 
-def receive_setup(channel: Channel) -> list[Frame]:
-    """Wait for the driver's first frame and return what came with it; nothing when the driver is gone before."""
-    poller = select.poll()
-    poller.register(channel.fileno(), select.POLLIN)
-    while not channel.eof:
-        poller.poll()
-        frames = channel.receive()
-        if frames:
-            return frames
-    return []
-
-
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Entry of the process; ``arguments[0]`` is the descriptor of the socket to the driver."""
-    prepare_process()
     control_fd = int((sys.argv[1:] if arguments is None else arguments)[0])
-    os.set_inheritable(control_fd, False)
+    prepare_process(control_fd)
     channel = Channel(socket.socket(fileno=control_fd))
-    frames = receive_setup(channel)
-    if not frames or not frames[0].fds:
-        os._exit(0)
-    job = Server(channel, frames).serve()
+    job = Server(channel).serve()
     if job is None:
         child.flush_stdio()
         os._exit(0)

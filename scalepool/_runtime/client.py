@@ -15,14 +15,16 @@ from scalepool._runtime.functions import Exporter, Function
 from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.outgoing import Outgoing
 from scalepool._runtime.packing import Packed, Packer
+from scalepool._runtime.stored import StoredBuffers
 from scalepool._store.files import SegmentRef
-from scalepool._store.mapping import Views
+from scalepool._store.mapping import IdleLimits, Views
 from scalepool._store.recycle import RecycleLimits
 from scalepool._store.segments import SegmentStore
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Message, Status
 from scalepool._wire.payload import dumps_scalars, loads_inline
 from scalepool._wire.pickling.exceptions import decode_exception
+from scalepool.config import recycle_limit_bytes
 from scalepool.errors import InitializerError, ScalepoolError, SessionError, TaskCancelledError, WorkerDiedError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from scalepool._runtime.inheritance import Inheritance
     from scalepool._runtime.pump import Pump
+    from scalepool._runtime.stored import Snapshot
     from scalepool.config import Settings
 
 __all__ = ["Client", "GroupErrors", "GroupState"]
@@ -91,16 +94,19 @@ class Client:
         self._limit_bytes = settings.outstanding_limit_bytes
         self._inline_limit_bytes = settings.inline_limit_bytes
         self._ids = IdSource(peer)
-        self.store = SegmentStore(limits=RecycleLimits(max_bytes=settings.recycle_limit_bytes))
-        self.views = Views()
+        kept_bytes = recycle_limit_bytes(settings, 1 if peer == m.DRIVER else os.cpu_count() or 1)
+        self.store = SegmentStore(limits=RecycleLimits(max_bytes=kept_bytes))
+        self.views = Views(idle=IdleLimits(max_bytes=kept_bytes))
+        self.outgoing = Outgoing(self.views)
         self.new_object_id = self._new_task_id = self._ids.take
-        self.packer = Packer(self.store, self.views, self.new_object_id, settings.inline_limit_bytes)
+        self.stored = StoredBuffers(self, settings.outstanding_limit_bytes)
+        self._carried = self.stored.carried
+        self.packer = Packer(self.store, self.views, self.new_object_id, settings.inline_limit_bytes, self.stored)
         self.exporter = Exporter(self.packer)
         self.pump: Pump
         self.blocking_wait: Callable[[Callable[[], bool], Sequence[TaskFuture], float | None], bool]
         self.peek: Callable[[int], bool] = lambda task: False
         self.eager: Callable[[int], bool] = lambda queued: True
-        self.outgoing = Outgoing(self.views)
         self.closed = False
         self.at_exit = False
         self._end_text = "the scalepool session was shut down"
@@ -140,6 +146,7 @@ class Client:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         on_done: Callable[[TaskFuture], None] | None,
+        snapshot: Snapshot | None = None,
     ) -> TaskFuture:
         """Submit one call; arguments that cannot be pickled end its future with that error."""
         if self.closed:
@@ -149,7 +156,7 @@ class Client:
         packed: Packed | None = None
         if data is None:
             try:
-                packed = self.packer.pack((args, kwargs), label=("args", "kwargs"))
+                packed = self.packer.pack((args, kwargs), label=("args", "kwargs"), snapshot=snapshot)
             except Exception as error:  # noqa: BLE001 - whatever the user's __reduce__ raises is this call's error, nobody else's
                 future.settle(None, error)
                 return future
@@ -163,6 +170,8 @@ class Client:
         self._outstanding_bytes += future.size_bytes
         group.unfinished += 1
         self._futures[task] = future
+        if packed is not None or function.packed.stored:
+            self._carried.begin(task, packed, function)
         queue = self.outgoing.queue
         queue.append((group.id, group.max_retries, task, function, data, packed))
         queued = len(queue)
@@ -232,12 +241,6 @@ class Client:
         """Whether answers are outstanding."""
         return bool(self._futures)
 
-    # ---- objects ----
-
-    def put(self, ref: SegmentRef) -> None:
-        """Tell the hub of an object that this process made and holds."""
-        self.post(m.Put((ref.object_id, ref.pid, ref.fd, ref.size_bytes)))
-
     # ---- what comes in ----
 
     def receive(self, message: Message) -> bool:
@@ -272,6 +275,8 @@ class Client:
         while replies:
             task, status, micros, data, places = replies.popleft()
             future = futures.pop(task, None)
+            if self._carried.tasks:
+                self._carried.end(task)
             if future is None:
                 continue
             future.duration_s = micros * 1e-6
@@ -327,9 +332,11 @@ class Client:
             for future in list(self._futures.values()):
                 future.settle(None, error)
         self._futures.clear()
+        self._carried.clear()
         for group in self._groups.values():
             group.end()
         self.store.close()
+        self.views.close()
 
 
 class _AllOver:

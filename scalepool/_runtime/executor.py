@@ -43,6 +43,8 @@ class FunctionSlot:
         """Return the function; raises what loading it raises."""
         if self.fn is None:
             fn: Callable[..., Any] = packer.unpack(self._data, self._places)
+            if self._data[0] != _PICKLE:
+                return fn  # its large arrays are this task's own, as arguments are, and go when the task has ended
             self.fn = fn
         return self.fn
 
@@ -94,7 +96,7 @@ class Executor:
         try:
             status, data, packed, micros = self._call(item)
             # What else the result refers to (a SharedBuffer) is not made here: who made it keeps it.
-            objects = 0 if packed is None or packed.segment is None else 1
+            objects = 0 if packed is None else len(packed.segments)
             record = pack_result(task, item.attempt, status, objects, micros, data)
             while not flight.log_result(record):
                 self._make_room()

@@ -62,8 +62,8 @@ class Exporter:
         if found is not None and fingerprint is not None and found[0] is fn and found[1] == fingerprint:
             self._cache[id(fn)] = (fn, fingerprint, found[2])  # the newer one holds where the older did not
             return found[2]
-        function = Function(self._packer.pack(fn), name_of(fn))
-        if fingerprint is not None and function.packed.segment is None:
+        function = Function(self._packer.pack_function(fn), name_of(fn))
+        if fingerprint is not None and not function.packed.references:
             self._cache[id(fn)] = (fn, fingerprint, function)
             self._cache.move_to_end(id(fn))
             if len(self._cache) > _KEEP:

@@ -20,6 +20,8 @@ from scalepool.errors import InitializerError, RemoteTraceback, TaskCancelledErr
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from scalepool._runtime.stored import Snapshot
+
 __all__ = ["ErrorTypes", "GroupStatistics", "WorkerGroup", "WorkerInfo"]
 
 
@@ -176,11 +178,14 @@ class WorkerGroup:
         kwargs: dict[str, Any] | None = None,
         *,
         on_done: Callable[[TaskFuture], None] | None = None,
+        snapshot: Snapshot | None = None,
     ) -> TaskFuture:
         """Submit ``fn(*args, **kwargs)``.
 
         What cannot be pickled ends the returned future with a SerializationError. ``on_done`` is called with the
-        future when it is over, in whichever thread pumps: it must be quick and never wait.
+        future when it is over, in whichever thread pumps: it must be quick and never wait. With a ``snapshot`` the
+        caller says that the arguments of all submits with that same object stay as they are meanwhile: large arrays
+        that they share are then looked at once.
 
         Raises
         ------
@@ -196,7 +201,7 @@ class WorkerGroup:
                 future = TaskFuture(self._client, self._state, on_done, name_of(fn))
                 future.settle(None, error)
                 return future
-        return self._client.submit(self._state, fn, args, kwargs or {}, on_done)
+        return self._client.submit(self._state, fn, args, kwargs or {}, on_done, snapshot)
 
     def start(self, *, wait: bool = True) -> None:
         """Start ``max_workers`` workers now; with ``wait`` return when they are ready, or cannot be."""

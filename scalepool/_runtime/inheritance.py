@@ -8,7 +8,6 @@ about to start, and the objects take themselves apart as they do for a child. No
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import functools
 import os
@@ -16,9 +15,9 @@ import stat
 import sys
 import types
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from scalepool._base.tuples import NamedTuple
 from scalepool._wire.pickling.culprit import ReducerError
 
 if TYPE_CHECKING:
@@ -50,8 +49,7 @@ class ForkContextError(ReducerError):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class SentDescriptor:
+class SentDescriptor(NamedTuple):
     """A descriptor of another process, as the ``DupFd`` of multiprocessing.
 
     Attributes
@@ -102,6 +100,8 @@ class SentDescriptor:
 
 
 def _take_descriptor(pid: int, fd: int) -> int:
+    import ctypes
+
     pidfd = os.pidfd_open(pid)
     try:
         taken: int = ctypes.CDLL(None, use_errno=True).syscall(_PIDFD_GETFD, pidfd, fd, 0)

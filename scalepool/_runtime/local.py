@@ -116,6 +116,7 @@ class LocalStation:
     def rest(self) -> None:
         """Give back shared memory that was kept for the next object of its size."""
         self._client.store.expire(monotonic_s())
+        self._client.views.expire(monotonic_s())
 
     def broken(self, error: Exception) -> None:
         """Fail everything that is open."""

@@ -29,13 +29,16 @@ class Outgoing:
         Whose released objects are reported along.
     """
 
-    __slots__ = ("_known", "_views", "queue", "released")
+    __slots__ = ("_known", "_views", "held", "queue", "released")
 
     def __init__(self, views: Views) -> None:
         self._views = views
-        self._known: Recent[Function] = Recent()
+        self._known: Recent[bool] = Recent()  # by id: to hold a function is to hold the arrays that it carries
         self.queue: deque[m.Message | Call] = deque()
         self.released: deque[int] = deque()
+        """Objects of this process whose handle is gone."""
+        self.held: set[int] = set()
+        """Those that have one."""
 
     @property
     def pending(self) -> bool:
@@ -44,6 +47,8 @@ class Outgoing:
 
     def drain(self) -> list[m.Message]:
         """Take everything that is queued, as messages with many tasks in each."""
+        # Taken before the queue: what is released was put before, and the hub must hear of it in this order.
+        released = self._take_released() if self.released or self._views.has_released else ()
         out: list[m.Message] = []
         batch: list[Call] = []
         queue = self.queue
@@ -64,13 +69,21 @@ class Outgoing:
             out.append(item)  # type: ignore[arg-type]
         if batch:
             out.append(self._submit(batch))
-        if self.released or self._views.has_released:
-            released = self._views.drain_released()
-            while self.released:
-                released.append(self.released.popleft())
-            if released:
-                out.append(m.Release(released))
+        if released:
+            out.append(m.Release(released))
         return out
+
+    def _take_released(self) -> list[int]:
+        """Objects that this process neither has a handle of nor reads, as far as that is news."""
+        without_handle: list[int] = []
+        while self.released:
+            without_handle.append(self.released.popleft())
+        self.held.difference_update(without_handle)
+        without_view = self._views.drain_released()
+        # A view that is alive still reports its end, and so does a handle.
+        released = [object_id for object_id in without_handle if not self._views.live(object_id)]
+        released += [object_id for object_id in without_view if object_id not in self.held]
+        return list(dict.fromkeys(released))
 
     def _submit(self, calls: list[Call]) -> m.Submit:
         groups, retries, tasks, functions, payloads, packed = zip(*calls, strict=True)
@@ -78,9 +91,9 @@ class Outgoing:
         objects: list[int] = []
         if any(packed):
             for one in packed:
-                if one is not None and one.segment is not None:
-                    segment = one.segment
-                    objects.extend((segment.object_id, segment.pid, segment.fd, segment.size_bytes))
+                if one is not None:
+                    for segment in one.segments:
+                        objects.extend(segment)
         counts, references = _references(functions, packed)
         return m.Submit(
             group=groups[0],
@@ -104,7 +117,7 @@ class Outgoing:
                 continue  # using the newest entry again changes nothing, at neither end
             last = function
             if self._known.use(function.id) is None:
-                self._known.add(function.id, function)
+                self._known.add(function.id, True)
                 fresh.append(function)
         return fresh
 

@@ -1,23 +1,32 @@
-"""Values to what travels, and back: small ones inside the message, large buffers as a segment of the store.
+"""Values to what travels, and back: small ones inside the message, large buffers through the store.
 
-A packed value is bytes in one of three forms, told apart by the first byte: a plain pickle (0x80, nothing large in it),
-a reference to a segment that holds the pickle and its buffers one after the other, or, when the store has no descriptor
-left, pickle and buffers inline.
+A packed value is bytes in one of two forms, told apart by the first byte: a plain pickle (0x80, nothing large in it),
+or a list of parts, the pickle and its buffers. Each part says in which object of the store it lies, where, and how long
+it is. A part of object 0 is in the message itself: the pickle nearly always, and everything when the store has no
+descriptor left.
+
+Each large buffer is an object of its own: of an argument, so that other tasks can carry it too (see ``stored``); of a
+result, so that its memory is free when the reader drops this array, whatever else came with it. Smaller parts share one
+object.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from scalepool._base.tuples import NamedTuple
+from scalepool._runtime.stored import SHARED_BYTES
 from scalepool._store.layout import place
 from scalepool._wire import payload as codec
 from scalepool._wire.pickling.exceptions import encode_result
 from scalepool.errors import ProtocolError, StoreError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Final
 
+    from scalepool._runtime.stored import Snapshot, StoredBuffers, StoredObject
     from scalepool._store.files import SegmentRef
     from scalepool._store.mapping import Views
     from scalepool._store.segments import SegmentStore
@@ -25,19 +34,40 @@ if TYPE_CHECKING:
 
 __all__ = ["Packed", "Packer"]
 
-_SEGMENT: Final = b"\x01"
-_INLINE: Final = b"\x02"
-_HEAD: Final = struct.Struct("<qI")
-_SIZE: Final = struct.Struct("<q")
+_PICKLE: Final = 0x80
+_PARTS: Final = b"\x01"
+_COUNT: Final = struct.Struct("<I")
+_PART: Final = struct.Struct("<qqq")  # object, offset, size
+
+_MESSAGE: Final = 0  # no object has this id
+_SEGMENTS_MAX: Final = 128  # a result record counts its objects in one byte
 
 
 class Packed(NamedTuple):
-    """A value ready to travel. ``references`` names every object it needs; ``segment`` is the one made for it."""
+    """A value ready to travel.
+
+    Attributes
+    ----------
+    data
+        What goes into the message.
+    references
+        Every object that it needs.
+    segments
+        Those of them that were made for this value alone; they live as long as a task or a result refers to them.
+    size_bytes
+        Length of `data` and `segments`.
+    stored
+        Those of them that others may carry, too; to be kept until this task has ended.
+    stored_bytes
+        How much of these was written for this value.
+    """
 
     data: bytes
     references: tuple[int, ...]
-    segment: SegmentRef | None
+    segments: tuple[SegmentRef, ...]
     size_bytes: int
+    stored: tuple[StoredObject, ...] = ()
+    stored_bytes: int = 0
 
 
 class Packer:
@@ -53,25 +83,73 @@ class Packer:
         Returns a fresh object id.
     inline_limit_bytes
         What is at least so large goes into a segment.
+    stored
+        The large buffers of arguments; ``None``: they are treated as those of results.
     """
 
     def __init__(
-        self, store: SegmentStore, views: Views, new_object_id: Callable[[], int], inline_limit_bytes: int
+        self,
+        store: SegmentStore,
+        views: Views,
+        new_object_id: Callable[[], int],
+        inline_limit_bytes: int,
+        stored: StoredBuffers | None = None,
     ) -> None:
         self._store = store
         self._views = views
         self._new_object_id = new_object_id
         self._inline_limit_bytes = inline_limit_bytes
+        self._stored = stored
 
-    def pack(self, value: object, label: str | tuple[str, ...] = "") -> Packed:
-        """Pickle ``value`` and place its large parts; ``label`` names it, or the items of a tuple, in errors.
+    def pack(self, value: object, label: str | tuple[str, ...] = "", snapshot: Snapshot | None = None) -> Packed:
+        """Pickle a task's arguments and place their large parts.
+
+        Parameters
+        ----------
+        value
+            Anything.
+        label
+            Names it, or the items of a tuple, in errors.
+        snapshot
+            Given by who knows that all that is packed with it stays as it is meanwhile.
 
         Raises
         ------
         SerializationError
             When it cannot be pickled.
         """
-        return self.place(codec.dumps(value, oob_threshold=self._inline_limit_bytes, label=label))
+        payload = codec.dumps(value, oob_threshold=self._inline_limit_bytes, label=label)
+        if not payload.buffers and len(payload.data) < self._inline_limit_bytes:
+            return Packed(payload.data, payload.references, (), len(payload.data))
+        parts = _Parts(payload, self._inline_limit_bytes)
+        if self._stored is None:
+            return self._place_apart(parts)
+        self._find(parts, self._stored, snapshot)
+        if parts.large:
+            self._stored.make_room()
+            self._add(parts, self._stored, snapshot)
+        return self._finish(parts)
+
+    def pack_function(self, fn: object) -> Packed:
+        """Pickle a function. All its large parts stay in the store for as long as the result is referred to.
+
+        Raises
+        ------
+        SerializationError
+            When it cannot be pickled.
+        """
+        payload = codec.dumps(fn, oob_threshold=self._inline_limit_bytes)
+        if not payload.buffers and len(payload.data) < self._inline_limit_bytes:
+            return Packed(payload.data, payload.references, (), len(payload.data))
+        parts = _Parts(payload, self._inline_limit_bytes)
+        if self._stored is not None and self._store.has_capacity():
+            self._find(parts, self._stored, None)
+            self._add(parts, self._stored, None)
+            if parts.waiting:
+                rest = self._stored.put([parts.views[index] for index in parts.waiting])
+                parts.lie_in(rest.ref.object_id, parts.waiting)
+                parts.keep(rest)
+        return self._finish(parts)
 
     def pack_result(self, value: object, reader: int) -> Packed:
         """Pickle what a task returned, for the peer with the sender number ``reader``, and place its large parts.
@@ -85,28 +163,54 @@ class Packer:
 
     def place(self, payload: codec.Payload) -> Packed:
         """Place the large parts of something pickled already."""
-        data, buffers, references = payload.data, payload.buffers, payload.references
-        if not buffers and len(data) < self._inline_limit_bytes:
-            return Packed(data, references, None, len(data))
-        parts = [memoryview(data), *(memoryview(buffer).cast("B") for buffer in buffers)]
-        sizes = [part.nbytes for part in parts]
-        segment = self._segment(parts)
-        packed_sizes = b"".join(_SIZE.pack(size) for size in sizes)
-        if segment is None:
-            inline = b"".join([_INLINE, _HEAD.pack(0, len(parts)), packed_sizes, *parts])
-            return Packed(inline, references, None, len(inline))
-        head = b"".join([_SEGMENT, _HEAD.pack(segment.object_id, len(parts)), packed_sizes])
-        return Packed(head, (*references, segment.object_id), segment, sum(sizes))
+        if not payload.buffers and len(payload.data) < self._inline_limit_bytes:
+            return Packed(payload.data, payload.references, (), len(payload.data))
+        parts = _Parts(payload, self._inline_limit_bytes)
+        return self._place_apart(parts)
 
     def pack_inline(self, value: object, label: str | tuple[str, ...] = "", reducers: Reducers | None = None) -> bytes:
         """Pickle ``value`` into one run of bytes, however large: for what outlives any task."""
         payload = codec.dumps(value, oob_threshold=1 << 62, label=label, reducers=reducers)
         return payload.data
 
-    def _segment(self, parts: Sequence[memoryview]) -> SegmentRef | None:
-        if not self._store.has_capacity():
-            return None
-        return self._store.create(self._new_object_id(), parts)
+    def _place_apart(self, parts: _Parts) -> Packed:
+        """Put large buffers into segments of their own."""
+        segments: list[SegmentRef] = []
+        try:
+            for index in parts.large[:_SEGMENTS_MAX]:
+                if self._store.has_capacity():
+                    segments.append(self._lay(parts, [index]))
+            return self._finish(parts, segments)
+        except BaseException:
+            for segment in segments:
+                self._store.free(segment.object_id)
+            raise
+
+    def _find(self, parts: _Parts, stored: StoredBuffers, snapshot: Snapshot | None) -> None:
+        """Use the objects that hold large buffers already."""
+        for index in parts.large:
+            found = stored.find(parts.views[index], snapshot)
+            if found is not None:
+                parts.take_place(index, found)
+
+    def _add(self, parts: _Parts, stored: StoredBuffers, snapshot: Snapshot | None) -> None:
+        """Make objects of the other large buffers."""
+        for index in parts.large:
+            if self._store.has_capacity():
+                parts.take_place(index, stored.add(parts.views[index], snapshot))
+                parts.stored_bytes += parts.views[index].nbytes
+
+    def _finish(self, parts: _Parts, segments: Sequence[SegmentRef] = ()) -> Packed:
+        """Put what is left into a segment, or into the message where there is none."""
+        if parts.waiting and self._store.has_capacity():
+            segments = [*segments, self._lay(parts, parts.waiting)]
+        return parts.packed(tuple(segments))
+
+    def _lay(self, parts: _Parts, indexes: Sequence[int]) -> SegmentRef:
+        """Write some parts into a segment of this value's own."""
+        segment = self._store.create(self._new_object_id(), [parts.views[index] for index in indexes])
+        parts.lie_in(segment.object_id, indexes)
+        return segment
 
     def unpack(self, data: bytes, places: Mapping[int, SegmentRef]) -> Any:
         """Return the value. Large buffers are private, writable mappings that are copied only where written.
@@ -118,36 +222,91 @@ class Packer:
         places
             Where the objects that it needs are.
         """
-        if data[:1] == b"\x80":
+        if data[0] == _PICKLE:
             return codec.loads(data, ())
-        parts = self._inline_parts(data) if data[:1] == _INLINE else self._mapped_parts(data, places)
+        table, at = _read_table(data)
+        parts: list[memoryview] = []
+        windows: dict[int, memoryview] = {}
+        used: set[tuple[int, int]] = set()
+        for object_id, offset, size in table:
+            if object_id == _MESSAGE:
+                # Writable like what is mapped: the code that gets an array must not see how it travelled.
+                parts.append(memoryview(bytearray(data[at : at + size])))
+                at += size
+                continue
+            if object_id not in windows or (object_id, offset) in used:  # twice: two arrays that must not be one
+                windows[object_id] = self._open(object_id, places)
+            used.add((object_id, offset))
+            parts.append(windows[object_id][offset : offset + size])
         return codec.loads(parts[0], parts[1:])
 
-    def _mapped_parts(self, data: bytes, places: Mapping[int, SegmentRef]) -> list[memoryview]:
-        object_id, sizes, _ = _read_head(data)
+    def _open(self, object_id: int, places: Mapping[int, SegmentRef]) -> memoryview:
         ref = places.get(object_id)
         if ref is None:
             raise StoreError(f"object {object_id} is gone: the process that made it has ended")
-        window = memoryview(self._views.open(ref, "c"))
-        return [window[at : at + size] for at, size in zip(place(sizes).offsets, sizes, strict=True)]
-
-    def _inline_parts(self, data: bytes) -> list[memoryview]:
-        _, sizes, at = _read_head(data)
-        # Writable like what is mapped: the code that gets an array must not see how it travelled.
-        window = memoryview(bytearray(data[at:]))
-        parts = []
-        at = 0
-        for size in sizes:
-            parts.append(window[at : at + size])
-            at += size
-        return parts
+        return self._views.open(ref, "c")
 
 
-def _read_head(data: bytes) -> tuple[int, list[int], int]:
+class _Parts:
+    """A pickle and its buffers on their way to their places: in an object of the store, or in the message."""
+
+    __slots__ = ("_references", "_stored", "places", "stored_bytes", "views", "waiting")
+
+    def __init__(self, payload: codec.Payload, inline_limit_bytes: int) -> None:
+        self.views = [memoryview(payload.data), *(memoryview(buffer).cast("B") for buffer in payload.buffers)]
+        self.places = [(_MESSAGE, 0)] * len(self.views)
+        self.waiting = [index for index, view in enumerate(self.views) if index or view.nbytes >= inline_limit_bytes]
+        self.stored_bytes = 0
+        self._references = payload.references
+        self._stored: list[StoredObject] = []
+
+    @property
+    def large(self) -> list[int]:
+        """Those that have no place yet and are worth an object of their own; a pickle is never met again."""
+        return [index for index in self.waiting if index and self.views[index].nbytes >= SHARED_BYTES]
+
+    def keep(self, stored: StoredObject) -> None:
+        """Note an object that some part lies in."""
+        self._stored.append(stored)
+
+    def take_place(self, index: int, stored: StoredObject) -> None:
+        """Let a part be all of an object."""
+        self.places[index] = (stored.ref.object_id, 0)
+        self.waiting.remove(index)
+        self._stored.append(stored)
+
+    def lie_in(self, object_id: int, indexes: Sequence[int]) -> None:
+        """Let these parts lie in an object, one after the other."""
+        layout = place(self.views[index].nbytes for index in indexes)
+        for index, offset in zip(indexes, layout.offsets, strict=True):
+            self.places[index] = (object_id, offset)
+        self.waiting = [index for index in self.waiting if index not in indexes]
+
+    def packed(self, segments: tuple[SegmentRef, ...]) -> Packed:
+        """Return the value, packed."""
+        head = [_PARTS, _COUNT.pack(len(self.views))]
+        inside = []
+        for view, (object_id, offset) in zip(self.views, self.places, strict=True):
+            head.append(_PART.pack(object_id, offset, view.nbytes))
+            if object_id == _MESSAGE:
+                inside.append(view)
+        data = b"".join([*head, *inside])
+        objects = [object_id for object_id, _ in self.places if object_id != _MESSAGE]
+        references = tuple(dict.fromkeys([*self._references, *objects]))
+        size_bytes = sum(segment.size_bytes for segment in segments) + len(data)
+        return Packed(data, references, segments, size_bytes, tuple(self._stored), self.stored_bytes)
+
+
+def _read_table(data: bytes) -> tuple[list[tuple[int, int, int]], int]:
+    """Return (object, offset, size) of each part, and where those begin that are in the message."""
     try:
-        object_id, count = _HEAD.unpack_from(data, 1)
-        at = 1 + _HEAD.size
-        sizes = [_SIZE.unpack_from(data, at + index * _SIZE.size)[0] for index in range(count)]
+        (count,) = _COUNT.unpack_from(data, 1)
+        start = 1 + _COUNT.size
+        end = start + count * _PART.size
+        table = list(_PART.iter_unpack(data[start:end]))
     except struct.error as error:
         raise ProtocolError("a packed value ends too early") from error
-    return object_id, sizes, at + count * _SIZE.size
+    inside = sum(size for object_id, _, size in table if object_id == _MESSAGE)
+    if len(table) != count or len(data) != end + inside:
+        raise ProtocolError(f"a packed value of {len(data)} bytes should have {end + inside}")
+    return table, end

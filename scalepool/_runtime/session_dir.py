@@ -1,14 +1,16 @@
-"""The session's directory: private, locked while its session lives, swept by the next session otherwise."""
+"""The session's directory: private, locked while its session lives, swept by the next session otherwise.
+
+Each program that makes a pool comes through here before its first task, so ``tempfile``, ``shutil`` and ``pathlib``
+(6 ms) are loaded only where the plain case does not do.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import stat
-import tempfile
+import sys
 import time
-from pathlib import Path
 from typing import Final
 
 __all__ = ["SessionDir"]
@@ -21,49 +23,94 @@ _UNLOCKED_S: Final = 5.0
 """A directory whose lock nobody holds is left alone for so long: its maker may be about to take it."""
 _MAX_ROOT_BYTES: Final = 70
 """A root with a longer path leaves no room for ours: that of a Unix socket has at most 107 bytes."""
+_USUAL_ROOT: Final = "/tmp"
 
 
 class SessionDir:
-    """A fresh directory that only this user can enter, with a lock file that is held while this process lives."""
+    """A fresh directory that only this user can enter, with a lock file that is held while this process lives.
+
+    Attributes
+    ----------
+    path
+        Where it is, as an absolute path.
+    """
 
     def __init__(self) -> None:
         root = _root()
         sweep(root)
-        self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getuid()}-", dir=root))
+        self.path = _make(root)
         flags = os.O_CREAT | os.O_RDWR | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._lock = os.open(self.path / _LOCK, flags, 0o600)
+        self._lock = os.open(f"{self.path}/{_LOCK}", flags, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)  # a sweeping session may hold it for a moment
 
     def remove(self) -> None:
         """Delete it with everything in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove(self.path)
         os.close(self._lock)
 
 
-def _root() -> Path:
+def _root() -> str:
     """Return the user's folder for temporary files, or the usual one where that has too long a path."""
-    root = Path(tempfile.gettempdir())
-    usual = Path("/tmp")
-    return usual if len(os.fsencode(root)) > _MAX_ROOT_BYTES and os.access(usual, os.W_OK | os.X_OK) else root
+    root = _temporary()
+    too_long = len(os.fsencode(root)) > _MAX_ROOT_BYTES
+    return _USUAL_ROOT if too_long and os.access(_USUAL_ROOT, os.W_OK | os.X_OK) else root
 
 
-def sweep(root: Path) -> None:
-    """Delete the directories of sessions that ended without a chance to do it themselves."""
-    for path in root.glob(f"{_PREFIX}{os.getuid()}-*"):
-        if _is_stale(path):
-            shutil.rmtree(path, ignore_errors=True)
+def _temporary() -> str:
+    """Return what ``tempfile.gettempdir()`` would: its answer where it is loaded or the usual places do not do."""
+    if "tempfile" not in sys.modules:
+        for path in (os.environ.get("TMPDIR"), os.environ.get("TEMP"), os.environ.get("TMP"), _USUAL_ROOT):
+            if path and os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK):  # noqa: PTH112
+                return os.path.abspath(path)  # noqa: PTH100
+    import tempfile
+
+    return tempfile.gettempdir()
 
 
-def _is_stale(path: Path) -> bool:
+def _make(root: str) -> str:
+    while True:
+        path = f"{root}/{_PREFIX}{os.getuid()}-{os.urandom(6).hex()}"
+        try:
+            os.mkdir(path, 0o700)  # noqa: PTH102
+        except FileExistsError:
+            continue
+        return path
+
+
+def _remove(path: str) -> None:
+    """Remove a directory, as far as that is possible."""
     try:
-        found = path.lstat()
+        for entry in os.listdir(path):  # noqa: PTH208
+            os.unlink(f"{path}/{entry}")  # noqa: PTH108
+        os.rmdir(path)  # noqa: PTH106
+    except OSError:
+        import shutil  # it holds more than we put there, or is not ours to remove
+
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep(root: str | os.PathLike[str]) -> None:
+    """Delete the directories of sessions that ended without a chance to do it themselves."""
+    ours = f"{_PREFIX}{os.getuid()}-"
+    try:
+        names = os.listdir(root)  # noqa: PTH208
+    except PermissionError:
+        return  # we may make entries there and not list them
+    for name in names:
+        if name.startswith(ours) and _is_stale(f"{root}/{name}"):
+            _remove(f"{root}/{name}")
+
+
+def _is_stale(path: str) -> bool:
+    try:
+        found = os.lstat(path)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) != 0o700:
             return False
         age_s = time.time() - found.st_mtime
         if age_s < _UNLOCKED_S:
             return False
         try:
-            lock = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            lock = os.open(f"{path}/{_LOCK}", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             return age_s > _YOUNG_S
         try:

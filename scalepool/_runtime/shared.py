@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
-
 from scalepool._runtime.session import current
 from scalepool._store.files import SegmentRef
 from scalepool._wire.payload import announce
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import mmap
+    from typing import Any, Literal
+
+    from scalepool._runtime.stored import StoredObject
 
 __all__ = ["SharedBuffer", "put_buffer"]
 
@@ -21,29 +22,31 @@ class SharedBuffer:
     last task that carries it, are gone.
     """
 
-    __slots__ = ("__weakref__", "_owner", "_ref")
+    __slots__ = ("__weakref__", "_ref", "_stored")
 
-    def __init__(self, ref: SegmentRef, *, owner: Any = None) -> None:
+    def __init__(self, ref: SegmentRef, stored: StoredObject | None = None) -> None:
         self._ref = ref
-        self._owner = owner
+        self._stored = stored
 
     @property
     def size_bytes(self) -> int:
         """Length of the buffer."""
         return self._ref.size_bytes
 
-    def open(self, mode: Literal["r", "c"] = "r") -> mmap.mmap:
+    def open(self, mode: Literal["r", "c"] = "r") -> memoryview:
         """Map the buffer: ``"r"`` read-only and shared, ``"c"`` private, writable and copied where written."""
         return current().client.views.open(self._ref, mode)
 
+    def still_holds(self, array_buffer: memoryview) -> bool:
+        """Whether it still looks like the memory of the array that it was made from; False where it was not made.
+
+        Compared in full up to 16 MB, beyond that in samples.
+        """
+        return self._stored is not None and current().client.stored.still_holds(self._stored, array_buffer)
+
     def __reduce__(self) -> tuple[Any, ...]:
         announce(self._ref.object_id)
-        ref = self._ref
-        return _rebuild, (ref.object_id, ref.pid, ref.fd, ref.size_bytes)
-
-    def __del__(self) -> None:
-        if self._owner is not None:
-            self._owner.outgoing.released.append(self._ref.object_id)
+        return _rebuild, tuple(self._ref)
 
     def __repr__(self) -> str:
         return f"<SharedBuffer {self._ref.object_id} {self._ref.size_bytes} bytes>"
@@ -62,11 +65,8 @@ def put_buffer(buffer: Any) -> SharedBuffer:
     StoreError
         When no memory or no file descriptor is left.
     """
-    client = current().client
-    view = memoryview(buffer).cast("B")
-    ref = client.store.create(client.new_object_id(), [view])
-    client.put(ref)
-    return SharedBuffer(ref, owner=client)
+    stored = current().client.stored.put([memoryview(buffer).cast("B")])
+    return SharedBuffer(stored.ref, stored)
 
 
 def _rebuild(object_id: int, pid: int, fd: int, size_bytes: int) -> SharedBuffer:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
-from dataclasses import dataclass
+
+# Where hashlib has it from; that would load OpenSSL (3 ms, 1 MB) into every driver and worker.
+from _blake2 import blake2b
 from typing import TYPE_CHECKING, Final
+
+from scalepool._base.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +19,7 @@ __all__ = ["WorkerConfig", "WorkerSpec"]
 _LENGTHS: Final = struct.Struct("<III")
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSpec:
+class WorkerSpec(NamedTuple):
     """The sort of worker that a group needs.
 
     Attributes
@@ -40,7 +42,7 @@ class WorkerSpec:
     @property
     def kind(self) -> int:
         """A number that is the same for specs whose workers may be shared: the limits alone decide."""
-        digest = hashlib.blake2b(json.dumps(sorted(self.limits.items())).encode(), digest_size=8).digest()
+        digest = blake2b(json.dumps(sorted(self.limits.items())).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") >> 1
 
     def encode(self) -> bytes:
@@ -60,8 +62,7 @@ class WorkerSpec:
         return cls(head["limits"], context, data[start + context_size :], head["name"])
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerConfig:
+class WorkerConfig(NamedTuple):
     """Everything that a worker process is told when it is forked."""
 
     worker: int

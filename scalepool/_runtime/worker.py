@@ -22,6 +22,7 @@ from scalepool._runtime.executor import Executor, WorkItem
 from scalepool._runtime.holdings import Holdings
 from scalepool._runtime.output import TaskOutput
 from scalepool._runtime.pump import Pump
+from scalepool._runtime.session import WorkerSession, set_current
 from scalepool._runtime.spec import WorkerConfig
 from scalepool._runtime.surroundings import Surroundings
 from scalepool._store.flight import FlightRecord
@@ -99,6 +100,7 @@ class WorkerStation:
     def rest(self) -> None:
         """Give back shared memory that was kept for the next object of its size."""
         self._client.store.expire(monotonic_s())
+        self._client.views.expire(monotonic_s())
 
     def broken(self, error: Exception) -> None:
         """Die: the hub then ends or moves what this worker held. The reason goes where the driver's stderr goes."""
@@ -148,9 +150,9 @@ class WorkerStation:
                 continue
             record, packed, references = entry
             records.append(record)
-            segment = packed.segment if packed is not None else None
-            if segment is not None:
-                objects.extend((segment.object_id, segment.pid, segment.fd, segment.size_bytes))
+            if packed is not None:
+                for segment in packed.segments:
+                    objects.extend(segment)
             held.update(references)
         live = [object_id for object_id in held if self._client.views.live(object_id)] if held else ()
         self._channel.send(encode(m.Done(records, objects, live)))
@@ -309,8 +311,6 @@ def _redirect_output(station: WorkerStation) -> None:
 
 
 def _become_current(client: Client, station: WorkerStation, own: Settings) -> None:
-    from scalepool._runtime.session import WorkerSession, set_current
-
     set_current(WorkerSession(client, station, own))
 
 

@@ -9,9 +9,11 @@ its waiters.
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
+
+# The plain C queue: the module above it is another millisecond of each start.
+from _queue import SimpleQueue
 from collections.abc import Callable
 
 __all__ = ["CallbackThread"]
@@ -74,7 +76,7 @@ class _Mailbox:
     __slots__ = ("closed", "discarding", "queue")
 
     def __init__(self) -> None:
-        self.queue: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
+        self.queue: SimpleQueue[Delivery | None] = SimpleQueue()
         self.discarding = False
         self.closed = False
 

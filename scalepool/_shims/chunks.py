@@ -23,9 +23,9 @@ from __future__ import annotations
 
 import itertools
 import operator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scalepool._base.tuples import NamedTuple
 from scalepool._shims.outcomes import MISSING, Failure, capture
 from scalepool._wire.pickling.exceptions import ResultEncodingError, encode_result
 
@@ -61,8 +61,7 @@ def check_chunksize(chunksize: Any) -> int:
     return size
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkOutcomes:
+class ChunkOutcomes(NamedTuple):
     """Results of a chunk in which items failed.
 
     Parameters

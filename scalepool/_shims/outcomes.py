@@ -9,9 +9,9 @@ value, so those that stand for a failure are flagged, and `is_failed` tells the 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from scalepool._base.tuples import NamedTuple
 from scalepool._wire.pickling.exceptions import decode_exception, encode_exception
 from scalepool._wire.pickling.traceback_text import format_traceback
 
@@ -48,8 +48,7 @@ MISSING: Final = Missing.MISSING
 """Stands in ``.partial_results`` where an item failed or was not run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """One item's exception on its way from the worker to the caller.
 
     Parameters

@@ -11,21 +11,18 @@ import mmap
 import os
 import resource
 import sys
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+from scalepool._base.tuples import NamedTuple
 from scalepool._store.layout import STAMP_BYTES, pack_stamp, stamp_offset
 from scalepool.errors import StoreError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
     "FDS_PER_MAPPING",
     "HAS_MEMFD",
-    "Mapping",
     "SegmentRef",
     "anonymous_file",
     "default_max_fds",
@@ -44,8 +41,7 @@ FDS_PER_MAPPING = 0 if sys.version_info >= (3, 13) else 1
 _IO_BYTES = 1 << 28
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentRef:
+class SegmentRef(NamedTuple):
     """Where an object's bytes are: any process of this user on this host finds them at /proc/<pid>/fd/<fd>.
 
     Attributes
@@ -62,14 +58,6 @@ class SegmentRef:
     pid: int
     fd: int
     size_bytes: int
-
-
-class Mapping(mmap.mmap):
-    """A mapped file with room for a token that dies exactly when the memory is unmapped (see ``mapping.Views``)."""
-
-    __slots__ = ("token",)
-
-    token: object
 
 
 def default_max_fds() -> int:
@@ -105,7 +93,7 @@ def anonymous_file(name: str, size_bytes: int, *, use_memfd: bool = HAS_MEMFD) -
     return fd
 
 
-def map_file(fd: int, size_bytes: int, *, flags: int, prot: int) -> Mapping:
+def map_file(fd: int, size_bytes: int, *, flags: int, prot: int) -> mmap.mmap:
     """Map the first *size_bytes* of *fd*, which may be closed afterwards.
 
     Raises
@@ -115,8 +103,8 @@ def map_file(fd: int, size_bytes: int, *, flags: int, prot: int) -> Mapping:
     """
     try:
         if sys.version_info >= (3, 13):
-            return Mapping(fd, size_bytes, flags=flags, prot=prot, trackfd=False)
-        return Mapping(fd, size_bytes, flags=flags, prot=prot)
+            return mmap.mmap(fd, size_bytes, flags=flags, prot=prot, trackfd=False)
+        return mmap.mmap(fd, size_bytes, flags=flags, prot=prot)
     except (OSError, ValueError) as error:
         raise StoreError(f"{size_bytes} bytes of shared memory cannot be mapped: {error}") from error
 
@@ -161,8 +149,10 @@ def open_segment(ref: SegmentRef) -> int:
 
 
 def _unlinked_file(name: str) -> int:
+    import tempfile  # not needed where there are memfds
+
     fd, path = tempfile.mkstemp(prefix=f"{name}-", dir=tempfile.gettempdir())
-    Path(path).unlink()
+    os.unlink(path)  # noqa: PTH108 - pathlib takes 5 ms to import, in each program
     return fd
 
 
@@ -176,7 +166,7 @@ def _open_descriptor_of(pid: int, fd: int) -> int:
 def _why_not_opened(ref: SegmentRef, error: OSError) -> str:
     start = f"object {ref.object_id} ({ref.size_bytes} bytes) cannot be reached: process {ref.pid}"
     if error.errno in (errno.ENOENT, errno.ESRCH, errno.EBADF):
-        if Path(f"/proc/{ref.pid}").exists():
+        if os.access(f"/proc/{ref.pid}", os.F_OK):
             return f"{start} no longer holds it (descriptor {ref.fd} is closed)"
         return f"{start}, which held it, is gone"
     if error.errno in (errno.EACCES, errno.EPERM):

@@ -27,7 +27,7 @@ from __future__ import annotations
 import mmap
 import os
 
-from scalepool._store.files import HAS_MEMFD, Mapping, anonymous_file, map_file
+from scalepool._store.files import HAS_MEMFD, anonymous_file, map_file
 from scalepool.errors import StoreError
 
 __all__ = ["LOG_CAPACITY", "MAX_DEPTH", "FlightRecord"]
@@ -61,7 +61,7 @@ class FlightRecord:
 
     __slots__ = ("_acked_below", "_mapping", "_stack", "_words")
 
-    def __init__(self, mapping: Mapping) -> None:
+    def __init__(self, mapping: mmap.mmap) -> None:
         self._mapping = mapping
         self._words = memoryview(mapping).cast("q")
         # Slot 0 lies below the first task and matches none; an index beyond the last slot is an IndexError for free.

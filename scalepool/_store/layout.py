@@ -13,9 +13,10 @@ no offset.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from scalepool._base.tuples import NamedTuple
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -43,8 +44,7 @@ _STAMP = struct.Struct("<qq")
 STAMP_BYTES = _STAMP.size
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """Where each buffer of an object begins, and how long the object is.
 
     Attributes

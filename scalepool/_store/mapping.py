@@ -1,14 +1,16 @@
 """Reading the segments of any process, and knowing which of them this process still reads.
 
-A view is a mapping of the whole object. Whoever uses the memory (a memoryview, a numpy array, a slice of it) keeps
-the mapping object alive; when it dies, nobody in this process can read the object any more, and `Views` learns it.
+A view is a memoryview of a mapped object. Whoever uses the memory (a slice of it, a numpy array) keeps alive the object
+that exports it; when that dies, nobody in this process can read the object any more, and `Views` learns it.
 
-How it learns it. The mapping owns a token, and a weak reference to the *token* has ``deque.append`` as its callback:
+How it learns it. The exporter owns a token, and a weak reference to the *token* has ``deque.append`` as its callback:
 one step in C, safe at any moment of a garbage collection and in any thread, without a lock. The token, not the
-mapping, is watched because of reference cycles: the collector clears weak references to garbage *before* it runs the
+exporter, is watched because of reference cycles: the collector clears weak references to garbage *before* it runs the
 garbage's ``__del__`` methods, and such a method may still read the memory, or even rescue it. An object that the
 collector does not track is spared this: it dies when its owner is torn down. Few types are untracked and weakly
 referenceable; code objects are both.
+
+Then the mapping itself is free for the next object in that segment, see ``windows``.
 
 Descriptors. Before Python 3.13 an `mmap.mmap` keeps a duplicate of its descriptor. A list of thousands of arrays must
 not exhaust them, so beyond ``max_mappings`` a private view is a private copy instead: same type, same behaviour, read
@@ -22,16 +24,20 @@ import os
 import threading
 import weakref
 from collections import deque
-from types import CodeType
-from typing import Literal
 
-from scalepool._store.files import FDS_PER_MAPPING, Mapping, SegmentRef, default_max_fds, map_file, open_segment
+from scalepool._store.files import FDS_PER_MAPPING, SegmentRef, default_max_fds, map_file, open_segment
+from scalepool._store.windows import IdleLimits, IdleMappings, SegmentMapping, view_of
 from scalepool.errors import StoreError
 
-__all__ = ["ViewMode", "Views", "map_private", "map_readonly"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import CodeType
+    from typing import Any, Literal
 
-ViewMode = Literal["r", "c"]
-"""``"r"``: read-only, shared with the other readers; ``"c"``: writable and private; a page is copied when written."""
+    ViewMode = Literal["r", "c"]
+
+__all__ = ["IdleLimits", "Views"]
 
 # Linux allows 65 530 mappings per process; the program has some of its own.
 _MAX_MAPPINGS = 16_384
@@ -39,38 +45,6 @@ _MAX_MAPPINGS = 16_384
 _READ_BYTES = 1 << 28
 
 _TOKEN = (lambda: None).__code__
-
-
-def map_private(ref: SegmentRef) -> Mapping:
-    """Map an object writable and private (copy-on-write): no page is copied until it is written.
-
-    An empty object is mapped as one byte, since no mapping can be empty.
-
-    Raises
-    ------
-    StoreError
-        The object cannot be reached or is gone, or there is no room for the mapping.
-    """
-    fd = open_segment(ref)
-    try:
-        return _map_private(fd, ref)
-    finally:
-        os.close(fd)
-
-
-def map_readonly(ref: SegmentRef) -> Mapping:
-    """Map an object read-only; numpy refuses to make such an array writable.
-
-    Raises
-    ------
-    StoreError
-        As `map_private`.
-    """
-    fd = open_segment(ref)
-    try:
-        return map_file(fd, _length(ref), flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
-    finally:
-        os.close(fd)
 
 
 class Views:
@@ -81,12 +55,16 @@ class Views:
     max_mappings
         Beyond this many live mappings, mode ``"c"`` copies; default by the limit on descriptors (see the module's
         text).
+    idle
+        How many mappings are kept for the next object in the same segment; default ``IdleLimits()``, less where
+        descriptors are few.
     """
 
-    def __init__(self, *, max_mappings: int | None = None) -> None:
-        if max_mappings is None:
-            max_mappings = min(default_max_fds(), _MAX_MAPPINGS) if FDS_PER_MAPPING else _MAX_MAPPINGS
-        self._max_mappings = max_mappings
+    def __init__(self, *, max_mappings: int | None = None, idle: IdleLimits | None = None) -> None:
+        few = min(default_max_fds(), _MAX_MAPPINGS) if FDS_PER_MAPPING else _MAX_MAPPINGS
+        self._max_mappings = few if max_mappings is None else max_mappings
+        idle = idle or IdleLimits()
+        self._idle = IdleMappings(idle._replace(max_count=min(idle.max_count, few // 4)))
         # Reentrant: the collector may run user code (a __del__ that opens an object) while this thread holds it.
         self._lock = threading.RLock()
         # Finalizers append to this and do nothing else: they may run while this very thread holds the lock.
@@ -94,19 +72,20 @@ class Views:
         # Keyed by identity: weak references compare by their referents, and all tokens are equal.
         self._pins: dict[int, dict[int, _Pin]] = {}
         self._count = 0
-        self._readonly: dict[int, weakref.ref[Mapping]] = {}
+        self._readonly: dict[int, weakref.ref[Any]] = {}
         self._released: list[int] = []
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {len(self._pins)} objects, {self._count} mappings>"
+        return f"<{type(self).__name__} of {len(self._pins)} objects, {self._count} mappings, {len(self._idle)} idle>"
 
-    def open(self, ref: SegmentRef, mode: ViewMode) -> Mapping:
+    def open(self, ref: SegmentRef, mode: ViewMode) -> memoryview:
         """A view on the object, private or shared with the other readers of this process.
 
         Parameters
         ----------
         mode
-            ``"c"``: private and writable, a new one per call. ``"r"``: read-only; the same one as long as it lives.
+            ``"c"``: private and writable, a page is copied when it is written; new memory per call. ``"r"``: read-only;
+            the same memory as long as some view of it lives.
 
         Raises
         ------
@@ -117,26 +96,22 @@ class Views:
         """
         if mode not in ("r", "c"):
             raise ValueError(f"mode must be 'r' or 'c', not {mode!r}")
+        readonly = mode == "r"
         with self._lock:
             self._settle()
-            shared = self._shared(ref.object_id) if mode == "r" else None
-            copying = mode == "c" and self._count >= self._max_mappings
-        if shared is not None:
-            return shared
+            window = self._shared(ref.object_id) if readonly else None
+            copying = not readonly and self._count >= self._max_mappings
+        if window is not None:
+            return view_of(window, ref.size_bytes, readonly=True)
         # Outside the lock: a copy takes long. Until the view is pinned, the caller's own claim on the object keeps it.
-        view = _copy_of(ref) if copying else map_private(ref) if mode == "c" else map_readonly(ref)
-        with self._lock:
+        fd = open_segment(ref)
+        try:
             if copying:
-                if ref.object_id not in self._pins:
-                    self._released.append(ref.object_id)  # the segment itself is not needed any longer
-                return view
-            if mode == "r":
-                shared = self._shared(ref.object_id)
-                if shared is not None:  # another thread was faster
-                    return shared
-                self._readonly[ref.object_id] = weakref.ref(view)
-            self._pin(ref.object_id, view)
-        return view
+                return self._copy(fd, ref)
+            window = self._pin(self._take(fd), ref, readonly=readonly)
+        finally:
+            os.close(fd)
+        return view_of(window, ref.size_bytes, readonly=readonly)
 
     def live(self, object_id: int) -> bool:
         """Whether some view of this process still reads the object's segment."""
@@ -157,17 +132,48 @@ class Views:
             self._released.clear()
             return released
 
-    def _shared(self, object_id: int) -> Mapping | None:
+    def expire(self, now: float) -> None:
+        """Take down mappings that nobody has used for some seconds; to be called every few seconds.
+
+        Parameters
+        ----------
+        now
+            Seconds of a monotonic clock.
+        """
+        with self._lock:
+            self._settle()
+            _close(self._idle.expire(now))
+
+    def close(self) -> None:
+        """Take down all mappings that nobody uses."""
+        with self._lock:
+            self._settle()
+            _close(self._idle.clear())
+
+    def _take(self, fd: int) -> SegmentMapping:
+        with self._lock:
+            mapping = self._idle.take(fd)
+        return SegmentMapping(fd) if mapping is None else mapping
+
+    def _shared(self, object_id: int) -> Any:
         reference = self._readonly.get(object_id)
         return None if reference is None else reference()
 
-    def _pin(self, object_id: int, view: Mapping) -> None:
+    def _pin(self, mapping: SegmentMapping, ref: SegmentRef, *, readonly: bool) -> Any:
+        """Return the exporter of what was mapped, or that of another thread which was faster."""
         token = _TOKEN.replace()  # a new, equal code object
-        pin = _Pin(token, self._dead.append)
-        pin.object_id = object_id
-        self._pins.setdefault(object_id, {})[id(pin)] = pin
-        self._count += 1
-        view.token = token
+        window = mapping.hand_out(token)
+        with self._lock:
+            if readonly:
+                shared = self._shared(ref.object_id)
+                if shared is not None:
+                    return shared
+                self._readonly[ref.object_id] = weakref.ref(window)
+            pin = _Pin(token, self._dead.append)
+            pin.object_id, pin.used_bytes, pin.mapping = ref.object_id, ref.size_bytes, mapping
+            self._pins.setdefault(ref.object_id, {})[id(pin)] = pin
+            self._count += 1
+        return window
 
     def _settle(self) -> None:
         while self._dead:
@@ -180,35 +186,32 @@ class Views:
                 del self._pins[pin.object_id]
                 self._readonly.pop(pin.object_id, None)
                 self._released.append(pin.object_id)
+            mapping = pin.mapping
+            _close(self._idle.put(mapping) if mapping.is_worth_keeping(pin.used_bytes) else [mapping])
+
+    def _copy(self, fd: int, ref: SegmentRef) -> memoryview:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        copy = memoryview(map_file(-1, max(ref.size_bytes, 1), flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE))
+        done = 0
+        while done < ref.size_bytes:
+            count = os.preadv(fd, [copy[done : min(done + _READ_BYTES, ref.size_bytes)]], done)
+            if count == 0:
+                raise StoreError(f"object {ref.object_id} ends after {done} of {ref.size_bytes} bytes")
+            done += count
+        with self._lock:
+            if ref.object_id not in self._pins:
+                self._released.append(ref.object_id)  # the segment itself is not needed any longer
+        return copy[: ref.size_bytes]
 
 
-class _Pin(weakref.ref[CodeType]):
-    __slots__ = ("object_id",)
+class _Pin(weakref.ref["CodeType"]):
+    __slots__ = ("mapping", "object_id", "used_bytes")
 
     object_id: int
+    used_bytes: int
+    mapping: SegmentMapping
 
 
-def _length(ref: SegmentRef) -> int:
-    return max(ref.size_bytes, 1)
-
-
-def _map_private(fd: int, ref: SegmentRef) -> Mapping:
-    return map_file(fd, _length(ref), flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-
-
-def _copy_of(ref: SegmentRef) -> Mapping:
-    fd = open_segment(ref)
-    try:
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        copy = map_file(-1, _length(ref), flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-        with memoryview(copy) as window:
-            done = 0
-            while done < ref.size_bytes:
-                with window[done : min(done + _READ_BYTES, ref.size_bytes)] as chunk:
-                    count = os.preadv(fd, [chunk], done)
-                if count == 0:
-                    raise StoreError(f"object {ref.object_id} ends after {done} of {ref.size_bytes} bytes")
-                done += count
-        return copy
-    finally:
-        os.close(fd)
+def _close(mappings: Iterable[SegmentMapping]) -> None:
+    for mapping in mappings:
+        mapping.close()

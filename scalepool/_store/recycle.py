@@ -6,21 +6,18 @@ that exist. So a freed segment waits here for the next object of about its size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import inf
-from typing import TYPE_CHECKING
-
+from scalepool._base.tuples import NamedTuple
 from scalepool._store.files import FDS_PER_MAPPING
 from scalepool._store.layout import capacity_for
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
 
 __all__ = ["RecycleLimits", "RecyclePool", "Segment"]
 
 
-@dataclass(frozen=True, slots=True)
-class RecycleLimits:
+class RecycleLimits(NamedTuple):
     """How much idle memory one process may keep.
 
     Attributes
@@ -34,21 +31,26 @@ class RecycleLimits:
     """
 
     max_bytes: int = 5 << 28
-    max_count: int = 64
+    max_count: int = 256
     idle_s: float = 10.0
 
 
-@dataclass(slots=True, eq=False)
+_NOT_YET_KNOWN = float("inf")
+
+
 class Segment:
     """One file: its descriptor, its size class, and how much of it has pages behind it (``written_bytes``)."""
 
-    fd: int
-    capacity: int
-    size_bytes: int = 0
-    written_bytes: int = 0
-    mapping: mmap.mmap | None = None
-    window: memoryview | None = None  # of the mapping; slice assignment to it is the copy
-    idle_since: float = inf  # not known yet
+    __slots__ = ("capacity", "fd", "idle_since", "mapping", "size_bytes", "window", "written_bytes")
+
+    def __init__(self, fd: int, capacity: int, written_bytes: int = 0) -> None:
+        self.fd = fd
+        self.capacity = capacity
+        self.size_bytes = 0
+        self.written_bytes = written_bytes
+        self.mapping: mmap.mmap | None = None
+        self.window: memoryview | None = None  # of the mapping; slice assignment to it is the copy
+        self.idle_since = _NOT_YET_KNOWN
 
     @property
     def open_fds(self) -> int:
@@ -80,7 +82,7 @@ class RecyclePool:
 
     def put(self, segment: Segment) -> list[Segment]:
         """Take in a freed segment; the result are those to close now, oldest first, which may include this one."""
-        segment.idle_since = inf
+        segment.idle_since = _NOT_YET_KNOWN
         self._age[segment.fd] = segment
         self._by_capacity.setdefault(segment.capacity, []).append(segment)
         self._bytes += segment.written_bytes

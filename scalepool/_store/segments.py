@@ -20,12 +20,12 @@ Writing, by measurement (100 MiB, two cores; a memcpy into touched memory takes 
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from scalepool._base.tuples import NamedTuple
 from scalepool._store.files import (
     HAS_MEMFD,
     SegmentRef,
@@ -39,6 +39,7 @@ from scalepool._store.layout import STAMP_BYTES, capacity_for, pack_stamp, place
 from scalepool._store.recycle import RecycleLimits, RecyclePool, Segment
 from scalepool.errors import StoreError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -52,8 +53,7 @@ _COPY_BYTES = 4 << 20
 _NO_STAMP = bytes(STAMP_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
-class StoreStatistics:
+class StoreStatistics(NamedTuple):
     """A snapshot of a `SegmentStore`; sizes in bytes.
 
     Attributes
@@ -104,6 +104,7 @@ class SegmentStore:
         self._pid = os.getpid()
         # Guards the tables; never held while bytes are copied. Reentrant: the collector may run user code in between.
         self._lock = threading.RLock()
+        self._mapping_lock = threading.Lock()  # for `content` only: mapping a large segment takes long
         self._idle = RecyclePool(limits or RecycleLimits())
         self._segments: dict[int, Segment] = {}
         self._writing: set[int] = set()
@@ -242,6 +243,19 @@ class SegmentStore:
 
     # What is there
 
+    def content(self, object_id: int) -> memoryview | None:
+        """The bytes of an object that was created here, read-only.
+
+        Valid until it is freed. ``None`` when it is not here (any more), or cannot be mapped.
+        """
+        with self._lock:
+            segment = self._segments.get(object_id)
+        if segment is None:
+            return None
+        with self._mapping_lock:
+            window = _window(segment)
+        return None if window is None else window[: segment.size_bytes].toreadonly()
+
     def has_capacity(self) -> bool:
         """Whether another object fits the budget of descriptors; if not, send it inside the message."""
         with self._lock:
@@ -358,7 +372,9 @@ def _unmap(segment: Segment) -> None:
         segment.window.release()
         segment.window = None
     if segment.mapping is not None:
-        segment.mapping.close()
+        # Somebody may compare with `content` while the store is closed: then it goes with the last reference.
+        with contextlib.suppress(BufferError):
+            segment.mapping.close()
         segment.mapping = None
 
 

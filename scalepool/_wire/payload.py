@@ -14,12 +14,12 @@ import pickle
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scalepool._wire.pickling.culprit import Labels, find_culprit
 from scalepool._wire.pickling.exchange import current
 from scalepool._wire.pickling.importable import by_value_modules
-from scalepool._wire.pickling.pickler import dumps_by_value
 from scalepool.errors import SerializationError
 
 if TYPE_CHECKING:
@@ -212,6 +212,8 @@ def dumps_inline(obj: object, *, reader: int | None = None) -> bytes:
             return data
     except Exception:  # noqa: BLE001, S110 - the second pickler either succeeds or says what is wrong
         pass
+    from scalepool._wire.pickling.pickler import dumps_by_value
+
     return dumps_by_value(obj, current(), reader, None)
 
 
@@ -242,6 +244,15 @@ def _dumps_by_value(
     reducers: Reducers | None,
 ) -> bytes:
     exchange = current()
+    if reducers is None and (type(obj) is FunctionType or type(obj).__module__.startswith("scalepool.")):
+        from scalepool._wire.pickling.functions import dumps_function
+
+        data = dumps_function(obj, exchange)
+        if data is not None:
+            return data
+    # As late as this: it needs cloudpickle, 15 ms that many programs and nearly all workers do without.
+    from scalepool._wire.pickling.pickler import dumps_by_value
+
     try:
         return dumps_by_value(obj, exchange, reader, keep_out, reducers)
     except MemoryError:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from scalepool._proc.death import Event as ProcessEvent
 from scalepool._proc.death import ProcessWatcher, Started, ZygoteDied
-from scalepool._proc.spawn import Zygote, ZygoteOptions
+from scalepool._proc.spawn import Zygote, ZygoteOptions, ZygoteSetup
 from scalepool._runtime.spec import WorkerConfig, WorkerSpec
 from scalepool._store.flight import FlightRecord
 from scalepool.errors import ScalepoolError
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalEngine", "WorkerFate"]
 
+_OWN: Final = ("scalepool._shims.chunks", "scalepool._wire.pickling.rebuild")
+"""What tasks ask for by name: what runs the chunks of a map, and what puts functions together that came by value."""
 _PRELOADABLE: Final = ("numpy", "pandas", "scipy", "sklearn", "joblib")
 """Loaded in the zygote when the driver has them loaded: a worker then starts with them in 3 ms instead of 100."""
-_OWN: Final = ("scalepool.api", "multiprocessing.process")
-"""What every worker has (the second for the driver's key), and what its tasks use to submit.
-
-It is 60 ms if each worker has to import it by itself."""
 
 
 class WorkerFate:
@@ -57,6 +55,8 @@ class LocalEngine:
         The session's settings.
     on_event
         Called in the watcher's thread with what became of processes.
+    first
+        A zygote that has been started, and not set up, for whatever is asked for first.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class LocalEngine:
         token: str,
         settings: Settings,
         on_event: Callable[[ProcessEvent], None],
+        first: Zygote | None = None,
     ) -> None:
         self._session_dir = session_dir
         self._hub_path = hub_path
@@ -73,11 +74,16 @@ class LocalEngine:
         self._settings = settings
         self._on_event = on_event
         self._zygotes: dict[tuple[tuple[str, str], ...], Zygote] = {}
+        self._started = 0
+        self._spare: Zygote | None = None
         self._watcher = ProcessWatcher(self._watched)
         self.fates: dict[int, WorkerFate] = {}
+        if first is not None:
+            self._spare = first
+            self._watcher.add(first)
 
     def prepare(self, limits: Mapping[str, str]) -> None:
-        """Start the zygote that workers with these thread limits will need, without waiting for it."""
+        """Have the zygote that workers with these thread limits will need get ready, without waiting for it."""
         self._zygote(limits)
 
     def start(self, worker: int, spec_bytes: bytes) -> str | None:
@@ -108,8 +114,9 @@ class LocalEngine:
 
     def close(self) -> None:
         """End all workers and zygotes."""
-        for zygote in self._zygotes.values():
+        for zygote in [*self._zygotes.values(), *filter(None, [self._spare])]:
             zygote.close()
+        self._spare = None
         self._zygotes.clear()
         self._watcher.close()
         for fate in self.fates.values():
@@ -128,19 +135,21 @@ class LocalEngine:
         key = tuple(sorted(limits.items()))
         zygote = self._zygotes.get(key)
         if zygote is None or zygote.is_closing:
+            zygote = self._take_spare()
             # With one thread per library a zygote stays single-threaded, and forking it is safe. With more, loading
             # them there would start their threads: such workers load them themselves.
             single = all(value == "1" for value in limits.values())
-            options = ZygoteOptions(
-                session_dir=self._session_dir,
-                name=f"zygote-{len(self._zygotes) + 1}",
-                preload=(*_OWN, *(name for name in _PRELOADABLE if single and name in sys.modules)),
-                env_limits=dict(limits),
-                flight_factory="scalepool._store.flight:create",
-            )
-            zygote = Zygote(options)
-            self._watcher.add(zygote)
+            numeric = (name for name in _PRELOADABLE if single and name in sys.modules)
+            zygote.set_up(ZygoteSetup(self._session_dir, (*_OWN, *numeric), dict(limits)))
             self._zygotes[key] = zygote
+        return zygote
+
+    def _take_spare(self) -> Zygote:
+        zygote, self._spare = self._spare, None
+        if zygote is None or zygote.is_closing:
+            self._started += 1
+            zygote = Zygote(ZygoteOptions(name=f"zygote-{self._started}"))
+            self._watcher.add(zygote)
         return zygote
 
     def _watched(self, event: ProcessEvent) -> None:

@@ -7,14 +7,14 @@ context: processes that were not forked by this one, such as a pool's workers, c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from scalepool.api import cpu_count as cpu_count
 from scalepool.multiprocessing.pool import Pool as Pool
 from scalepool.multiprocessing.sharing import SHARED
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing import *  # type: ignore[assignment] # noqa: F403  # Pool and cpu_count are ours
+    from typing import Any
 
     from scalepool.multiprocessing.context import get_context as get_context
 

@@ -17,14 +17,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from scalepool._base.tuples import NamedTuple
 from scalepool._shims.chunks import ChunkOutcomes, ChunkPlan
 from scalepool._shims.outcomes import MISSING, OnError, attach_partial_results, mark_failed
 from scalepool._shims.progress import ProgressMeter, Report, Reporter
-from scalepool.api import cancel
+from scalepool.api import Snapshot, cancel
 from scalepool.errors import TaskCancelledError
 from scalepool.multiprocessing.errors import error_of, error_of_item, failed_locally
 from scalepool.multiprocessing.results import Settlement, remaining_s, wait_for
@@ -39,8 +39,7 @@ __all__ = ["ChunkTask", "MapJob"]
 SMALL_RANGE = 16
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkTask:
+class ChunkTask(NamedTuple):
     """What to run: the function of a chunk, and the workers for it.
 
     Parameters
@@ -58,8 +57,7 @@ class ChunkTask:
     items: Sequence[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
+class _Chunk(NamedTuple):
     start: int
     size: int
 
@@ -98,6 +96,7 @@ class MapJob:
         self._settlement = settlement
         self._on_error = on_error
         self._reporter = reporter
+        self._snapshot = Snapshot()  # the items are ours from here on, and what they hold is to be read once
         self._meter = ProgressMeter(len(task.items), time.monotonic)
         self._lock = threading.Condition()
         self._values: list[Any] = [MISSING] * len(task.items)
@@ -165,7 +164,9 @@ class MapJob:
         if chunk.size <= SMALL_RANGE and type(items) is range:
             items = list(items)  # pickles faster than the name of the class
         try:
-            future = task.group.submit(task.function, (items,), on_done=partial(self._arrived, chunk))
+            future = task.group.submit(
+                task.function, (items,), on_done=partial(self._arrived, chunk), snapshot=self._snapshot
+            )
         except RuntimeError as error:
             # After terminate() the group is closed, and that is no error of its own.
             self._drop(chunk, None if self._stopped else error)

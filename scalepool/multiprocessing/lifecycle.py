@@ -13,20 +13,30 @@ import itertools
 import threading
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from scalepool import api
-from scalepool._shims.callbacks import CallbackThread
 from scalepool.errors import SerializationError
-from scalepool.multiprocessing.errors import POOL_ERRORS, for_arguments
+from scalepool.multiprocessing import _parts
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
+    from typing import Any, NoReturn, Protocol
 
     from typing_extensions import Self
 
-__all__ = ["CLOSE", "INIT", "RUN", "TERMINATE", "Job", "Lifecycle"]
+    class Job(Protocol):
+        """A call that the pool must see to its end."""
+
+        def drain(self) -> None:
+            """Wait until it is over."""
+
+        def abort(self) -> None:
+            """Submit nothing more."""
+
+
+__all__ = ["CLOSE", "INIT", "RUN", "TERMINATE", "Lifecycle"]
 
 INIT = "INIT"
 RUN = "RUN"
@@ -34,16 +44,6 @@ CLOSE = "CLOSE"
 TERMINATE = "TERMINATE"
 
 _pool_numbers = itertools.count(1)
-
-
-class Job(Protocol):
-    """A call that the pool must see to its end."""
-
-    def drain(self) -> None:
-        """Wait until it is over."""
-
-    def abort(self) -> None:
-        """Submit nothing more."""
 
 
 class Lifecycle:
@@ -93,7 +93,7 @@ class Lifecycle:
         self._processes = processes
         self._name = f"pool-{next(_pool_numbers)}"
         self._group = _open_group(processes, self._name, initializer, tuple(initargs), maxtasksperchild)
-        self._callbacks = CallbackThread(f"{self._name}-callbacks")
+        self._callbacks = _parts.CallbackThread(f"{self._name}-callbacks")
         self._jobs: dict[int, Job] = {}
         self._job_numbers = itertools.count()
         self._jobs_lock = threading.RLock()  # re-entrant: a garbage collection inside may end another job
@@ -220,6 +220,7 @@ def _open_group(
     initargs: tuple[Any, ...],
     maxtasksperchild: int | None,
 ) -> api.WorkerGroup:
+    api.init()  # before the names below are looked at, which loads what is behind them: see _parts
     try:
         return api.WorkerGroup(
             processes,
@@ -227,10 +228,10 @@ def _open_group(
             initializer=initializer,
             initargs=initargs,
             max_tasks_per_worker=maxtasksperchild,
-            errors=POOL_ERRORS,
+            errors=_parts.POOL_ERRORS,
         )
     except SerializationError as error:
-        translated = for_arguments(error)
+        translated = _parts.for_arguments(error)
         if translated is error:
             raise
         raise translated from error

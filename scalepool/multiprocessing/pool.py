@@ -23,24 +23,27 @@ existing code hold; ``type(pool)`` is the class here.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from collections.abc import Sized
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
-from scalepool._shims.chunks import ChunkPlan, MapChunk, check_chunksize
-from scalepool._shims.outcomes import MISSING, OnError, check_on_error, is_failed
-from scalepool._shims.progress import Reporter, Sink, progress_sink
+from scalepool._base.tuples import NamedTuple
 from scalepool.errors import SerializationError
-from scalepool.multiprocessing.errors import for_arguments
-from scalepool.multiprocessing.feeding import ChunkTask, MapJob
-from scalepool.multiprocessing.iterators import IMapIterator, IMapUnorderedIterator
+from scalepool.multiprocessing import _parts
 from scalepool.multiprocessing.lifecycle import CLOSE, INIT, RUN, TERMINATE, Lifecycle
-from scalepool.multiprocessing.results import ApplyResult, AsyncResult, CallbackResult, MapResult, Settlement
-from scalepool.multiprocessing.streams import Stream, StreamOptions, StreamTask
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from multiprocessing.pool import ThreadPool
+    from typing import Any
+
+    from scalepool._shims.outcomes import MISSING, OnError, is_failed
+    from scalepool._shims.progress import Reporter, Sink
+    from scalepool.multiprocessing.iterators import IMapIterator, IMapUnorderedIterator
+    from scalepool.multiprocessing.results import ApplyResult, AsyncResult, MapResult, Settlement
+
+    Progress = bool | Sink | None
+    Callback = Callable[[Any], object] | None
 
 __all__ = [
     "CLOSE",
@@ -61,13 +64,12 @@ __all__ = [
 ]
 
 _FROM_STDLIB = frozenset({"MaybeEncodingError", "RemoteTraceback", "ThreadPool"})
+_FROM_PARTS = frozenset(
+    {"MISSING", "ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "is_failed"}
+)
 
-Progress = bool | Sink | None
-Callback = Callable[[Any], object] | None
 
-
-@dataclass(frozen=True, slots=True)
-class _MapOptions:
+class _MapOptions(NamedTuple):
     """How a map behaves: its arguments but function and input."""
 
     star: bool = False
@@ -78,8 +80,7 @@ class _MapOptions:
     progress: Progress = None
 
 
-@dataclass(frozen=True, slots=True)
-class _StreamArguments:
+class _StreamArguments(NamedTuple):
     """How an imap behaves: its arguments but function and input."""
 
     ordered: bool
@@ -132,9 +133,9 @@ class Pool(Lifecycle):
             # Unpacked in the worker, so that what cannot be unpacked is the task's error, as in the original.
             func, args, kwds = _call_unpacked, (func, args, kwds), {}
         if callback is None and error_callback is None:
-            return ApplyResult(self._group.submit(func, args, kwds))
+            return _parts.ApplyResult(self._group.submit(func, args, kwds))
         settlement = self._settlement(callback, error_callback)
-        result = CallbackResult(settlement)
+        result = _parts.CallbackResult(settlement)
         number = self._remember(result)
         settlement.on_settled = partial(self._forget, number)
         try:
@@ -219,27 +220,27 @@ class Pool(Lifecycle):
 
     def _map_async(self, func: Callable[..., Any], iterable: Iterable[Any], options: _MapOptions) -> MapResult:
         self._check_running()
-        on_error = check_on_error(options.on_error)
-        chunksize = None if options.chunksize is None else check_chunksize(options.chunksize)
+        on_error = _parts.check_on_error(options.on_error)
+        chunksize = None if options.chunksize is None else _parts.check_chunksize(options.chunksize)
         reporter = self._reporter(options.progress)
         if not hasattr(iterable, "__len__"):
             iterable = list(iterable)  # its errors are the caller's, here and now
         try:
             items = _snapshot(iterable)
-            function = self._group.export(MapChunk(func, options.star)) if items else None
+            function = self._group.export(_parts.MapChunk(func, options.star)) if items else None
         except Exception as error:  # noqa: BLE001 - the original meets it in another thread, so get() raises it
-            reason = for_arguments(error) if isinstance(error, SerializationError) else error
+            reason = _parts.for_arguments(error) if isinstance(error, SerializationError) else error
             return self._failed(reason, options.callback, options.error_callback)
         if function is None:
             settlement = self._settlement(None, None)  # the original calls no callback for an empty input
             settlement.settle(True, [])
-            return MapResult(settlement, None)
+            return _parts.MapResult(settlement, None)
         settlement = self._settlement(options.callback, options.error_callback)
-        plan = ChunkPlan(len(items), self._processes, chunksize)
-        job = MapJob(ChunkTask(self._group, function, items), plan, settlement, on_error, reporter)
+        plan = _parts.ChunkPlan(len(items), self._processes, chunksize)
+        job = _parts.MapJob(_parts.ChunkTask(self._group, function, items), plan, settlement, on_error, reporter)
         settlement.on_settled = partial(self._forget, self._remember(job))
         job.feed()
-        return MapResult(settlement, job)
+        return _parts.MapResult(settlement, job)
 
     # Iterators
 
@@ -281,14 +282,14 @@ class Pool(Lifecycle):
     ) -> IMapUnorderedIterator:
         """Return an iterator over the results in the order in which they arrive; else as `imap`."""
         result = self._imap(func, iterable, _StreamArguments(False, chunksize, buffersize, on_error, progress))
-        assert isinstance(result, IMapUnorderedIterator)
+        assert isinstance(result, _parts.IMapUnorderedIterator)
         return result
 
     def _imap(self, func: Callable[..., Any], iterable: Iterable[Any], arguments: _StreamArguments) -> IMapIterator:
         self._check_running()
-        on_error = check_on_error(arguments.on_error)
-        chunksize = check_chunksize(arguments.chunksize)
-        options = StreamOptions(
+        on_error = _parts.check_on_error(arguments.on_error)
+        chunksize = _parts.check_chunksize(arguments.chunksize)
+        options = _parts.StreamOptions(
             ordered=arguments.ordered,
             buffersize=_check_buffersize(arguments.buffersize),
             raise_now=on_error == "raise_now",
@@ -296,29 +297,29 @@ class Pool(Lifecycle):
             total=len(iterable) if isinstance(iterable, Sized) else None,
         )
         try:
-            function = self._group.export(func if chunksize == 1 else MapChunk(func))
+            function = self._group.export(func if chunksize == 1 else _parts.MapChunk(func))
         except Exception as error:  # noqa: BLE001 - the original's moment is the first next()
-            reason = for_arguments(error) if isinstance(error, SerializationError) else error
+            reason = _parts.for_arguments(error) if isinstance(error, SerializationError) else error
             function, iterable = self._group.export(_nothing), _Raising(reason)
-        stream = Stream(StreamTask(self._group, function, chunksize, self._processes), options)
+        stream = _parts.Stream(_parts.StreamTask(self._group, function, chunksize, self._processes), options)
         number = self._remember(stream)
         stream.start(iterable, partial(self._forget, number), f"{self._name}-feeder-{number}")
-        kind = IMapIterator if arguments.ordered else IMapUnorderedIterator
+        kind = _parts.IMapIterator if arguments.ordered else _parts.IMapUnorderedIterator
         return kind(stream, self, chunksize > 1, on_error)
 
     # Parts of results
 
     def _settlement(self, callback: Callback, error_callback: Callback) -> Settlement:
-        return Settlement(self._callbacks, callback, error_callback)
+        return _parts.Settlement(self._callbacks, callback, error_callback)
 
     def _failed(self, error: BaseException, callback: Callback, error_callback: Callback) -> MapResult:
         settlement = self._settlement(callback, error_callback)
         settlement.settle(False, error)
-        return MapResult(settlement, None)
+        return _parts.MapResult(settlement, None)
 
     def _reporter(self, progress: Progress) -> Reporter | None:
-        sink = progress_sink(progress)
-        return None if sink is None else Reporter(sink, self._callbacks.post)
+        sink = _parts.progress_sink(progress)
+        return None if sink is None else _parts.Reporter(sink, self._callbacks.post)
 
 
 class _Raising:
@@ -366,6 +367,8 @@ def _check_buffersize(buffersize: int | None) -> int | None:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _FROM_PARTS:
+        return getattr(_parts, name)
     if name in _FROM_STDLIB:
         import multiprocessing.pool
 

@@ -23,12 +23,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from scalepool import api
+from scalepool._base.tuples import NamedTuple
 from scalepool._shims.chunks import LARGEST_WINDOW, ChunkOutcomes, Pace
 from scalepool._shims.progress import ProgressMeter, Reporter
 from scalepool._shims.readahead import ReadAhead
@@ -48,8 +48,7 @@ STOP_WAIT_S = 0.5  # for a stopped feeder; one that is stuck in the user's itera
 NESTED_WAIT_S = 0.05  # a task waits in futures in any case (it must lend its slot), and looks at the rest this often
 
 
-@dataclass(frozen=True, slots=True)
-class StreamTask:
+class StreamTask(NamedTuple):
     """What to run.
 
     Parameters
@@ -70,8 +69,7 @@ class StreamTask:
     workers: int
 
 
-@dataclass(frozen=True, slots=True)
-class StreamOptions:
+class StreamOptions(NamedTuple):
     """How a stream behaves.
 
     Parameters

@@ -85,3 +85,9 @@ def leave_group(config: bytes, flight_fd: int) -> None:
     os.setpgid(0, int(config))
     os.pwrite(flight_fd, b"moved\n", 0)
     time.sleep(600)
+
+
+def tell_flags(config: bytes, flight_fd: int) -> None:
+    """Write the interpreter's flags and warning options into the flight record."""
+    os.pwrite(flight_fd, f"{list(sys.flags)} {sys.warnoptions}\n".encode(), 0)
+    time.sleep(600)

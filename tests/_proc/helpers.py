@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from scalepool._proc.death import Event, Exited, ProcessWatcher, Started
-from scalepool._proc.spawn import Zygote, ZygoteOptions
+from scalepool._proc.spawn import Zygote, ZygoteOptions, ZygoteSetup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,14 +33,23 @@ class Family:
         self.started: list[Started] = []
         self.next_id = 1
 
-    def zygote(self, entry: str = "sleep", **options: object) -> Zygote:
-        values: dict[str, object] = {
-            "session_dir": str(self.session_dir),
-            "entry": entry if ":" in entry else f"_proc.entries:{entry}",
-            "flight_factory": "_proc.entries:make_record",
-            "sys_path": (*PATH, *sys.path),
-        }
-        zygote = Zygote(ZygoteOptions(**{**values, **options}))  # type: ignore[arg-type]
+    def zygote(
+        self,
+        entry: str = "sleep",
+        *,
+        name: str = "default",
+        flight_factory: str = "_proc.entries:make_record",
+        **setup: object,
+    ) -> Zygote:
+        zygote = Zygote(
+            ZygoteOptions(
+                name=name,
+                entry=entry if ":" in entry else f"_proc.entries:{entry}",
+                flight_factory=flight_factory,
+                sys_path=(*PATH, *sys.path),
+            )
+        )
+        zygote.set_up(ZygoteSetup(str(self.session_dir), **setup))  # type: ignore[arg-type]
         self.zygotes.append(zygote)
         self.watcher.add(zygote)
         return zygote

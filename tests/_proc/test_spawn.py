@@ -12,7 +12,8 @@ import pytest
 
 from _proc.helpers import PATH, is_running, record, wait_for
 from scalepool._proc.death import Exited, ForkFailed, Started
-from scalepool._proc.spawn import Zygote, ZygoteOptions, interpreter
+from scalepool._proc.launch import interpreter
+from scalepool._proc.spawn import Zygote, ZygoteOptions, ZygoteSetup
 from scalepool.errors import SessionError
 
 if TYPE_CHECKING:
@@ -182,7 +183,8 @@ def test_close_kills_a_zygote_that_does_not_obey(family: Family) -> None:
 
 
 def test_a_zygote_without_a_watcher_can_be_closed(session_dir: Path) -> None:
-    zygote = Zygote(ZygoteOptions(session_dir=str(session_dir), entry="_proc.entries:sleep"))
+    zygote = Zygote(ZygoteOptions(entry="_proc.entries:sleep"))
+    zygote.set_up(ZygoteSetup(str(session_dir)))
     zygote.fork(1, b"")
 
     zygote.close()
@@ -222,14 +224,14 @@ def test_what_the_driver_ignores_or_blocks_does_not_reach_the_zygote(family: Fam
     assert family.expect(Exited).exitcode == -signal.SIGTERM
 
 
-def test_an_interpreter_must_be_known_and_exist(monkeypatch: pytest.MonkeyPatch, session_dir: Path) -> None:
+def test_an_interpreter_must_be_known_and_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "multiprocessing.spawn", raising=False)
     monkeypatch.setattr(sys, "executable", "")
     with pytest.raises(SessionError, match="set_executable"):
         interpreter()
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(SessionError, match="ENOENT"):
-        Zygote(ZygoteOptions(session_dir=str(session_dir)))
+        Zygote(ZygoteOptions())
 
 
 def test_the_module_can_be_run_by_name_and_ends_with_its_socket() -> None:

@@ -99,8 +99,8 @@ def test_a_large_result_is_an_object(bench: Bench) -> None:
     record, packed = bench.run(np.ones, 100_000)
 
     assert record.objects == 1
-    assert packed.segment is not None
-    assert packed.references == (packed.segment.object_id,)
+    (segment,) = packed.segments
+    assert packed.references == (segment.object_id,)
 
 
 def test_a_full_log_waits_for_room(bench: Bench) -> None:

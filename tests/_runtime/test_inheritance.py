@@ -12,7 +12,6 @@ import os
 import socket
 import tempfile
 import weakref
-from dataclasses import replace
 from multiprocessing import context
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,7 @@ def test_a_socket_is_taken_over() -> None:
 def test_a_socket_that_cannot_be_taken_over_says_what_to_use() -> None:
     one, other = socket.socketpair()
     with one, other:
-        sent = replace(SentDescriptor.of(one.fileno()), fd=1_000_000)
+        sent = SentDescriptor.of(one.fileno())._replace(fd=1_000_000)
     with pytest.raises(OSError, match=r"could not be taken over from process \d+ .*Bad file.*Pipe\(duplex=False\)"):
         sent.detach()
 

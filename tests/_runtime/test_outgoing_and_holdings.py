@@ -16,7 +16,7 @@ from scalepool._wire import messages as m
 
 
 def function(name: str = "f", references: tuple[int, ...] = ()) -> Function:
-    return Function(Packed(b"\x80" + name.encode(), references, None, 5), name)
+    return Function(Packed(b"\x80" + name.encode(), references, (), 5), name)
 
 
 def call(task: int, fn: Function, group: int = 1, packed: Packed | None = None) -> Call:
@@ -67,7 +67,7 @@ def test_the_order_of_messages_and_calls_is_kept(outgoing: Outgoing) -> None:
 def test_references_of_calls_and_functions_travel(outgoing: Outgoing) -> None:
     fn = function(references=(7,))
     segment = SegmentRef(8, 100, 5, 1000)
-    outgoing.queue.extend([call(1, fn, packed=Packed(b"\x01", (8,), segment, 1000)), call(2, fn)])
+    outgoing.queue.extend([call(1, fn, packed=Packed(b"\x01", (8,), (segment,), 1000)), call(2, fn)])
 
     (message,) = outgoing.drain()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -36,12 +37,12 @@ def make(root: Path, name: str = "x", *, mode: int = 0o700, lock: bool = True, a
 
 def test_it_is_private_and_goes_with_everything_in_it(root: Path) -> None:
     own = SessionDir()
-    found = own.path.stat()
+    found = Path(own.path).stat()
 
-    assert own.path.parent == root
+    assert Path(own.path).parent == root
     assert stat.S_IMODE(found.st_mode) == 0o700
     assert found.st_uid == os.getuid()
-    (own.path / "hub").touch()
+    (Path(own.path) / "hub").touch()
     own.remove()
     assert list(root.iterdir()) == []
 
@@ -57,7 +58,7 @@ def test_the_next_session_sweeps_what_a_killed_one_left(root: Path) -> None:
     own = SessionDir()
 
     assert not stale.exists()
-    assert own.path.exists()
+    assert Path(own.path).exists()
     own.remove()
 
 
@@ -66,7 +67,7 @@ def test_a_living_session_is_left_alone(root: Path) -> None:
     os.utime(own.path, (0, 0))
     other = SessionDir()
 
-    assert own.path.exists()
+    assert Path(own.path).exists()
     assert own.path != other.path
     own.remove()
     other.remove()
@@ -121,6 +122,36 @@ def test_a_root_with_a_long_path_is_not_used(root: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(session_dir, "_MAX_ROOT_BYTES", 10)
     own = SessionDir()
 
-    assert own.path.parent == Path("/tmp")
-    assert stat.S_IMODE(own.path.stat().st_mode) == 0o700
+    assert Path(own.path).parent == Path("/tmp")
+    assert stat.S_IMODE(Path(own.path).stat().st_mode) == 0o700
     own.remove()
+
+
+def test_the_root_is_what_tempfile_says_or_would_say(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert session_dir._temporary() == str(root)  # it is loaded, and told so
+    monkeypatch.delitem(sys.modules, "tempfile")
+    for number, name in enumerate(("TMP", "TEMP", "TMPDIR")):  # the later wins
+        folder = root / str(number)
+        folder.mkdir()
+        monkeypatch.setenv(name, str(folder))
+        assert session_dir._temporary() == str(folder)
+    monkeypatch.setenv("TMPDIR", str(root / "missing"))
+    assert session_dir._temporary() == str(root / "1")
+
+
+def test_what_is_unexpected_in_there_goes_too() -> None:
+    own = SessionDir()
+    (Path(own.path) / "folder").mkdir()
+    (Path(own.path) / "folder" / "file").touch()
+    own.remove()
+
+    assert not Path(own.path).exists()
+
+
+def test_a_root_that_cannot_be_listed_is_not_swept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: object) -> list[str]:
+        raise PermissionError
+
+    monkeypatch.setattr(session_dir.os, "listdir", refuse)
+
+    sweep(root)

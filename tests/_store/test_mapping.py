@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from scalepool._store.files import FDS_PER_MAPPING
-from scalepool._store.mapping import Views, map_private, map_readonly
+from scalepool._store.mapping import Views
 from scalepool._store.segments import SegmentRef, SegmentStore
 from scalepool.errors import StoreError
 
@@ -42,19 +42,20 @@ def open_fds() -> int:
 
 
 def test_a_private_view_is_writable_and_nobody_sees_it(ref: SegmentRef) -> None:
-    mine, other = map_private(ref), map_private(ref)
+    views = Views()
+    mine, other = views.open(ref, "c"), views.open(ref, "c")
     array = np.frombuffer(mine, np.uint8)
     assert array.flags.writeable
     array[:] = 7
     assert len(mine) == ref.size_bytes
-    assert set(mine[:]) == {7}
-    assert other[:] == map_readonly(ref)[:] == DATA
+    assert set(mine) == {7}
+    assert other == views.open(ref, "r") == DATA
 
 
 def test_a_readonly_view_cannot_be_made_writable(ref: SegmentRef) -> None:
-    view = map_readonly(ref)
+    view = Views().open(ref, "r")
     array = np.frombuffer(view, np.uint8)
-    assert memoryview(view).readonly
+    assert view.readonly
     with pytest.raises(ValueError, match="WRITEABLE"):
         array.flags.writeable = True
     with pytest.raises(TypeError):
@@ -63,39 +64,45 @@ def test_a_readonly_view_cannot_be_made_writable(ref: SegmentRef) -> None:
 
 READER = """
 import sys
-from scalepool._store.mapping import map_private
+from scalepool._store.mapping import Views
 from scalepool._store.files import SegmentRef
-view = map_private(SegmentRef(*map(int, sys.argv[1:])))
+view = Views().open(SegmentRef(*map(int, sys.argv[1:])), "c")
 view[:4] = b"mine"
-sys.stdout.buffer.write(view[:])
+sys.stdout.buffer.write(view)
 """
 
 
 def test_another_process_reads_and_writes_its_own_copy(ref: SegmentRef) -> None:
-    place = [str(number) for number in (ref.object_id, ref.pid, ref.fd, ref.size_bytes)]
+    place = [str(number) for number in ref]
     read = subprocess.run([sys.executable, "-c", READER, *place], capture_output=True, check=True).stdout
     assert read == b"mine" + DATA[4:]
-    assert map_readonly(ref)[:] == DATA
+    assert Views().open(ref, "r") == DATA
 
 
-def test_an_empty_object_is_mapped_as_one_byte(store: SegmentStore) -> None:
+def test_an_empty_object_has_an_empty_view(store: SegmentStore) -> None:
+    views = Views()
     empty = store.create(2, [])
-    assert len(map_private(empty)) == len(map_readonly(empty)) == 1
+    assert len(views.open(empty, "c")) == len(views.open(empty, "r")) == 0
+    assert views.drain_released() == [2]
 
 
 def test_a_view_costs_no_more_descriptors_than_it_must(ref: SegmentRef) -> None:
+    views = Views()
     before = open_fds()
-    views = [map_private(ref), map_readonly(ref)]
+    held = [views.open(ref, "c"), views.open(ref, "r"), views.open(ref, "r")]
     assert open_fds() == before + 2 * FDS_PER_MAPPING
-    assert len(views) == 2
+    del held
+    views.close()
+    assert open_fds() == before
 
 
 def test_what_cannot_be_opened_leaves_no_descriptor(store: SegmentStore, ref: SegmentRef) -> None:
     store.free(1)
+    views = Views()
     before = open_fds()
-    for open_ in (map_private, map_readonly):
+    for mode in ("c", "r"):
         with pytest.raises(StoreError, match="object 1 is gone"):
-            open_(ref)
+            views.open(ref, mode)  # type: ignore[arg-type]
     assert open_fds() == before
 
 
@@ -143,8 +150,8 @@ def test_other_objects_are_not_touched(store: SegmentStore, ref: SegmentRef) -> 
 def test_readonly_views_are_one_and_private_views_many(ref: SegmentRef) -> None:
     views = Views()
     shared = views.open(ref, "r")
-    assert views.open(ref, "r") is shared
-    assert views.open(ref, "c") is not views.open(ref, "c")
+    assert views.open(ref, "r").obj is shared.obj
+    assert views.open(ref, "c").obj is not views.open(ref, "c").obj
     assert views.live(1)
     del shared
     assert views.drain_released() == [1]

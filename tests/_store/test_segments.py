@@ -10,7 +10,7 @@ import pytest
 
 from scalepool._store.files import FDS_PER_MAPPING
 from scalepool._store.layout import place
-from scalepool._store.mapping import map_readonly
+from scalepool._store.mapping import Views
 from scalepool._store.segments import RecycleLimits, SegmentRef, SegmentStore
 from scalepool.errors import StoreError
 
@@ -36,8 +36,7 @@ def open_fds() -> int:
 
 
 def content(ref: SegmentRef) -> bytes:
-    with map_readonly(ref) as mapping:
-        return mapping[: ref.size_bytes]
+    return bytes(Views().open(ref, "r"))
 
 
 def test_buffers_lie_where_the_layout_says(store: SegmentStore) -> None:
@@ -104,10 +103,10 @@ def test_a_late_reader_is_told_that_the_object_is_gone(store: SegmentStore) -> N
     ref = store.create(1, [b"x" * 100])
     store.free(1)
     with pytest.raises(StoreError, match="object 1 is gone"):
-        map_readonly(ref)
+        content(ref)
     store.create(2, [b"y" * 100])
     with pytest.raises(StoreError, match="object 1 is gone"):
-        map_readonly(ref)
+        content(ref)
 
 
 def test_idle_segments_are_closed_in_time() -> None:
@@ -287,10 +286,25 @@ def test_a_closed_store_refuses_and_may_be_closed_again(store: SegmentStore) -> 
 
 
 def test_a_view_outlives_the_store(store: SegmentStore) -> None:
-    view = map_readonly(store.create(1, [b"kept" * 1000]))
+    view = Views().open(store.create(1, [b"kept" * 1000]), "r")
     store.close()
-    assert view[:] == b"kept" * 1000
-    view.close()
+    assert view == b"kept" * 1000
+
+
+def test_an_object_can_be_compared_with(store: SegmentStore) -> None:
+    store.create(1, [b"first" * 30_000])
+    store.create(2, [b"other"])
+    store.free(2)
+    store.create(2, [b"again"])
+    assert store.content(1) == b"first" * 30_000
+    assert store.content(2) == b"again"
+    assert store.content(2).readonly  # type: ignore[union-attr]
+    store.free(1)
+    assert store.content(1) is None
+    held = store.content(2)
+    store.close()
+    assert held == b"again"
+    del held
 
 
 def test_threads_create_and_free_without_mixing_bytes(store: SegmentStore) -> None:
@@ -321,8 +335,8 @@ def test_an_object_above_two_gib() -> None:
     store = SegmentStore()
     source = bytearray(size)
     source[0], source[-1], source[1 << 31] = 1, 2, 3
-    with map_readonly(store.create(1, [source])) as mapping:
-        assert (mapping[0], mapping[size - 1], mapping[1 << 31]) == (1, 2, 3)
+    view = Views().open(store.create(1, [source]), "r")
+    assert (view[0], view[size - 1], view[1 << 31]) == (1, 2, 3)
     store.free(1)
     assert store.statistics().idle == 0  # above the limit of what is kept
     store.close()

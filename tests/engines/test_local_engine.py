@@ -12,6 +12,7 @@ import pytest
 
 from scalepool._proc.context import ProcessContext
 from scalepool._proc.death import Exited, Started, ZygoteDied
+from scalepool._proc.spawn import Zygote, ZygoteOptions
 from scalepool._runtime.spec import WorkerSpec
 from scalepool.config import Settings
 from scalepool.engines.local import LocalEngine
@@ -25,11 +26,11 @@ PATIENCE_S = 60.0
 
 
 class Bench:
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, first: Zygote | None = None) -> None:
         self.events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         (Path(folder) / "hub").touch()
         # No hub listens there: the workers connect, wait, and stay.
-        self.engine = LocalEngine(folder, f"{folder}/hub", "00" * 16, Settings(), self.events.put)
+        self.engine = LocalEngine(folder, f"{folder}/hub", "00" * 16, Settings(), self.events.put, first)
 
     def spec(self, threads: int) -> bytes:
         return WorkerSpec({"OMP_NUM_THREADS": str(threads)}, ProcessContext.capture().encode()).encode()
@@ -43,9 +44,14 @@ class Bench:
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
+def first() -> Zygote | None:
+    return None
+
+
+@pytest.fixture
+def bench(first: Zygote | None) -> Iterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="eng-") as folder:
-        bench = Bench(folder)
+        bench = Bench(folder, first)
         yield bench
         pids = [fate.pid for fate in bench.engine.fates.values()]
         bench.engine.close()
@@ -93,3 +99,25 @@ def test_prepare_starts_the_zygote_only(bench: Bench) -> None:
 
     assert bench.engine.fates == {}
     bench.start(1)
+
+
+class TestWithAZygoteThatWasStartedBefore:
+    @pytest.fixture
+    def first(self) -> Zygote:
+        return Zygote(ZygoteOptions())
+
+    def test_it_is_used_for_what_is_asked_first(self, bench: Bench, first: Zygote) -> None:
+        one, other = bench.start(1, threads=3), bench.start(2)
+
+        assert parent_of(one.pid) == first.pid != parent_of(other.pid)
+
+    def test_it_ends_with_the_engine_even_if_nothing_is_asked(self, bench: Bench, first: Zygote) -> None:
+        bench.engine.close()
+
+        assert not Path(f"/proc/{first.pid}").exists()
+
+    def test_one_that_has_died_is_replaced(self, bench: Bench, first: Zygote) -> None:
+        os.kill(first.pid, 9)
+        assert isinstance(bench.events.get(timeout=PATIENCE_S), ZygoteDied)
+
+        assert parent_of(bench.start(1).pid) != first.pid

@@ -9,9 +9,10 @@ that it has to call (``__getstate__``, ``__reduce__``, ``repr``) misbehaves.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
+
+from scalepool._base.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -45,8 +46,7 @@ class ReducerError(Exception):
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
-class Culprit:
+class Culprit(NamedTuple):
     """What does not pickle.
 
     Attributes

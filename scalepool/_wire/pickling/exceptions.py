@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import pickle
 from types import GetSetDescriptorType, MemberDescriptorType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from scalepool._base.tuples import NamedTuple
 from scalepool._wire.payload import Payload, dumps, dumps_inline, loads
 from scalepool.errors import ScalepoolError
 

@@ -14,8 +14,6 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import cloudpickle
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -27,13 +25,17 @@ _MAIN_NAMES = frozenset({"__main__", "__mp_main__"})
 _CONNECTION = "multiprocessing.connection"
 
 
-# The set itself where it is to be had: the public function copies it, and this is asked for every call.
-_registry = getattr(cloudpickle.cloudpickle, "_PICKLE_BY_VALUE_MODULES", None)
+_NOTHING: frozenset[str] = frozenset()
 
 
-def _registered() -> set[str]:
-    found: set[str] = cloudpickle.list_registry_pickle_by_value() if _registry is None else _registry
-    return found
+def _registered() -> set[str] | frozenset[str]:
+    """Return what the user told cloudpickle to take by value: nothing as long as nobody has imported it."""
+    cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
+    if cloudpickle is None:
+        return _NOTHING
+    # The set itself where it is to be had: the public function copies it, and this is asked for every call.
+    found: set[str] | None = getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", None)
+    return cloudpickle.list_registry_pickle_by_value() if found is None else found
 
 
 class ByValueModules:

@@ -15,13 +15,17 @@ the receiver then stores the same value twice.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import pickle
 import types
+
+# Where hashlib has it from; that would load OpenSSL (3 ms, 1 MB) into every driver and worker.
+from _blake2 import blake2b
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
+
+from scalepool._base.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,7 +182,7 @@ def _content_of(value: object) -> bytes | None:
     """Return a digest of a mutable value, ``None`` when identity alone has to do."""
     if _is_identity_enough(value):
         return None
-    digest = hashlib.blake2b(digest_size=16)
+    digest = blake2b(digest_size=16)
     buffers: list[pickle.PickleBuffer] = []
     try:
         digest.update(pickle.dumps(value, 5, buffer_callback=buffers.append))

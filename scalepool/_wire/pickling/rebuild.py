@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import builtins
 import functools
+import importlib
 import pickle
 import sys
-from types import CellType, CodeType, FunctionType
+import types
+from types import CellType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from scalepool._wire.pickling.exchange import current
@@ -24,9 +26,14 @@ if TYPE_CHECKING:
     from scalepool._wire.pickling.ledger import Token
 
 __all__ = [
+    "content_of",
     "fill_cache",
     "fill_dispatcher",
+    "hidden_type",
+    "import_module",
     "imported_namespace",
+    "make_cell",
+    "make_code",
     "namespace_dict",
     "rebuild_cache",
     "rebuild_class",
@@ -73,10 +80,9 @@ def restore_function(function: FunctionType, state: tuple[Any, ...]) -> None:
     exchange = current()
     if exchange.definitions.is_native(function):
         return
-    attributes, slots, module, captured, bind = state
+    attributes, slots, cells, _submodules, module, captured, bind = state  # submodules: listed only to be imported
     function.__dict__.update(attributes)
-    del slots["_cloudpickle_submodules"]  # they were listed only to be imported
-    for own, sent in zip(function.__closure__ or (), slots.pop("__closure__") or (), strict=True):
+    for own, sent in zip(function.__closure__ or (), cells or (), strict=True):
         _copy_cell(own, sent)
     for name, value in slots.items():
         setattr(function, name, value)
@@ -84,6 +90,36 @@ def restore_function(function: FunctionType, state: tuple[Any, ...]) -> None:
         exchange.namespaces.store(module, function.__globals__, captured)
     if bind is not None:
         exchange.namespaces.store(MAIN, exchange.namespaces.private(MAIN, {}), {function.__name__: (bind, function)})
+
+
+def make_cell(*contents: object) -> CellType:
+    """Return a variable of a closure, bound to one value or not bound."""
+    return CellType(*contents)
+
+
+def make_code(*parts: Any) -> CodeType:
+    """Return a code object."""
+    return CodeType(*parts)
+
+
+def content_of(cell: CellType) -> object:
+    """Return what a variable of a closure holds, ``None`` while it is not bound."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def hidden_type(name: str) -> type:
+    """Return a type of the interpreter that has no name in ``builtins``, e.g. ``CodeType``."""
+    found: type = getattr(types, name)
+    return found
+
+
+def import_module(name: str) -> ModuleType:
+    """Return a module that a function uses."""
+    importlib.import_module(name)
+    return sys.modules[name]  # a module may put something else in its own place
 
 
 def _copy_cell(own: CellType, sent: CellType) -> None:

@@ -3,15 +3,16 @@
 The same text as ``multiprocessing.pool`` and ``concurrent.futures`` send: ``traceback.format_exception`` joined, chains
 and groups included. Long ones lose their middle: a recursion through several functions may have 100 000 frames, of
 which nobody reads more than both ends.
+
+Every worker has this loaded, and most never use it: hence the imports inside.
 """
 
 from __future__ import annotations
 
-import re
-import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import traceback
     from types import TracebackType
 
 __all__ = ["format_traceback"]
@@ -21,7 +22,7 @@ MAX_FRAMES_PER_END = 100
 # Characters of the whole text; an exception message may be a dump of the data that caused it.
 MAX_TEXT = 256 * 1024
 
-_LEFT_OUT = re.compile(r'  File "<(\d+) frames left out>", line \d+, in \.\.\.\n')
+_LEFT_OUT = r'  File "<(\d+) frames left out>", line \d+, in \.\.\.\n'
 
 
 def format_traceback(error: BaseException) -> str:
@@ -34,13 +35,16 @@ def format_traceback(error: BaseException) -> str:
 
 
 def _format(error: BaseException) -> str:
+    import re
+    import traceback
+
     if not _is_long(error):
         return "".join(traceback.format_exception(type(error), error, error.__traceback__))
     kind, tb = type(error), error.__traceback__
     head = traceback.TracebackException(kind, error, tb, limit=MAX_FRAMES_PER_END, compact=True)
     tail = traceback.TracebackException(kind, error, tb, limit=-MAX_FRAMES_PER_END, compact=True)
     _join(head, tail, error)
-    return _LEFT_OUT.sub(r"  [... \1 frames left out ...]\n", "".join(head.format()))
+    return re.sub(_LEFT_OUT, r"  [... \1 frames left out ...]\n", "".join(head.format()))
 
 
 def _is_long(error: BaseException) -> bool:
@@ -68,6 +72,8 @@ def _length(tb: TracebackType | None) -> int:
 
 def _join(head: traceback.TracebackException, tail: traceback.TracebackException, error: BaseException) -> None:
     """Append the ends in ``tail`` to the beginnings in ``head``, all along the chain."""
+    import traceback
+
     todo = [(head, tail, error)]
     while todo:
         first, last, current = todo.pop()

@@ -22,7 +22,7 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-from scalepool.api import TaskFuture, cancel
+from scalepool.api import Snapshot, TaskFuture, cancel
 from scalepool.errors import SerializationError
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Feeder:
         self._inputs = inputs
         self._sizes = sizes
         self._is_bounded = is_bounded
+        self._snapshot = None if is_bounded else Snapshot()  # no code of the user's runs between two inputs
         self._results: SimpleQueue[Future[Any] | BaseException | None] = SimpleQueue()
         self._notes: SimpleQueue[tuple[int, Future[Any]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -223,7 +224,9 @@ class Feeder:
 
     def _submit(self, chunk: list[tuple[Any, ...]]) -> None:
         items = len(chunk)
-        future = self._work.submit(self._function, (chunk,), {}, lambda done: self._notes.put((items, done)))
+        future = self._work.submit(
+            self._function, (chunk,), {}, lambda done: self._notes.put((items, done)), self._snapshot
+        )
         if len(chunk) > 1 and _failed_to_pickle(future):
             # One input does not pickle. The others must not suffer for having been put beside it.
             self._chunks_out += 1  # its note is on its way

@@ -18,7 +18,7 @@ from scalepool.errors import InitializerError, SerializationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scalepool.api import Function, TaskFuture, WorkerGroup
+    from scalepool.api import Function, Snapshot, TaskFuture, WorkerGroup
     from scalepool.concurrent.futures._feeder import Feeder
 
 __all__ = ["Work"]
@@ -70,6 +70,7 @@ class Work:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         then: Callable[[TaskFuture], None] | None = None,
+        snapshot: Snapshot | None = None,
     ) -> Future[Any]:
         """Hand one call over. Does not ask whether the executor is open: its ``map`` calls go on when it closes."""
         self.has_begun = True
@@ -80,7 +81,8 @@ class Work:
             if then is not None:
                 then(future)
 
-        future = self.group.submit(function, args, kwargs, on_done=settled if then is None else settled_then)
+        on_done = settled if then is None else settled_then
+        future = self.group.submit(function, args, kwargs, on_done=on_done, snapshot=snapshot)
         self._unfinished.add(future)
         if future.done():  # it may have ended before it was noted
             self._unfinished.discard(future)

@@ -1,0 +1,99 @@
+"""The session of a driver: everything that it has, put together.
+
+Loaded when a session starts, while the zygote is coming up.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from scalepool._core.hub import Hub
+from scalepool._net.channel import HubChannel
+from scalepool._runtime.client import Client
+from scalepool._runtime.local import LocalStation
+from scalepool._runtime.pump import Pump
+from scalepool._runtime.session import DriverSession
+from scalepool._runtime.session_dir import SessionDir
+from scalepool._wire import messages as m
+from scalepool._wire.codec import MAX_MESSAGE_BYTES
+from scalepool._wire.pickling.exchange import Exchange, install, sender_number
+from scalepool.config import cpu_count, settings
+from scalepool.engines.local import LocalEngine
+from scalepool.errors import SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scalepool._proc.spawn import Zygote
+
+__all__ = ["LocalSession"]
+
+
+class LocalSession(DriverSession):
+    """Hub, socket, workers and client in the driver's own process.
+
+    Parameters
+    ----------
+    arguments
+        The session's settings, as far as they are given.
+    zygote
+        Started, but not set up.
+
+    Raises
+    ------
+    SessionError
+        When its directory or socket cannot be made.
+    """
+
+    def __init__(self, arguments: Mapping[str, object], zygote: Zygote) -> None:
+        own = settings(arguments)
+        self.settings = own
+        self.cpus = own.num_cpus or cpu_count().count
+        self._dir = SessionDir()
+        token = os.urandom(16)
+        path = f"{self._dir.path}/hub"
+        self._channel: HubChannel | None = None
+        try:
+            self._channel = HubChannel(path, max_message_bytes=MAX_MESSAGE_BYTES)
+            self._assemble(self._channel, token, path, zygote)
+        except BaseException:
+            # An open socket would make the collector wait for ever when it finds the context.
+            if self._channel is not None:
+                self._channel.close()
+            self._dir.remove()
+            raise
+        self.closed = False
+
+    def _assemble(self, channel: HubChannel, token: bytes, path: str, zygote: Zygote) -> None:
+        own = self.settings
+        install(Exchange(sender_number(token, m.DRIVER)))
+        self.client = Client(m.DRIVER, own)
+        self.hub = Hub(idle_worker_s=own.idle_worker_s)
+        self.station = LocalStation(self.hub, channel, self.client, token)
+        self.client.pump = Pump(self.station, "scalepool-helper")
+        self.client.blocking_wait = lambda done, futures, deadline: self.client.pump.wait_for(done, deadline)
+        self.engine = LocalEngine(self._dir.path, path, token.hex(), own, self.station.process_event, zygote)
+        self.station.engine = self.engine
+        self.client.peek = self.engine.is_running
+
+    def close(self, *, at_exit: bool = False) -> None:
+        """End all workers, fail what is unfinished, remove everything from the machine.
+
+        With ``at_exit`` nobody is told: only daemon threads are left to wait, and these never run again.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        self.client.closed = True
+        self.client.at_exit = at_exit
+        self.client.pump.close()
+        self.client.close(SessionError("the scalepool session was shut down"))
+        self.engine.close()
+        self.station.close()
+        self._dir.remove()
+
+    def forked(self) -> None:
+        """Be told that the process is a child of the driver's: nothing here may be used."""
+        self.closed = True
+        self.client.forked()
