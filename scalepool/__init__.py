@@ -6,6 +6,7 @@ backend ``"scalepool"``, now or when joblib is imported.
 The layers, each importing only from those below it::
 
     L6  multiprocessing/  concurrent/futures/  joblib_backend.py    the drop-in modules
+        cli/  bench/                                                the command, and what it measures
     L5  api.py                                                      what they, and users, build on
     L4  _runtime/   engines/                                        client, pump, worker; where workers come from
     L3  _net/       _store/    _proc/                               sockets, shared memory, processes

@@ -199,10 +199,12 @@ def _origin(view: memoryview) -> tuple[tuple[int, int], Any] | None:
     address = numpy.frombuffer(view, "u1").__array_interface__["data"][0]
     owner: Any = view.obj
     while True:
-        inner = owner.base if isinstance(owner, numpy.ndarray) else getattr(owner, "obj", None)
-        if inner is None:
+        if isinstance(owner, numpy.ndarray) and owner.base is not None:
+            owner = owner.base
+        elif isinstance(owner, memoryview):
+            owner = owner.obj
+        else:
             return (address, view.nbytes), owner
-        owner = inner
 
 
 def _are_equal(one: memoryview, other: memoryview) -> bool:

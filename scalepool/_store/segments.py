@@ -195,7 +195,11 @@ class SegmentStore:
             No such object was created here, or it is freed already.
         """
         with self._lock:
-            segment = self._segments.pop(object_id)
+            segment = self._segments.pop(object_id, None)
+            if segment is None:
+                if self._closed:
+                    return  # a late word: nothing is kept any more
+                raise KeyError(object_id)
         try:
             os.pwrite(segment.fd, _NO_STAMP, stamp_offset(segment.size_bytes))
         except OSError:

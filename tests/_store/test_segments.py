@@ -280,8 +280,7 @@ def test_a_closed_store_refuses_and_may_be_closed_again(store: SegmentStore) -> 
         store.create(2, [b"x"])
     with pytest.raises(StoreError, match="closed"):
         store.adopt(ref)
-    with pytest.raises(KeyError):
-        store.free(1)
+    store.free(1)  # a late word from the hub
     other.close()
 
 

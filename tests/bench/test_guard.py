@@ -30,10 +30,10 @@ class Guard:
 
 
 GUARDS = (
-    Guard("single-submissions", 1.5),
-    Guard("map", 2.0),
-    Guard("imap-unordered", 2.0),
-    Guard("call-latency", 3.0),
+    Guard("single-submissions", 1.0),
+    Guard("map", 1.8),
+    Guard("imap-unordered", 1.3),
+    Guard("call-latency", 2.2),
     Guard("array-results", 0.8),
 )
 
