@@ -287,14 +287,12 @@ class Pump:
             return needed
         if needed and self._role.acquire(blocking=False):
             self._owner = threading.get_ident()
-            station = self._station
             try:
                 if self._tick_s is not None:
                     self._work(arrived=True)
                 else:
-                    self._pump_until(
-                        lambda: bool(self._wanted or self._closed or not (station.busy() or station.pending())), None
-                    )
+                    # An alarm that is due counts: a helper that left it to others would never rest again.
+                    self._pump_until(lambda: bool(self._wanted or self._closed or not self._needed()), None)
             finally:
                 self._owner = 0
                 self._role.release()

@@ -25,6 +25,8 @@ class FakeStation:
         self.errors: list[Exception] = []
         self.overlaps = 0
         self.alarm: float | None = None
+        self.alarms = 0
+        self.rests = 0
         self._inside: int = 0
         self._bell = threading.Semaphore(0)
 
@@ -37,6 +39,9 @@ class FakeStation:
         try:
             while self.queue:
                 self.queue.popleft()()
+            if self.alarm is not None and time.monotonic() >= self.alarm:
+                self.alarm = None
+                self.alarms += 1
         finally:
             self._inside = outer
 
@@ -54,7 +59,7 @@ class FakeStation:
         return self.alarm
 
     def rest(self) -> None:
-        pass
+        self.rests += 1
 
     def broken(self, error: Exception) -> None:
         self.errors.append(error)
@@ -151,6 +156,14 @@ def test_the_helper_steps_in_when_nobody_waits(pump: Pump, station: FakeStation)
 
     until(lambda: done)
     assert done[0] != threading.get_ident()
+
+
+def test_the_helper_sees_to_an_alarm_of_an_idle_station_and_rests(pump: Pump, station: FakeStation) -> None:
+    station.alarm = time.monotonic() + 0.05
+    pump.arm()
+    until(lambda: station.alarms)
+    until(lambda: station.rests)
+    assert not pump.awake
 
 
 def test_the_helper_lets_go_of_the_role_for_who_waits(pump: Pump, station: FakeStation) -> None:
