@@ -259,13 +259,14 @@ class Pump:
         while not self._closed:
             if not self._armed.wait(_PARKED_LOOK_S):
                 self._station.rest()
-                if not self._needed():
+                if not self._needed() or self._role.locked():
                     continue
             self._armed.clear()
             self.awake = True
             self._look_after()
             self.awake = False
-            if self._needed():  # queued between the last look and this line: nobody armed us for it
+            # Queued, or left by who had the role, between the last look and this line: nobody armed us for it.
+            if self._needed() and not self._role.locked():
                 self._armed.set()
 
     def _look_after(self) -> None:
@@ -280,12 +281,14 @@ class Pump:
         return station.busy() or station.pending() or (alarm is not None and monotonic() >= alarm)
 
     def _help_once(self) -> bool:
-        """One look of the helper; return whether there was something to look after."""
+        """One look of the helper; return whether there was something to look after that nobody else sees to."""
         self._stop.wait(self._tick_s or _HELPER_DELAY_S)
         needed = self._needed()
         if self._closed or self._wanted or monotonic() - self.foreground_at < _HELPER_DELAY_S:
             return needed
-        if needed and self._role.acquire(blocking=False):
+        if needed:
+            if not self._role.acquire(blocking=False):
+                return False  # who has the role arms us when he lets go
             self._owner = threading.get_ident()
             try:
                 if self._tick_s is not None:
