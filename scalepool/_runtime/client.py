@@ -23,6 +23,7 @@ from scalepool._store.segments import SegmentStore
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Message, Status
 from scalepool._wire.payload import dumps_scalars, loads_inline
+from scalepool._wire.pickling import exchange
 from scalepool._wire.pickling.exceptions import decode_exception
 from scalepool.config import recycle_limit_bytes
 from scalepool.errors import InitializerError, ScalepoolError, SessionError, TaskCancelledError, WorkerDiedError
@@ -101,6 +102,7 @@ class Client:
         self.new_object_id = self._new_task_id = self._ids.take
         self.stored = StoredBuffers(self, settings.outstanding_limit_bytes)
         self._carried = self.stored.carried
+        exchange.current().ledger.keep = self.stored.keep
         self.packer = Packer(self.store, self.views, self.new_object_id, settings.inline_limit_bytes, self.stored)
         self.exporter = Exporter(self.packer)
         self.pump: Pump

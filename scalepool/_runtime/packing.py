@@ -138,17 +138,20 @@ class Packer:
         SerializationError
             When it cannot be pickled.
         """
-        payload = codec.dumps(fn, oob_threshold=self._inline_limit_bytes)
-        if not payload.buffers and len(payload.data) < self._inline_limit_bytes:
-            return Packed(payload.data, payload.references, (), len(payload.data))
-        parts = _Parts(payload, self._inline_limit_bytes)
-        if self._stored is not None and self._store.has_capacity():
-            self._find(parts, self._stored, None)
-            self._add(parts, self._stored, None)
-            if parts.waiting:
-                rest = self._stored.put([parts.views[index] for index in parts.waiting])
-                parts.lie_in(rest.ref.object_id, parts.waiting)
-                parts.keep(rest)
+        stored = self._stored
+        if stored is None:
+            return self.place(codec.dumps(fn, oob_threshold=self._inline_limit_bytes))
+        with stored.one_look() as snapshot:
+            payload = codec.dumps(fn, oob_threshold=self._inline_limit_bytes)
+            if not payload.buffers and len(payload.data) < self._inline_limit_bytes:
+                return Packed(payload.data, payload.references, (), len(payload.data))
+            parts = _Parts(payload, self._inline_limit_bytes)
+            self._find(parts, stored, snapshot)
+            self._add(parts, stored, snapshot)
+        if parts.waiting and self._store.has_capacity():
+            rest = stored.put([parts.views[index] for index in parts.waiting])
+            parts.lie_in(rest.ref.object_id, parts.waiting)
+            parts.keep(rest)
         return self._finish(parts)
 
     def pack_result(self, value: object, reader: int) -> Packed:

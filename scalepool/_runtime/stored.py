@@ -11,6 +11,9 @@ the caller states that arguments do not change is the comparison left out: all i
 were when the first task with that buffer was made. That statement is a `Snapshot`. It trusts the identity of the
 memory's owner, not the address alone: a temporary array that ``__getstate__`` makes may come to lie where the last one
 was.
+
+A large global of functions that travel by value is kept for as long as the array itself lives. The workers hold it in
+any case, and whether the next call must send it anew is then told by comparing, in place of a digest (1 s per GiB).
 """
 
 from __future__ import annotations
@@ -19,14 +22,16 @@ import os
 import sys
 import threading
 import weakref
+from contextlib import contextmanager
 
 from scalepool._base.clock import monotonic_s
 from scalepool._wire import messages as m
+from scalepool.errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, Protocol
 
     from scalepool._runtime.functions import Function
@@ -88,6 +93,12 @@ class Snapshot:
         self.objects: set[int] = set()
 
 
+class _Look(threading.local):
+    """The snapshot of the pickling that this thread is in."""
+
+    snapshot: Snapshot | None = None
+
+
 class _Entry:
     """Which object holds the bytes of some memory, and whose memory that was."""
 
@@ -113,6 +124,8 @@ class StoredBuffers:
         self._owner = owner
         self._limit_bytes = limit_bytes
         self._entries: dict[tuple[int, int], _Entry] = {}  # by address and size
+        self._kept: dict[tuple[int, int], tuple[StoredObject, weakref.ref[Any]]] = {}
+        self._look = _Look()
         self.carried = Carried()
 
     def put(self, parts: Sequence[Any]) -> StoredObject:
@@ -162,6 +175,37 @@ class StoredBuffers:
         if origin is not None:
             self._remember(origin, stored, snapshot)
         return stored
+
+    @contextmanager
+    def one_look(self) -> Iterator[Snapshot]:
+        """Look at each buffer once in the following, which is one pickling in this thread."""
+        snapshot = self._look.snapshot = Snapshot()
+        try:
+            yield snapshot
+        finally:
+            self._look.snapshot = None
+
+    def keep(self, view: memoryview) -> int | None:
+        """Keep the bytes of an array in the store while the array lives; return the number of the object.
+
+        It is another one when the bytes have changed. ``None`` when they cannot be kept.
+        """
+        origin = _origin(view)
+        if origin is None or not self._owner.store.has_capacity():
+            return None
+        key, owner = origin
+        kept = self._kept
+
+        def forget(dead: weakref.ref[Any]) -> None:
+            if kept.get(key, (None, None))[1] is dead:
+                del kept[key]
+
+        try:
+            stored = self.find(view, self._look.snapshot) or self.add(view, self._look.snapshot)
+            kept[key] = (stored, weakref.ref(owner, forget))
+        except (StoreError, TypeError):  # no memory left; or an owner that cannot be watched
+            return None
+        return stored.ref.object_id
 
     def still_holds(self, stored: StoredObject, view: memoryview) -> bool:
         """Whether an object still looks like some memory: compared in full up to 16 MB, beyond that in samples."""

@@ -10,7 +10,8 @@ garbage's ``__del__`` methods, and such a method may still read the memory, or e
 collector does not track is spared this: it dies when its owner is torn down. Few types are untracked and weakly
 referenceable; code objects are both.
 
-Then the mapping itself is free for the next object in that segment, see ``windows``.
+Then the mapping itself is free for the next object in that segment, see ``windows``. What a forked child may still read
+is not reported, see ``forks``.
 
 Descriptors. Before Python 3.13 an `mmap.mmap` keeps a duplicate of its descriptor. A list of thousands of arrays must
 not exhaust them, so beyond ``max_mappings`` a private view is a private copy instead: same type, same behaviour, read
@@ -26,6 +27,7 @@ import weakref
 from collections import deque
 
 from scalepool._store.files import FDS_PER_MAPPING, SegmentRef, default_max_fds, map_file, open_segment
+from scalepool._store.forks import ForkedReaders
 from scalepool._store.windows import IdleLimits, IdleMappings, SegmentMapping, view_of
 from scalepool.errors import StoreError
 
@@ -74,6 +76,8 @@ class Views:
         self._count = 0
         self._readonly: dict[int, weakref.ref[Any]] = {}
         self._released: list[int] = []
+        self._forked = ForkedReaders()
+        _all_views.add(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self._pins)} objects, {self._count} mappings, {len(self._idle)} idle>"
@@ -114,10 +118,10 @@ class Views:
         return view_of(window, ref.size_bytes, readonly=readonly)
 
     def live(self, object_id: int) -> bool:
-        """Whether some view of this process still reads the object's segment."""
+        """Whether some view of this process, or of a child that it has forked, still reads the object's segment."""
         with self._lock:
             self._settle()
-            return object_id in self._pins
+            return object_id in self._pins or object_id in self._forked
 
     @property
     def has_released(self) -> bool:
@@ -130,7 +134,13 @@ class Views:
             self._settle()
             released = [object_id for object_id in dict.fromkeys(self._released) if object_id not in self._pins]
             self._released.clear()
-            return released
+            if not self._forked:
+                return released
+            released += self._forked.released()
+            free = [object_id for object_id in released if object_id not in self._forked]
+            for object_id in set(released).difference(free):
+                self._forked.give_up(object_id)
+            return free
 
     def expire(self, now: float) -> None:
         """Take down mappings that nobody has used for some seconds; to be called every few seconds.
@@ -143,12 +153,24 @@ class Views:
         with self._lock:
             self._settle()
             _close(self._idle.expire(now))
+            self._released += self._forked.released()
 
     def close(self) -> None:
         """Take down all mappings that nobody uses."""
         with self._lock:
             self._settle()
             _close(self._idle.clear())
+
+    def fork_begins(self) -> None:
+        """Be told that this process will fork. The lock is held meanwhile: in the child nobody else would free it."""
+        self._lock.acquire()
+        self._settle()
+        self._forked.fork_begins(frozenset(self._pins))
+
+    def fork_ends(self, *, in_child: bool) -> None:
+        """Be told that it has forked."""
+        self._forked.fork_ends(in_child=in_child)
+        self._lock.release()
 
     def _take(self, fd: int) -> SegmentMapping:
         with self._lock:
@@ -215,3 +237,30 @@ class _Pin(weakref.ref["CodeType"]):
 def _close(mappings: Iterable[SegmentMapping]) -> None:
     for mapping in mappings:
         mapping.close()
+
+
+_all_views: weakref.WeakSet[Views] = weakref.WeakSet()
+_fork_lock = threading.RLock()  # held from before a fork until after it: two threads may want to fork at once
+_forking: list[Views] = []
+
+
+def _before_fork() -> None:
+    _fork_lock.acquire()
+    _forking[:] = _all_views  # the same ones after the fork, whatever the collector takes meanwhile
+    for views in _forking:
+        views.fork_begins()
+
+
+def _after_fork(*, in_child: bool) -> None:
+    for views in _forking:
+        views.fork_ends(in_child=in_child)
+    _forking.clear()
+    _fork_lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=lambda: _after_fork(in_child=False),
+        after_in_child=lambda: _after_fork(in_child=True),
+    )

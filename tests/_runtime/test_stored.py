@@ -14,6 +14,7 @@ from scalepool._runtime.stored import SHARED_BYTES, Carried, Snapshot, StoredBuf
 from scalepool._store.mapping import Views
 from scalepool._store.segments import SegmentStore
 from scalepool._wire import messages as m
+from scalepool.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -212,6 +213,47 @@ def test_an_object_is_released_when_neither_handle_nor_view_is_left(owner: Owner
     del view
     assert owner.outgoing.drain() == [m.Release([number])]
     assert owner.outgoing.drain() == []
+
+
+def test_an_array_is_kept_while_it_lives_and_has_a_number_for_its_bytes(owner: Owner, stored: StoredBuffers) -> None:
+    array = np.zeros(SIZE)
+    number = stored.keep(bytes_of(array))
+    assert stored.keep(bytes_of(array)) == stored.keep(bytes_of(array[:])) == number
+    assert not owner.outgoing.released
+    array[-1] = 1
+    changed = stored.keep(bytes_of(array))
+    assert changed != number
+    assert list(owner.outgoing.released) == [number]
+    assert stored.keep(bytes_of(array)) == changed
+    del array
+    assert list(owner.outgoing.released) == [number, changed]
+
+
+def test_what_cannot_be_kept_has_no_number(
+    owner: Owner, stored: StoredBuffers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stored.keep(Weakless().view()) is None
+    assert len(owner.outgoing.released) == 1
+
+    def full(*_: object) -> None:
+        raise StoreError("no memory")
+
+    monkeypatch.setattr(owner.store, "create", full)
+    assert stored.keep(bytes_of(np.zeros(SIZE))) is None
+    monkeypatch.setattr(owner.store, "has_capacity", lambda: False)
+    assert stored.keep(bytes_of(np.zeros(SIZE))) is None
+
+
+def test_one_pickling_looks_once(stored: StoredBuffers) -> None:
+    array = np.zeros(SIZE)
+    with stored.one_look() as snapshot:
+        number = stored.keep(bytes_of(array))
+        array[0] = 1  # which no pickling does: it shows that nobody looked again
+        assert stored.keep(bytes_of(array)) == number
+        found = stored.find(bytes_of(array), snapshot)
+        assert found is not None
+        assert found.ref.object_id == number
+    assert stored.keep(bytes_of(array)) != number
 
 
 def test_room_is_made_by_waiting_for_tasks(owner: Owner, stored: StoredBuffers) -> None:

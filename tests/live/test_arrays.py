@@ -201,6 +201,31 @@ def test_bytes_of_outstanding_arrays_are_bounded(tmp_path: Path) -> None:
     assert 1 <= int(run(tmp_path, peak(limit=10_000_000, count=30))) <= 4
 
 
+def test_a_large_global_of_the_script_is_sent_once_until_it_changes(tmp_path: Path) -> None:
+    source = """
+import numpy as np
+from live.helpers import wait_for
+from scalepool.multiprocessing import Pool
+from scalepool._runtime.session import current
+data = np.zeros(1_000_000)
+def work(number):
+    return data[number] + data[-1]
+if __name__ == "__main__":
+    with Pool(2) as pool:
+        store = current().client.store
+        for value in (0, 0, 0, 5, 5):
+            data[-1] = value
+            assert pool.map(work, range(20)) == [value] * 20
+            assert [one.get() for one in [pool.apply_async(work, (n,)) for n in range(5)]] == [value] * 5
+        print(store.statistics().created)
+        wait_for(lambda: store.statistics().objects == 1)
+        data = None
+        assert pool.map(len, ["abc"]) == [3]
+        print(len(current().client.outgoing.held))
+"""
+    assert run(tmp_path, source) == "2\n0\n"
+
+
 def test_idle_memory_is_given_back(tmp_path: Path) -> None:
     source = """
 import time

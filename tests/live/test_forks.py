@@ -153,3 +153,28 @@ for _ in range(5):
 print("parent")
 """
     assert "parent\n" in run(tmp_path, source)
+
+
+def test_a_forked_child_keeps_the_results_that_its_parent_drops(tmp_path: Path) -> None:
+    source = """
+import os
+import numpy as np
+from scalepool.multiprocessing import Pool
+def make(value):
+    return np.full(1_000_000, float(value))
+if __name__ == "__main__":
+    with Pool(1) as pool:
+        array = pool.apply(make, (7,))
+        (wait, go), (answer, tell) = os.pipe(), os.pipe()
+        if os.fork() == 0:
+            os.read(wait, 1)
+            os.write(tell, str(set(array.tolist())).encode())
+            os._exit(0)
+        del array
+        for value in range(20):
+            pool.apply(make, (value,))
+        os.write(go, b"x")
+        print(os.read(answer, 1000).decode())
+        os.wait()
+"""
+    assert run(tmp_path, source) == "{7.0}\n"

@@ -47,10 +47,14 @@ _NO_CONTENT = frozenset({
 })  # fmt: skip
 
 
+# Bytes of a buffer from which on a digest of it (1 s per GiB) is worth avoiding.
+_LARGE_BYTES = 1 << 20
+
+
 class _Entry(NamedTuple):
     token: Token
     holder: Callable[[], object]
-    content: bytes | None
+    content: tuple[object, ...] | None
 
 
 class GlobalsLedger:
@@ -62,12 +66,14 @@ class GlobalsLedger:
         A number that no other process of the session uses, e.g. its peer id.
     """
 
-    __slots__ = ("_classes", "_first", "_modules", "_serial", "sender", "version")
+    __slots__ = ("_classes", "_first", "_modules", "_serial", "keep", "sender", "version")
 
     def __init__(self, sender: int) -> None:
         self.sender = sender
         self.version = 0
         """Grows whenever a name got another token: as long as it stands still, all tokens are what they were."""
+        self.keep: Callable[[memoryview], int | None] = lambda _view: None
+        """Returns a number for a large buffer that changes when its bytes do; ``None`` where that cannot be had."""
         self._serial = itertools.count(1)
         self._modules: dict[str, dict[str, _Entry]] = {}
         self._first: dict[tuple[Scope, str], Token] = {}
@@ -81,7 +87,7 @@ class GlobalsLedger:
         """Return the token of this value: the old one when it is unchanged since it was last sent."""
         entries = self._entries(scope)
         known = entries.get(name)
-        content = _content_of(value)
+        content = _content_of(value, self.keep)
         if known is not None and known.holder() is value and known.content == content:
             return known.token
         token = self.mint()
@@ -178,16 +184,22 @@ def _is_identity_enough(value: object) -> bool:
     return type(value) in _NO_CONTENT or isinstance(value, type)
 
 
-def _content_of(value: object) -> bytes | None:
-    """Return a digest of a mutable value, ``None`` when identity alone has to do."""
+def _content_of(value: object, keep: Callable[[memoryview], int | None]) -> tuple[object, ...] | None:
+    """Return a digest of a mutable value and numbers for its large buffers; ``None``: identity alone has to do."""
     if _is_identity_enough(value):
         return None
     digest = blake2b(digest_size=16)
     buffers: list[pickle.PickleBuffer] = []
+    numbers: list[int] = []
     try:
         digest.update(pickle.dumps(value, 5, buffer_callback=buffers.append))
         for buffer in buffers:
-            digest.update(buffer.raw())
+            view = buffer.raw()
+            number = keep(view) if view.nbytes >= _LARGE_BYTES else None
+            if number is None:
+                digest.update(view)
+            else:
+                numbers.append(number)
     except Exception:  # noqa: BLE001 - any error of foreign code means: no digest to be had, identity has to do
         return None
-    return digest.digest()
+    return digest.digest(), *numbers

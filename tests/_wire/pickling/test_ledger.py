@@ -5,6 +5,8 @@ import sys
 import weakref
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from scalepool._wire.pickling.ledger import MAX_CLASSES, Definitions, GlobalsLedger
 from scalepool._wire.pickling.namespaces import Namespaces
 
@@ -44,6 +46,36 @@ def test_arrays_are_compared_by_content() -> None:
     assert ledger.token("m", "a", data) == first
     data[5] = 1
     assert ledger.token("m", "a", data) != first
+
+
+def test_large_arrays_are_known_by_what_keeps_them() -> None:
+    ledger = GlobalsLedger(1)
+    small, large = np.zeros(1000), np.zeros(1 << 18)
+    seen: list[int] = []
+    number: int | None = 7
+
+    def keep(view: memoryview) -> int | None:
+        seen.append(view.nbytes)
+        return number
+
+    ledger.keep = keep
+    token = ledger.token("m", "data", [small, large])
+    value = [small, large]
+    token = ledger.token("m", "data", value)
+    assert seen == [large.nbytes] * 2
+    large[0] = 1
+    assert ledger.token("m", "data", value) == token  # nobody looked
+    number = 8
+    assert ledger.token("m", "data", value) != token
+    token = ledger.token("m", "data", value)
+    small[0] = 1
+    assert ledger.token("m", "data", value) != token
+
+    number = None  # not kept: by a digest, then
+    token = ledger.token("m", "data", value)
+    assert ledger.token("m", "data", value) == token
+    large[1] = 1
+    assert ledger.token("m", "data", value) != token
 
 
 def test_what_has_no_digest_is_compared_by_identity() -> None:
