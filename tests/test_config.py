@@ -218,6 +218,7 @@ def test_arguments_beat_environment_beats_defaults() -> None:
         ("SCALEPOOL_TICK_S", "nan", r"SCALEPOOL_TICK_S must be between 0.0001 and 10.0"),
         ("SCALEPOOL_RESULT_FLUSH_COUNT", "6.5", r"SCALEPOOL_RESULT_FLUSH_COUNT='6.5' is not a whole number"),
         ("SCALEPOOL_NUM_CPUS", "0", r"SCALEPOOL_NUM_CPUS must be at least 1, not 0"),
+        ("SCALEPOOL_TRANSPORT", "pigeon", r"SCALEPOOL_TRANSPORT must be one of unix, ipc, not 'pigeon'"),
     ],
 )
 def test_a_bad_variable_is_named(variable: str, text: str, complaint: str) -> None:
@@ -229,6 +230,12 @@ def test_a_bad_variable_is_named(variable: str, text: str, complaint: str) -> No
 def test_an_argument_of_a_wrong_type_is_refused(value: object) -> None:
     with pytest.raises(TypeError, match="num_cpus must be a whole number"):
         settings({"num_cpus": value}, {})
+
+
+def test_a_text_must_be_one() -> None:
+    assert settings({}, {"SCALEPOOL_TRANSPORT": " ipc "}).transport == "ipc"
+    with pytest.raises(TypeError, match="transport must be text, not 1"):
+        settings({"transport": 1}, {})
 
 
 def test_an_unknown_argument_is_refused() -> None:

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from scalepool._core.hub import Hub
-from scalepool._net.channel import HubChannel
+from scalepool._net.channel import HubChannel, open_hub_channel
 from scalepool._runtime.client import Client
 from scalepool._runtime.local import LocalStation
 from scalepool._runtime.pump import Pump
@@ -52,11 +52,11 @@ class LocalSession(DriverSession):
         self.cpus = own.num_cpus or cpu_count().count
         self._dir = SessionDir()
         token = os.urandom(16)
-        path = f"{self._dir.path}/hub"
+        address = f"{own.transport}://{self._dir.path}/hub"
         self._channel: HubChannel | None = None
         try:
-            self._channel = HubChannel(path, max_message_bytes=MAX_MESSAGE_BYTES)
-            self._assemble(self._channel, token, path, zygote)
+            self._channel = open_hub_channel(address, max_message_bytes=MAX_MESSAGE_BYTES)
+            self._assemble(self._channel, token, address, zygote)
         except BaseException:
             # An open socket would make the collector wait for ever when it finds the context.
             if self._channel is not None:
@@ -65,7 +65,7 @@ class LocalSession(DriverSession):
             raise
         self.closed = False
 
-    def _assemble(self, channel: HubChannel, token: bytes, path: str, zygote: Zygote) -> None:
+    def _assemble(self, channel: HubChannel, token: bytes, address: str, zygote: Zygote) -> None:
         own = self.settings
         install(Exchange(sender_number(token, m.DRIVER)))
         self.client = Client(m.DRIVER, own)
@@ -73,7 +73,7 @@ class LocalSession(DriverSession):
         self.station = LocalStation(self.hub, channel, self.client, token)
         self.client.pump = Pump(self.station, "scalepool-helper")
         self.client.blocking_wait = lambda done, futures, deadline: self.client.pump.wait_for(done, deadline)
-        self.engine = LocalEngine(self._dir.path, path, token.hex(), own, self.station.process_event, zygote)
+        self.engine = LocalEngine(self._dir.path, address, token.hex(), own, self.station.process_event, zygote)
         self.station.engine = self.engine
         self.client.peek = self.engine.is_running
 

@@ -66,7 +66,7 @@ class WorkerConfig(NamedTuple):
     """Everything that a worker process is told when it is forked."""
 
     worker: int
-    path: str
+    address: str
     token: str
     tick_s: float
     flush_count: int
@@ -78,7 +78,7 @@ class WorkerConfig(NamedTuple):
         head = json.dumps(
             {
                 "worker": self.worker,
-                "path": self.path,
+                "address": self.address,
                 "token": self.token,
                 "tick_s": self.tick_s,
                 "flush_count": self.flush_count,

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from scalepool._base.clock import monotonic_s
-from scalepool._net.channel import PeerChannel
+from scalepool._net.channel import open_peer_channel
 from scalepool._proc.context import ProcessContext
 from scalepool._runtime.client import Client
 from scalepool._runtime.executor import Executor, WorkItem
@@ -52,7 +52,7 @@ class WorkerStation:
         self._config = config
         self._client = client
         self._flight = flight
-        self._channel = PeerChannel(config.path, max_message_bytes=MAX_MESSAGE_BYTES)
+        self._channel = open_peer_channel(config.address, max_message_bytes=MAX_MESSAGE_BYTES)
         self.holdings = Holdings()
         self._surroundings = Surroundings(config.spec.context)
         self._records: deque[bytes | tuple[bytes, Packed | None, Sequence[int]]] = deque()

@@ -49,7 +49,7 @@ class LocalEngine:
     ----------
     session_dir
         The session's directory; a zygote removes it when the driver dies.
-    hub_path, token
+    hub_address, token
         Where a worker finds the hub, and what it has to say there.
     settings
         The session's settings.
@@ -62,14 +62,14 @@ class LocalEngine:
     def __init__(
         self,
         session_dir: str,
-        hub_path: str,
+        hub_address: str,
         token: str,
         settings: Settings,
         on_event: Callable[[ProcessEvent], None],
         first: Zygote | None = None,
     ) -> None:
         self._session_dir = session_dir
-        self._hub_path = hub_path
+        self._hub_address = hub_address
         self._token = token
         self._settings = settings
         self._on_event = on_event
@@ -91,7 +91,7 @@ class LocalEngine:
         spec = WorkerSpec.decode(spec_bytes)
         config = WorkerConfig(
             worker=worker,
-            path=self._hub_path,
+            address=self._hub_address,
             token=self._token,
             tick_s=self._settings.tick_s,
             flush_count=self._settings.result_flush_count,

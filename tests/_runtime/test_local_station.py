@@ -12,7 +12,7 @@ import pytest
 
 from scalepool._core.events import WorkerStarted
 from scalepool._core.hub import Hub
-from scalepool._net.channel import HubChannel, PeerChannel
+from scalepool._net.channel import PeerChannel, open_hub_channel, open_peer_channel
 from scalepool._proc.death import ForkFailed
 from scalepool._runtime.client import Client
 from scalepool._runtime.group import ErrorTypes
@@ -50,8 +50,8 @@ class FakeEngine:
 
 class World:
     def __init__(self, folder: str) -> None:
-        self.path = f"{folder}/hub"
-        self.channel = HubChannel(self.path, max_message_bytes=1 << 20)
+        self.path = f"unix://{folder}/hub"
+        self.channel = open_hub_channel(self.path, max_message_bytes=1 << 20)
         self.client = Client(0, Settings())
         self.hub = Hub()
         self.station = LocalStation(self.hub, self.channel, self.client, TOKEN)
@@ -67,7 +67,7 @@ class World:
         return self.client.submit(self.group, self.client.exporter.export(len), ("abc",), {}, None)
 
     def peer(self) -> PeerChannel:
-        self.peers.append(PeerChannel(self.path, max_message_bytes=1 << 20))
+        self.peers.append(open_peer_channel(self.path, max_message_bytes=1 << 20))
         return self.peers[-1]
 
     def pump_until(self, condition: Any) -> None:
