@@ -23,13 +23,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from scalepool.api import cpu_count, init, is_initialized, shutdown
+    from scalepool.api import cpu_count, init, is_initialized, shutdown, task_rng
 
-__all__ = ["__version__", "cpu_count", "init", "is_initialized", "shutdown"]
+__all__ = ["__version__", "cpu_count", "init", "is_initialized", "shutdown", "task_rng"]
 
 __version__ = "0.1.0"
 
-_FROM_API = frozenset({"cpu_count", "init", "is_initialized", "shutdown"})
+_FROM_API = frozenset({"cpu_count", "init", "is_initialized", "shutdown", "task_rng"})
 
 _install_joblib_backend()
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scalepool._runtime.functions import Function
     from scalepool._runtime.futures import TaskFuture
     from scalepool._runtime.group import ErrorTypes, GroupStatistics, WorkerGroup, WorkerInfo
+    from scalepool._runtime.randomness import Seed, SeededCall, task_rng
     from scalepool._runtime.shared import SharedBuffer, put_buffer
     from scalepool._runtime.stored import Snapshot
 
@@ -28,6 +29,8 @@ __all__ = [
     "ErrorTypes",
     "Function",
     "GroupStatistics",
+    "Seed",
+    "SeededCall",
     "SharedBuffer",
     "Snapshot",
     "TaskContext",
@@ -42,6 +45,7 @@ __all__ = [
     "is_initialized",
     "put_buffer",
     "shutdown",
+    "task_rng",
     "wait",
 ]
 
@@ -49,12 +53,15 @@ _HOMES = {
     "ErrorTypes": "group",
     "Function": "functions",
     "GroupStatistics": "group",
+    "Seed": "randomness",
+    "SeededCall": "randomness",
     "SharedBuffer": "shared",
     "Snapshot": "stored",
     "TaskFuture": "futures",
     "WorkerGroup": "group",
     "WorkerInfo": "group",
     "put_buffer": "shared",
+    "task_rng": "randomness",
 }
 """Where each name comes from that is not defined here: a module of ``_runtime``."""
 

@@ -11,15 +11,16 @@ import scalepool
 from scalepool import api, config, errors
 
 API = [
-    "ErrorTypes", "Function", "GroupStatistics", "SharedBuffer", "Snapshot", "TaskContext", "TaskFuture", "WorkerGroup",
-    "WorkerInfo",
-    "cancel", "cpu_count", "current_task", "in_worker", "init", "is_initialized", "put_buffer", "shutdown", "wait",
+    "ErrorTypes", "Function", "GroupStatistics", "Seed", "SeededCall", "SharedBuffer", "Snapshot", "TaskContext",
+    "TaskFuture", "WorkerGroup", "WorkerInfo",
+    "cancel", "cpu_count", "current_task", "in_worker", "init", "is_initialized", "put_buffer", "shutdown",
+    "task_rng", "wait",
 ]  # fmt: skip
 ERRORS = [
     "InitializerError", "ProtocolError", "RemoteTraceback", "ScalepoolError", "SerializationError", "SessionError",
     "StoreError", "TaskCancelledError", "WorkerDiedError",
 ]  # fmt: skip
-TOP = ["__version__", "cpu_count", "init", "is_initialized", "shutdown"]
+TOP = ["__version__", "cpu_count", "init", "is_initialized", "shutdown", "task_rng"]
 
 
 @pytest.mark.parametrize(("module", "names"), [(scalepool, TOP), (api, API), (errors, ERRORS)])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from scalepool._base.clock import monotonic_s
 from scalepool._base.ids import peer_of
+from scalepool._runtime.randomness import seed_torch
 from scalepool._wire.messages import Status
 from scalepool._wire.payload import dumps_scalar, loads_inline
 from scalepool._wire.pickling.exceptions import ResultEncodingError, encode_exception
@@ -43,6 +44,7 @@ class FunctionSlot:
         """Return the function; raises what loading it raises."""
         if self.fn is None:
             fn: Callable[..., Any] = packer.unpack(self._data, self._places)
+            seed_torch()  # which this may have imported
             if self._data[0] != _PICKLE:
                 return fn  # its large arrays are this task's own, as arguments are, and go when the task has ended
             self.fn = fn

@@ -7,7 +7,6 @@ every few milliseconds while a long task runs: it sends results that wait, and g
 from __future__ import annotations
 
 import os
-import random
 import signal
 import sys
 import threading
@@ -22,6 +21,7 @@ from scalepool._runtime.executor import Executor, WorkItem
 from scalepool._runtime.holdings import Holdings
 from scalepool._runtime.output import TaskOutput
 from scalepool._runtime.pump import Pump
+from scalepool._runtime.randomness import pause, resume, seed_from_os, seed_torch
 from scalepool._runtime.session import WorkerSession, set_current
 from scalepool._runtime.spec import WorkerConfig
 from scalepool._runtime.surroundings import Surroundings
@@ -228,6 +228,7 @@ class WorkerStation:
         outer, self.holdings.wanted = self.holdings.wanted, frozenset(wanted)
         self._give_back(self.holdings.take_all(), ())
         client.post(m.Block(wanted), now=True)
+        drawing = pause()
         try:
             while client.pump.wait_for(lambda: done() or bool(self.holdings.queue), deadline):
                 if done():
@@ -235,6 +236,7 @@ class WorkerStation:
                 self.run_next()
             return done()
         finally:
+            resume(drawing)
             self._give_back(self.holdings.take_all(), ())
             self.holdings.wanted = outer
             client.post(m.Unblock(), now=True)
@@ -293,11 +295,7 @@ def _set_up_process(config: WorkerConfig) -> None:
     main_module = exchange.namespaces.install_main()
     if context.main_path:
         main_module.__file__ = context.main_path
-    # All workers of a zygote start with its random state.
-    random.seed()
-    numpy_random: Any = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
+    seed_from_os()
     process: Any = sys.modules.get("multiprocessing.process")
     if process is not None:
         current = process.current_process()
@@ -319,6 +317,7 @@ def _initialize(client: Client, config: WorkerConfig) -> bytes | None:
         return None
     try:
         fn, args = client.packer.unpack(config.spec.initializer, {})
+        seed_torch()
         fn(*args)
     except BaseException as error:  # noqa: BLE001 - whatever it raises becomes the pool's error
         return encode_exception(error, format_traceback(error))

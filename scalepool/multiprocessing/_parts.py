@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from scalepool._shims.chunks import ChunkPlan, MapChunk, check_chunksize
     from scalepool._shims.outcomes import MISSING, check_on_error, is_failed
     from scalepool._shims.progress import Reporter, progress_sink
+    from scalepool._shims.seeding import seeded
     from scalepool.multiprocessing.errors import POOL_ERRORS, for_arguments
     from scalepool.multiprocessing.feeding import ChunkTask, MapJob
     from scalepool.multiprocessing.iterators import IMapIterator, IMapUnorderedIterator
@@ -25,6 +26,7 @@ _HOMES = {
     "_shims.chunks": ("ChunkPlan", "MapChunk", "check_chunksize"),
     "_shims.outcomes": ("MISSING", "check_on_error", "is_failed"),
     "_shims.progress": ("Reporter", "progress_sink"),
+    "_shims.seeding": ("seeded",),
     "multiprocessing.errors": ("POOL_ERRORS", "for_arguments"),
     "multiprocessing.feeding": ("ChunkTask", "MapJob"),
     "multiprocessing.iterators": ("IMapIterator", "IMapUnorderedIterator"),
@@ -57,6 +59,7 @@ __all__ = [
     "for_arguments",
     "is_failed",
     "progress_sink",
+    "seeded",
 ]
 
 

@@ -10,7 +10,7 @@
   ``next(timeout)``;
 * ``map(..., chunksize=0)`` is a ValueError (the original returns a list of ``None``).
 
-Keyword-only extras: ``on_error=`` and ``progress=`` on every kind of map, ``buffersize=`` on ``imap`` and
+Keyword-only extras: ``on_error=``, ``progress=`` and ``seed=`` on every kind of map, ``buffersize=`` on ``imap`` and
 ``imap_unordered``. With ``on_error="return"`` a failed item is represented by its exception, for which `is_failed`
 holds. The exception of a failed map has ``.partial_results``: a list with `MISSING` where there is no result.
 
@@ -29,11 +29,12 @@ from functools import partial
 from scalepool._base.tuples import NamedTuple
 from scalepool.errors import SerializationError
 from scalepool.multiprocessing import _parts
+from scalepool.multiprocessing._calls import Raising, call_unpacked, check_buffersize, get, nothing, snapshot
 from scalepool.multiprocessing.lifecycle import CLOSE, INIT, RUN, TERMINATE, Lifecycle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
     from multiprocessing.pool import ThreadPool
     from typing import Any
 
@@ -78,6 +79,7 @@ class _MapOptions(NamedTuple):
     error_callback: Callback = None
     on_error: OnError = "raise"
     progress: Progress = None
+    seed: Any = None
 
 
 class _StreamArguments(NamedTuple):
@@ -88,6 +90,7 @@ class _StreamArguments(NamedTuple):
     buffersize: int | None
     on_error: OnError
     progress: Progress
+    seed: Any
 
 
 class Pool(Lifecycle):
@@ -106,7 +109,7 @@ class Pool(Lifecycle):
 
     def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> Any:
         """Return ``func(*args, **kwds)``, run in a worker."""
-        return _get(self.apply_async(func, args, kwds))
+        return get(self.apply_async(func, args, kwds))
 
     def apply_async(
         self,
@@ -131,7 +134,7 @@ class Pool(Lifecycle):
         self._check_running()
         if type(args) is not tuple or type(kwds) is not dict:
             # Unpacked in the worker, so that what cannot be unpacked is the task's error, as in the original.
-            func, args, kwds = _call_unpacked, (func, args, kwds), {}
+            func, args, kwds = call_unpacked, (func, args, kwds), {}
         if callback is None and error_callback is None:
             return _parts.ApplyResult(self._group.submit(func, args, kwds))
         settlement = self._settlement(callback, error_callback)
@@ -155,6 +158,7 @@ class Pool(Lifecycle):
         *,
         on_error: OnError = "raise",
         progress: Progress = None,
+        seed: Any = None,
     ) -> list[Any]:
         """Return ``[func(item) for item in iterable]``, run in the workers.
 
@@ -168,13 +172,17 @@ class Pool(Lifecycle):
         progress
             ``True`` for a bar or line, or a callable ``(done, total, failed)``; at most ten calls a second and a final
             one.
+        seed
+            A whole number, several, or a ``numpy.random.SeedSequence``: each item then finds ``random`` and
+            ``numpy.random`` seeded for its position, and `scalepool.task_rng` returns its generator. The results are
+            the same for any number of workers and any chunks.
 
         Raises
         ------
         BaseException
             A task's own exception, with ``.partial_results``.
         """
-        return _get(self.map_async(func, iterable, chunksize, on_error=on_error, progress=progress))  # type: ignore[no-any-return]
+        return get(self.map_async(func, iterable, chunksize, on_error=on_error, progress=progress, seed=seed))  # type: ignore[no-any-return]
 
     def starmap(
         self,
@@ -184,9 +192,10 @@ class Pool(Lifecycle):
         *,
         on_error: OnError = "raise",
         progress: Progress = None,
+        seed: Any = None,
     ) -> list[Any]:
         """Return ``[func(*item) for item in iterable]``; else as `map`."""
-        return _get(self.starmap_async(func, iterable, chunksize, on_error=on_error, progress=progress))  # type: ignore[no-any-return]
+        return get(self.starmap_async(func, iterable, chunksize, on_error=on_error, progress=progress, seed=seed))  # type: ignore[no-any-return]
 
     def map_async(
         self,
@@ -198,9 +207,10 @@ class Pool(Lifecycle):
         *,
         on_error: OnError = "raise",
         progress: Progress = None,
+        seed: Any = None,
     ) -> MapResult:
         """Start a `map` and return its `AsyncResult`; callbacks get the whole list, or the exception."""
-        options = _MapOptions(False, chunksize, callback, error_callback, on_error, progress)
+        options = _MapOptions(False, chunksize, callback, error_callback, on_error, progress, seed)
         return self._map_async(func, iterable, options)
 
     def starmap_async(
@@ -213,9 +223,10 @@ class Pool(Lifecycle):
         *,
         on_error: OnError = "raise",
         progress: Progress = None,
+        seed: Any = None,
     ) -> MapResult:
         """Start a `starmap` and return its `AsyncResult`; callbacks get the whole list, or the exception."""
-        options = _MapOptions(True, chunksize, callback, error_callback, on_error, progress)
+        options = _MapOptions(True, chunksize, callback, error_callback, on_error, progress, seed)
         return self._map_async(func, iterable, options)
 
     def _map_async(self, func: Callable[..., Any], iterable: Iterable[Any], options: _MapOptions) -> MapResult:
@@ -225,9 +236,13 @@ class Pool(Lifecycle):
         reporter = self._reporter(options.progress)
         if not hasattr(iterable, "__len__"):
             iterable = list(iterable)  # its errors are the caller's, here and now
+        star = options.star
+        if options.seed is not None:
+            func, iterable = _parts.seeded(func, iterable, options.seed, star=star)
+            star = False
         try:
-            items = _snapshot(iterable)
-            function = self._group.export(_parts.MapChunk(func, options.star)) if items else None
+            items = snapshot(iterable)
+            function = self._group.export(_parts.MapChunk(func, star)) if items else None
         except Exception as error:  # noqa: BLE001 - the original meets it in another thread, so get() raises it
             reason = _parts.for_arguments(error) if isinstance(error, SerializationError) else error
             return self._failed(reason, options.callback, options.error_callback)
@@ -253,6 +268,7 @@ class Pool(Lifecycle):
         buffersize: int | None = None,
         on_error: OnError = "raise",
         progress: Progress = None,
+        seed: Any = None,
     ) -> IMapIterator:
         """Return an iterator over the results in input order.
 
@@ -265,10 +281,10 @@ class Pool(Lifecycle):
         on_error
             ``"raise"``: at the failing item's turn; the iteration can go on. ``"raise_now"``: out of turn, and that is
             the end. ``"return"``: the exception is handed out, flagged.
-        progress
+        progress, seed
             As in `map`.
         """
-        return self._imap(func, iterable, _StreamArguments(True, chunksize, buffersize, on_error, progress))
+        return self._imap(func, iterable, _StreamArguments(True, chunksize, buffersize, on_error, progress, seed))
 
     def imap_unordered(
         self,
@@ -279,9 +295,10 @@ class Pool(Lifecycle):
         buffersize: int | None = None,
         on_error: OnError = "raise",
         progress: Progress = None,
+        seed: Any = None,
     ) -> IMapUnorderedIterator:
         """Return an iterator over the results in the order in which they arrive; else as `imap`."""
-        result = self._imap(func, iterable, _StreamArguments(False, chunksize, buffersize, on_error, progress))
+        result = self._imap(func, iterable, _StreamArguments(False, chunksize, buffersize, on_error, progress, seed))
         assert isinstance(result, _parts.IMapUnorderedIterator)
         return result
 
@@ -291,16 +308,18 @@ class Pool(Lifecycle):
         chunksize = _parts.check_chunksize(arguments.chunksize)
         options = _parts.StreamOptions(
             ordered=arguments.ordered,
-            buffersize=_check_buffersize(arguments.buffersize),
+            buffersize=check_buffersize(arguments.buffersize),
             raise_now=on_error == "raise_now",
             reporter=self._reporter(arguments.progress),
             total=len(iterable) if isinstance(iterable, Sized) else None,
         )
+        if arguments.seed is not None:
+            func, iterable = _parts.seeded(func, iterable, arguments.seed)
         try:
             function = self._group.export(func if chunksize == 1 else _parts.MapChunk(func))
         except Exception as error:  # noqa: BLE001 - the original's moment is the first next()
             reason = _parts.for_arguments(error) if isinstance(error, SerializationError) else error
-            function, iterable = self._group.export(_nothing), _Raising(reason)
+            function, iterable = self._group.export(nothing), Raising(reason)
         stream = _parts.Stream(_parts.StreamTask(self._group, function, chunksize, self._processes), options)
         number = self._remember(stream)
         stream.start(iterable, partial(self._forget, number), f"{self._name}-feeder-{number}")
@@ -320,50 +339,6 @@ class Pool(Lifecycle):
     def _reporter(self, progress: Progress) -> Reporter | None:
         sink = _parts.progress_sink(progress)
         return None if sink is None else _parts.Reporter(sink, self._callbacks.post)
-
-
-class _Raising:
-    """An iterable that raises."""
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def __iter__(self) -> Any:
-        raise self._error
-
-
-def _nothing(item: Any) -> None:
-    """Stand in for a function that does not pickle; never called."""
-
-
-def _call_unpacked(func: Callable[..., Any], args: Any, kwds: Any) -> Any:
-    return func(*args, **kwds)
-
-
-def _get(result: ApplyResult) -> Any:
-    """Wait for a call that blocks its caller; Ctrl-C takes back what has not started."""
-    try:
-        return result.get()
-    except BaseException:
-        if not result.ready():
-            result._abandon()
-        raise
-
-
-def _snapshot(iterable: Iterable[Any]) -> Sequence[Any]:
-    """Return the items as something that is cut by slicing, without any code of the user's."""
-    if type(iterable) in (tuple, range):
-        return iterable  # type: ignore[return-value]
-    return list(iterable)
-
-
-def _check_buffersize(buffersize: int | None) -> int | None:
-    if buffersize is not None:
-        if not isinstance(buffersize, int):
-            raise TypeError("buffersize must be an integer or None")
-        if buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
-    return buffersize
 
 
 def __getattr__(name: str) -> Any:

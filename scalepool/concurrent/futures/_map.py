@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from scalepool.api import Function
     from scalepool.concurrent.futures._work import Work
 
-__all__ = ["map_bounded", "map_buffered"]
+__all__ = ["chunked", "length_of", "map_bounded", "map_buffered"]
 
 Inputs = Iterator[tuple[Any, ...]]
 
@@ -53,7 +53,7 @@ def map_bounded(
     workers = work.workers
     size = chunksize if chunksize > 1 else None
     inputs: Inputs = zip(*iterables, strict=False)
-    total = _length(iterables)
+    total = length_of(iterables)
     is_short = total is not None and total <= SNAPSHOT_ITEMS
     if is_short:
         snapshot = list(inputs)
@@ -97,7 +97,7 @@ def chunked(iterables: tuple[Iterable[Any], ...], size: int) -> Iterator[list[tu
         yield chunk
 
 
-def _length(iterables: tuple[Iterable[Any], ...]) -> int | None:
+def length_of(iterables: tuple[Iterable[Any], ...]) -> int | None:
     """Return how many inputs there are, None when it cannot be told without reading them."""
     lengths = [len(iterable) for iterable in iterables if isinstance(iterable, Sized)]
     return min(lengths, default=0) if len(lengths) == len(iterables) else None

@@ -10,9 +10,10 @@ import weakref
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
+from scalepool._shims.seeding import seeded
 from scalepool.api import WorkerGroup, cpu_count
 from scalepool.concurrent.futures._errors import ERRORS
-from scalepool.concurrent.futures._map import chunked, map_bounded, map_buffered
+from scalepool.concurrent.futures._map import chunked, length_of, map_bounded, map_buffered
 from scalepool.concurrent.futures._views import ProcessView, process_views
 from scalepool.concurrent.futures._work import Work
 
@@ -117,6 +118,7 @@ class ProcessPoolExecutor(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        seed: Any = None,
     ) -> Iterator[T]:
         """Run ``fn`` on the zipped inputs, and iterate over the results in input order.
 
@@ -136,6 +138,10 @@ class ProcessPoolExecutor(Executor):
             Inputs per task; 1 leaves it to the measured time per input.
         buffersize
             Most chunks handed over and not read yet (Python 3.14); nothing more is read before a result is.
+        seed
+            A whole number, several, or a ``numpy.random.SeedSequence``: each call then finds ``random`` and
+            ``numpy.random`` seeded for its position, and `scalepool.task_rng` returns its generator. The results are
+            the same for any number of workers and any chunks.
 
         Returns
         -------
@@ -157,6 +163,10 @@ class ProcessPoolExecutor(Executor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         self._work.check_open()
+        if seed is not None:
+            inputs: Iterable[Any] = zip(*iterables, strict=False)
+            fn, inputs = seeded(fn, inputs, seed, star=True, length=length_of(iterables))
+            iterables = (inputs,)
         if buffersize is None:
             return map_bounded(self, self._work, fn, iterables, chunksize, timeout)
         return map_buffered(self._submit_chunk, self._work, fn, chunked(iterables, chunksize), buffersize, timeout)
