@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
+
+from scalepool._base.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from scalepool._wire.messages import Message
@@ -11,39 +12,34 @@ if TYPE_CHECKING:
 __all__ = ["Command", "Drop", "KillWorker", "Note", "Send", "StartWorker"]
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send ``message`` to ``peer``."""
 
     peer: int
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class StartWorker:
+class StartWorker(NamedTuple):
     """Start a worker process. ``spec`` is what the group's owner wants it to be; opaque to the hub."""
 
     worker: int
     spec: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class KillWorker:
+class KillWorker(NamedTuple):
     """Kill a worker and its children; with ``force`` by a signal that cannot be caught."""
 
     worker: int
     force: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(NamedTuple):
     """Let go of what the shell keeps for these objects on behalf of their owner."""
 
     objects: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """Something a person may want to know."""
 
     text: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
+
+from scalepool._base.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from scalepool._wire.messages import Message
@@ -11,32 +12,28 @@ if TYPE_CHECKING:
 __all__ = ["Event", "LaunchFailed", "Received", "Tick", "WorkerExited", "WorkerStarted"]
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A peer's message arrived; the shell has checked who it came from."""
 
     peer: int
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStarted:
+class WorkerStarted(NamedTuple):
     """A worker process exists; it has not said Hello yet."""
 
     worker: int
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class LaunchFailed:
+class LaunchFailed(NamedTuple):
     """A worker process could not be started."""
 
     worker: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerExited:
+class WorkerExited(NamedTuple):
     """A worker process is gone.
 
     ``running`` and ``records`` come from its flight record: the tasks it was in, outermost first, and the results
@@ -49,8 +46,7 @@ class WorkerExited:
     records: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(NamedTuple):
     """An alarm that the hub asked for (``Hub.alarm_at``) is due."""
 
 

@@ -7,7 +7,6 @@ outlives its creator, and only the telling falls away.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,14 +15,16 @@ if TYPE_CHECKING:
 __all__ = ["ObjectDirectory", "ObjectRecord"]
 
 
-@dataclass(slots=True)
 class ObjectRecord:
     """One object. ``place`` is (pid, fd, size_bytes); ``pins`` counts tasks that carry it."""
 
-    owner: int
-    place: tuple[int, int, int]
-    pins: int = 0
-    holders: set[int] = field(default_factory=set)
+    __slots__ = ("holders", "owner", "pins", "place")
+
+    def __init__(self, owner: int, place: tuple[int, int, int]) -> None:
+        self.owner = owner
+        self.place = place
+        self.pins = 0
+        self.holders: set[int] = set()
 
 
 class ObjectDirectory:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scalepool._base.tuples import NamedTuple
 from scalepool._core.task import TaskState
 from scalepool._core.workers import WorkerState
 from scalepool._wire.messages import DRIVER
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["GroupStatistics", "HubStatistics", "group_statistics", "hub_statistics", "violations"]
 
 
-@dataclass(frozen=True, slots=True)
-class HubStatistics:
+class HubStatistics(NamedTuple):
     """Counts over the whole session."""
 
     queued: int
@@ -30,8 +29,7 @@ class HubStatistics:
     objects: int
 
 
-@dataclass(frozen=True, slots=True)
-class GroupStatistics:
+class GroupStatistics(NamedTuple):
     """Counts of one group; ``workers`` are (id, pid) of those that serve it or that it may use."""
 
     cap: int

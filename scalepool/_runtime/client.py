@@ -95,7 +95,7 @@ class Client:
         self._limit_bytes = settings.outstanding_limit_bytes
         self._inline_limit_bytes = settings.inline_limit_bytes
         self._ids = IdSource(peer)
-        kept_bytes = recycle_limit_bytes(settings, 1 if peer == m.DRIVER else os.cpu_count() or 1)
+        kept_bytes = recycle_limit_bytes(settings)  # a worker is told its share
         self.store = SegmentStore(limits=RecycleLimits(max_bytes=kept_bytes))
         self.views = Views(idle=IdleLimits(max_bytes=kept_bytes))
         self.outgoing = Outgoing(self.views)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+# Where hashlib has it from; that would load OpenSSL (3 ms, 1 MB) into every driver and worker.
+from _blake2 import blake2b
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +26,7 @@ class Function:
     __slots__ = ("__weakref__", "id", "name", "packed")
 
     def __init__(self, packed: Packed, name: str) -> None:
-        digest = hashlib.blake2b(packed.data, digest_size=8).digest()
+        digest = blake2b(packed.data, digest_size=8).digest()
         self.id = int.from_bytes(digest, "little") >> 1
         self.packed = packed
         self.name = name

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.clock import monotonic_s
+from scalepool._base.tuples import NamedTuple
 from scalepool._proc.context import ProcessContext
 from scalepool._runtime.functions import Function, name_of
 from scalepool._runtime.futures import TaskFuture
@@ -29,8 +29,7 @@ def _plain_traceback() -> type[Any]:
     return RemoteTraceback
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorTypes:
+class ErrorTypes(NamedTuple):
     """Which classes the errors of a group are to have, so that a drop-in's ``except`` clauses match.
 
     Attributes
@@ -52,8 +51,10 @@ class ErrorTypes:
     remote_traceback: Callable[[], type[Any]] = _plain_traceback
 
 
-@dataclass(frozen=True, slots=True)
-class GroupStatistics:
+_OWN_ERRORS: Final = ErrorTypes()
+
+
+class GroupStatistics(NamedTuple):
     """A snapshot of one group's counts."""
 
     max_workers: int
@@ -125,7 +126,7 @@ class WorkerGroup:
         initargs: Iterable[Any] = (),
         max_tasks_per_worker: int | None = None,
         threads_per_worker: int | None = None,
-        errors: ErrorTypes = ErrorTypes(),
+        errors: ErrorTypes = _OWN_ERRORS,
     ) -> None:
         session = current()
         self._session = session

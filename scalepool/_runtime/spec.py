@@ -71,6 +71,7 @@ class WorkerConfig(NamedTuple):
     tick_s: float
     flush_count: int
     inline_limit_bytes: int
+    recycle_limit_bytes: int
     spec: WorkerSpec
 
     def encode(self) -> bytes:
@@ -83,6 +84,7 @@ class WorkerConfig(NamedTuple):
                 "tick_s": self.tick_s,
                 "flush_count": self.flush_count,
                 "inline_limit_bytes": self.inline_limit_bytes,
+                "recycle_limit_bytes": self.recycle_limit_bytes,
             }
         ).encode()
         return struct.pack("<I", len(head)) + head + self.spec.encode()

@@ -251,7 +251,13 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
     """Be a worker until the hub says Exit; the return value is the process's exit code."""
     config = WorkerConfig.decode(config_bytes)
     _set_up_process(config)
-    own = settings({"inline_limit_bytes": config.inline_limit_bytes, "tick_s": config.tick_s})
+    own = settings(
+        {
+            "inline_limit_bytes": config.inline_limit_bytes,
+            "recycle_limit_bytes": config.recycle_limit_bytes,
+            "tick_s": config.tick_s,
+        }
+    )
     flight = FlightRecord.attach(flight_fd, writer=True)
     client = Client(config.worker, own)
     station = WorkerStation(config, client, flight)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Any
 
 import pytest
 
@@ -13,9 +13,9 @@ COMMANDS = [Send(1, Exit()), StartWorker(1, b""), KillWorker(1, force=True), Dro
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_are_frozen_values(command: object) -> None:
-    assert command == dataclasses.replace(command)  # type: ignore[type-var]
+def test_commands_are_frozen_values(command: Any) -> None:
+    assert command == command._replace()
     assert not hasattr(command, "__dict__")
-    for field in dataclasses.fields(command):  # type: ignore[arg-type]
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            setattr(command, field.name, None)
+    for name in command._fields:
+        with pytest.raises(AttributeError):
+            setattr(command, name, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Any
 
 import pytest
 
@@ -13,9 +13,9 @@ EVENTS = [Received(1, Unblock()), WorkerStarted(1, 2), LaunchFailed(1, "why"), W
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_events_are_frozen_values(event: object) -> None:
-    assert event == dataclasses.replace(event)  # type: ignore[type-var]
+def test_events_are_frozen_values(event: Any) -> None:
+    assert event == event._replace()
     assert not hasattr(event, "__dict__")
-    for field in dataclasses.fields(event):  # type: ignore[arg-type]
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            setattr(event, field.name, None)
+    for name in event._fields:
+        with pytest.raises(AttributeError):
+            setattr(event, name, None)

@@ -58,7 +58,8 @@ def test_a_pool_of_plain_functions_needs_none_of_these(tmp_path: Path) -> None:
 
     with Pool(2) as pool:
         assert pool.map(double, range(20)) == [2 * x for x in range(20)]
-        everywhere = [n for n in ["cloudpickle", "pathlib", "tempfile", "secrets", "zmq"] if n not in at_start]
+        names = ["cloudpickle", "dataclasses", "hashlib", "pathlib", "tempfile", "zmq"]
+        everywhere = [name for name in names if name not in at_start]
         print(look(everywhere), pool.apply(look, (everywhere + ["scalepool._core.hub", "scalepool.engines.local"],)))
     """
     assert run(tmp_path, source) == "[] []\n"
