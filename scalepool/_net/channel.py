@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["HubChannel", "PeerChannel", "open_hub_channel", "open_peer_channel"]
+__all__ = ["HubChannel", "PeerChannel", "carrier", "open_hub_channel", "open_peer_channel"]
 
 _UNIX = "unix://"
 _ZEROMQ = "ipc://"
@@ -54,6 +54,11 @@ class PeerChannel(_Channel, Protocol):
 
     def flush_and_close(self) -> None:
         """Close after everything that was sent has left, or two seconds."""
+
+
+def carrier(address: str) -> str:
+    """Return the module that carries messages from and to ``address``: what to load before peers are forked."""
+    return "scalepool._net.unix" if address.startswith(_UNIX) else "scalepool._net.zeromq"
 
 
 def open_hub_channel(address: str, *, max_message_bytes: int) -> HubChannel:

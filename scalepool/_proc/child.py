@@ -24,7 +24,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def detach(zygote_pid: int) -> None:
-    """Make the calling process, just forked, a worker: own group, dies with its zygote, signals as a worker wants them.
+    """Make the calling process, just forked, a worker: own group, dies with its zygote, gets signals.
 
     Parameters
     ----------
@@ -36,8 +36,6 @@ def detach(zygote_pid: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != zygote_pid:  # it died before the line above could take effect
         os._exit(1)
-    # A terminal's Ctrl-C does not reach our session; whoever else sends SIGINT must not print a traceback per worker.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The zygote blocks these; what has arrived since the fork is delivered now.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     # What the zygote's preloaded modules registered belongs to the zygote (as multiprocessing does since 3.13).

@@ -136,6 +136,10 @@ class Server:
         os.environ.update(frame.fields["env_limits"])
         with self._watch_driver():
             failures = import_all(frame.fields["preload"])
+        # For the workers, which inherit it; only now, since a module may have set handlers of its own. A terminal's
+        # Ctrl-C does not reach our session; whoever else sends SIGINT must not print a traceback per worker.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         gc.freeze()  # without a collection first: it finds little, and takes 3 ms that somebody is waiting for
         self._threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - pathlib is a heavy import
         ready = {"op": "ready", "failures": failures, "threads": self._threads, "load_error": self._load_error}

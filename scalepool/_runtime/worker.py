@@ -7,7 +7,6 @@ every few milliseconds while a long task runs: it sends results that wait, and g
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 from collections import deque
@@ -294,8 +293,6 @@ def _set_up_process(config: WorkerConfig) -> None:
     limits = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
     context = ProcessContext.decode(config.spec.context)
     context.apply(limits)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     exchange = Exchange(sender_number(bytes.fromhex(config.token), config.worker))
     install(exchange)
     main_module = exchange.namespaces.install_main()

@@ -12,6 +12,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
+from scalepool._net.channel import carrier
 from scalepool._proc.death import Event as ProcessEvent
 from scalepool._proc.death import ProcessWatcher, Started, ZygoteDied
 from scalepool._proc.spawn import Zygote, ZygoteOptions, ZygoteSetup
@@ -149,7 +150,7 @@ class LocalEngine:
             # them there would start their threads: such workers load them themselves.
             single = all(value == "1" for value in limits.values())
             shared = (name for name in (*_COMMON, *(_NUMERIC if single else ())) if name in sys.modules)
-            zygote.set_up(ZygoteSetup(self._session_dir, (*_OWN, *shared), dict(limits)))
+            zygote.set_up(ZygoteSetup(self._session_dir, (*_OWN, carrier(self._hub_address), *shared), dict(limits)))
             self._zygotes[key] = zygote
         return zygote
 

@@ -22,7 +22,7 @@ def test_a_spec_survives_the_way() -> None:
 
 
 def test_a_config_survives_the_way() -> None:
-    config = WorkerConfig(3, "/tmp/x/hub", "00ff", 0.003, 64, 65_536, SPEC)
+    config = WorkerConfig(3, "/tmp/x/hub", "00ff", 0.003, 64, 65_536, 1 << 28, SPEC)
     assert WorkerConfig.decode(config.encode()) == config
 
 
