@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1
 # Loaded before the first fork: dlopen is no thing to do in each child.
-_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+# The module below ``signal``, whose functions have to load none of the enumerations that a worker has no other use for.
+_plain: Any = sys.modules["_signal"]
 
 
 def detach(zygote_pid: int) -> None:
@@ -32,12 +34,12 @@ def detach(zygote_pid: int) -> None:
         Process that forked us; it is single-threaded, which makes the parent death signal safe.
     """
     os.setpgid(0, 0)
-    if _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+    if _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != zygote_pid:  # it died before the line above could take effect
         os._exit(1)
     # The zygote blocks these; what has arrived since the fork is delivered now.
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    _plain.pthread_sigmask(_plain.SIG_SETMASK, [])
     # What the zygote's preloaded modules registered belongs to the zygote (as multiprocessing does since 3.13).
     atexit._clear()
     util = sys.modules.get("multiprocessing.util")

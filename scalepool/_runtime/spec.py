@@ -10,6 +10,7 @@ from _blake2 import blake2b
 from typing import TYPE_CHECKING, Final
 
 from scalepool._base.tuples import NamedTuple
+from scalepool.config import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,30 +69,18 @@ class WorkerConfig(NamedTuple):
     worker: int
     address: str
     token: str
-    tick_s: float
-    flush_count: int
-    inline_limit_bytes: int
-    recycle_limit_bytes: int
+    settings: Settings
     spec: WorkerSpec
 
     def encode(self) -> bytes:
         """Return it as bytes."""
-        head = json.dumps(
-            {
-                "worker": self.worker,
-                "address": self.address,
-                "token": self.token,
-                "tick_s": self.tick_s,
-                "flush_count": self.flush_count,
-                "inline_limit_bytes": self.inline_limit_bytes,
-                "recycle_limit_bytes": self.recycle_limit_bytes,
-            }
-        ).encode()
+        head = json.dumps([self.worker, self.address, self.token, self.settings]).encode()
         return struct.pack("<I", len(head)) + head + self.spec.encode()
 
     @classmethod
     def decode(cls, data: bytes) -> WorkerConfig:
         """Read what ``encode`` wrote."""
         (size,) = struct.unpack_from("<I", data)
-        head = json.loads(data[4 : 4 + size])
-        return cls(**head, spec=WorkerSpec.decode(data[4 + size :]))
+        worker, address, token, values = json.loads(data[4 : 4 + size])
+        # Checked where the session was made.
+        return cls(worker, address, token, Settings._make(values), WorkerSpec.decode(data[4 + size :]))

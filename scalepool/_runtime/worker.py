@@ -30,13 +30,14 @@ from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
 from scalepool._wire.pickling.exceptions import encode_exception
 from scalepool._wire.pickling.exchange import Exchange, install, sender_number
 from scalepool._wire.pickling.traceback_text import format_traceback
-from scalepool.config import THREAD_VARIABLES, Settings, settings
+from scalepool.config import THREAD_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from scalepool._runtime.futures import TaskFuture
     from scalepool._runtime.packing import Packed
+    from scalepool.config import Settings
 
 __all__ = ["WorkerStation", "main"]
 
@@ -49,6 +50,7 @@ class WorkerStation:
 
     def __init__(self, config: WorkerConfig, client: Client, flight: FlightRecord) -> None:
         self._config = config
+        self._flush_count = config.settings.result_flush_count
         self._client = client
         self._flight = flight
         self._channel = open_peer_channel(config.address, max_message_bytes=MAX_MESSAGE_BYTES)
@@ -112,7 +114,7 @@ class WorkerStation:
         return self.executor.depth > 0 or self._client.busy
 
     def _eager(self, queued: int) -> bool:
-        return queued >= self._config.flush_count or monotonic_s() - self._flushed_at > _FLUSH_AFTER_S
+        return queued >= self._flush_count or monotonic_s() - self._flushed_at > _FLUSH_AFTER_S
 
     # ---- out ----
 
@@ -204,7 +206,7 @@ class WorkerStation:
         self._records.append(record if packed is None and not item.references else (record, packed, item.references))
         if (
             not self.holdings.queue
-            or len(self._records) >= self._config.flush_count
+            or len(self._records) >= self._flush_count
             or monotonic_s() - self._flushed_at > _FLUSH_AFTER_S
         ):
             pump.kick(now=True)
@@ -250,18 +252,11 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
     """Be a worker until the hub says Exit; the return value is the process's exit code."""
     config = WorkerConfig.decode(config_bytes)
     _set_up_process(config)
-    own = settings(
-        {
-            "inline_limit_bytes": config.inline_limit_bytes,
-            "recycle_limit_bytes": config.recycle_limit_bytes,
-            "tick_s": config.tick_s,
-        }
-    )
     flight = FlightRecord.attach(flight_fd, writer=True)
-    client = Client(config.worker, own)
+    client = Client(config.worker, config.settings)
     station = WorkerStation(config, client, flight)
-    client.pump = Pump(station, "scalepool-tick", tick_s=config.tick_s)
-    _become_current(client, station, own)
+    client.pump = Pump(station, "scalepool-tick", tick_s=config.settings.tick_s)
+    _become_current(client, station, config.settings)
     _redirect_output(station)
     error = _initialize(client, config)
     station.introduce()

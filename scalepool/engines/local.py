@@ -79,8 +79,8 @@ class LocalEngine:
         self._session_dir = session_dir
         self._hub_address = hub_address
         self._token = token
-        self._settings = settings
-        self._recycle_limit_bytes = recycle_limit_bytes(settings, os.cpu_count() or 1)
+        share_bytes = recycle_limit_bytes(settings, os.cpu_count() or 1)
+        self._for_workers = settings._replace(recycle_limit_bytes=share_bytes)
         self._on_event = on_event
         self._zygotes: dict[tuple[tuple[str, str], ...], Zygote] = {}
         self._started = 0
@@ -102,10 +102,7 @@ class LocalEngine:
             worker=worker,
             address=self._hub_address,
             token=self._token,
-            tick_s=self._settings.tick_s,
-            flush_count=self._settings.result_flush_count,
-            inline_limit_bytes=self._settings.inline_limit_bytes,
-            recycle_limit_bytes=self._recycle_limit_bytes,
+            settings=self._for_workers,
             spec=spec,
         )
         try:

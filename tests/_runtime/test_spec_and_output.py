@@ -11,6 +11,7 @@ import pytest
 
 from scalepool._runtime.output import TaskOutput, show
 from scalepool._runtime.spec import WorkerConfig, WorkerSpec
+from scalepool.config import Settings
 
 SPEC = WorkerSpec({"OMP_NUM_THREADS": "1", "X": "ü"}, b"context", b"initializer", "Näme")
 
@@ -22,7 +23,7 @@ def test_a_spec_survives_the_way() -> None:
 
 
 def test_a_config_survives_the_way() -> None:
-    config = WorkerConfig(3, "/tmp/x/hub", "00ff", 0.003, 64, 65_536, 1 << 28, SPEC)
+    config = WorkerConfig(3, "/tmp/x/hub", "00ff", Settings(tick_s=0.5, num_cpus=7), SPEC)
     assert WorkerConfig.decode(config.encode()) == config
 
 
