@@ -117,10 +117,14 @@ def current_task() -> TaskContext | None:
     return None
 
 
-def cancel(futures: Sequence[TaskFuture]) -> int:
-    """Cancel those of ``futures`` that have not started, all at once; return how many are cancelled."""
+def cancel(futures: Sequence[TaskFuture], *, force: bool = False) -> int:
+    """Cancel those of ``futures`` that have not started, all at once; return how many are cancelled.
+
+    With ``force`` those that run are stopped, too: their workers get SIGTERM, and SIGKILL half a second later. No other
+    task is lost by that. It returns when they are stopped.
+    """
     if futures:
-        _session.current().client.cancel(futures)
+        _session.current().client.cancel(futures, force=force)
     return sum(future.cancelled() for future in futures)
 
 

@@ -7,6 +7,7 @@ One root, and the branches say whose fault it was::
     ├── SerializationError      you passed something that cannot travel (also a TypeError)
     ├── InitializerError        your initializer raised in a worker
     ├── TaskCancelledError      the task was dropped by terminate(), cancel() or an abort
+    ├── TaskTimeoutError        the task ran longer than its task_timeout= allows (also a TimeoutError)
     ├── WorkerDiedError         the process that ran the task died (kill, segfault, exit, OOM)
     ├── StoreError              shared memory could not be had (also a MemoryError)
     └── ProtocolError           a peer sent bytes that are not our protocol
@@ -19,8 +20,15 @@ and ``except WorkerDiedError`` both work.
 
 from __future__ import annotations
 
+from scalepool._base.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = [
     "InitializerError",
+    "PostMortem",
     "ProtocolError",
     "RemoteTraceback",
     "ScalepoolError",
@@ -28,6 +36,7 @@ __all__ = [
     "SessionError",
     "StoreError",
     "TaskCancelledError",
+    "TaskTimeoutError",
     "WorkerDiedError",
 ]
 
@@ -67,7 +76,96 @@ class TaskCancelledError(ScalepoolError):
     """The task was dropped before it could finish."""
 
 
-class WorkerDiedError(ScalepoolError, RuntimeError):
+class PostMortem(NamedTuple):
+    """What could be found out about a task that its worker did not finish; each part may be missing.
+
+    Attributes
+    ----------
+    item
+        Which item of the input it was, counted from 0, in calls that have many.
+    arguments
+        Short repr of what the task was called with.
+    peak_rss_bytes
+        Most memory that the worker process ever had.
+    oom
+        Why we think that the machine ran out of memory, as a sentence; empty when nothing says so.
+    stderr
+        The last lines that the worker's Python code wrote to ``sys.stderr``.
+    stack
+        Where its threads were, as ``faulthandler`` wrote it down at the end.
+    reason
+        Anything else that is known.
+    """
+
+    item: int | None = None
+    arguments: str = ""
+    peak_rss_bytes: int | None = None
+    oom: str = ""
+    stderr: str = ""
+    stack: str = ""
+    reason: str = ""
+
+    def lines(self) -> str:
+        """Return what is known, some indented lines; empty when nothing is."""
+        out = [f"  {self.reason}"] if self.reason else []
+        if self.oom:
+            out.append(f"  out of memory: {self.oom}")
+        if self.peak_rss_bytes is not None:
+            out.append(f"  the worker's memory was {self.peak_rss_bytes / 2**20:.0f} MiB at its peak")
+        for title, text in (("last lines on stderr", self.stderr), ("stack at the end", self.stack)):
+            if text:
+                out += [f"  {title}:", *(f"    {line}" for line in text.splitlines())]
+        return "".join(f"\n{line}" for line in out)
+
+    def call(self, task: str) -> str:
+        """Return which call it was."""
+        where = "" if self.item is None else f", item {self.item} of its input,"
+        return f"{task or 'a task'}{self.arguments}{where}"
+
+
+_NOTHING = PostMortem()
+
+
+class _Unfinished(ScalepoolError):
+    """A task that its worker did not finish: what the two sorts have in common."""
+
+    task: str
+    pid: int
+    host: str
+    attempt: int
+    post_mortem: PostMortem
+
+    @property
+    def index(self) -> int | None:
+        """Which item of the input it was, counted from 0; ``None`` for a single call."""
+        return self.post_mortem.item
+
+    @property
+    def arguments(self) -> str:
+        """Short repr of what the task was called with; empty when it is not known."""
+        return self.post_mortem.arguments
+
+    @property
+    def stderr(self) -> str:
+        """The last lines that the worker's Python code wrote to ``sys.stderr``."""
+        return self.post_mortem.stderr
+
+    @property
+    def stack(self) -> str:
+        """Where the worker's threads were at the end, by ``faulthandler``; empty when it could not say."""
+        return self.post_mortem.stack
+
+    @property
+    def peak_rss_bytes(self) -> int | None:
+        """Most memory that the worker process ever had."""
+        return self.post_mortem.peak_rss_bytes
+
+    def note(self, **known: Any) -> None:
+        """Add to what is known: fields of `PostMortem` by name."""
+        self.post_mortem = self.post_mortem._replace(**known)
+
+
+class WorkerDiedError(_Unfinished, RuntimeError):
     """The worker process that had started this task died before the result arrived.
 
     Attributes
@@ -80,28 +178,94 @@ class WorkerDiedError(ScalepoolError, RuntimeError):
         As ``multiprocessing.Process.exitcode``: negative is a signal number, ``None`` unknown.
     attempt
         Which attempt of the task this was, starting at 1.
+    post_mortem
+        Whatever else could be found out; see `PostMortem`. Its fields are also properties of the error.
     """
 
     def __init__(
-        self, *, task: str = "", pid: int = 0, exitcode: int | None = None, attempt: int = 1, host: str = "localhost"
+        self,
+        *,
+        task: str = "",
+        pid: int = 0,
+        exitcode: int | None = None,
+        attempt: int = 1,
+        host: str = "localhost",
+        post_mortem: PostMortem = _NOTHING,
     ) -> None:
         self.task = task
         self.pid = pid
         self.exitcode = exitcode
         self.attempt = attempt
         self.host = host
-        super().__init__(
-            f"worker {pid} on {host} {_manner_of_death(exitcode)} while it ran {task or 'a task'} (attempt {attempt}); "
-            "other tasks are not affected and the pool stays usable"
-        )
+        self.post_mortem = post_mortem
+        super().__init__(task, pid, exitcode, attempt, host)
 
     @property
     def signal_name(self) -> str | None:
         """Name of the signal that ended the process, e.g. ``"SIGKILL"``; ``None`` when it was none."""
         return _signal_name(self.exitcode)
 
+    @property
+    def oom(self) -> str:
+        """Why we think that the machine ran out of memory; empty when nothing says so."""
+        return self.post_mortem.oom
+
+    def __str__(self) -> str:
+        return (
+            f"worker {self.pid} on {self.host} {_manner_of_death(self.exitcode)} while it ran "
+            f"{self.post_mortem.call(self.task)} (attempt {self.attempt}); other tasks are not affected and the pool "
+            f"stays usable{self.post_mortem.lines()}"
+        )
+
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_worker_died, (type(self), self.task, self.pid, self.exitcode, self.attempt, self.host)
+        facts = (self.task, self.pid, self.exitcode, self.attempt, self.host, self.post_mortem)
+        return _rebuild_worker_died, (type(self), *facts)
+
+
+class TaskTimeoutError(_Unfinished, TimeoutError):
+    """The task ran longer than its ``task_timeout`` allows, and was stopped together with its worker.
+
+    Attributes
+    ----------
+    task
+        Name of the task's function.
+    timeout_s
+        How long it was allowed to run, in seconds from its start.
+    pid, host
+        The process that was killed, and its host. A new one has taken its place.
+    attempt
+        Which attempt of the task this was, starting at 1.
+    post_mortem
+        Whatever else could be found out; see `PostMortem`. Its fields are also properties of the error.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: str = "",
+        timeout_s: float = 0.0,
+        pid: int = 0,
+        attempt: int = 1,
+        host: str = "localhost",
+        post_mortem: PostMortem = _NOTHING,
+    ) -> None:
+        super().__init__(f"{task} did not end within {timeout_s:g} s")
+        self.task = task
+        self.timeout_s = timeout_s
+        self.pid = pid
+        self.attempt = attempt
+        self.host = host
+        self.post_mortem = post_mortem
+
+    def __str__(self) -> str:
+        return (
+            f"{self.post_mortem.call(self.task)} was stopped because it ran longer than {self.timeout_s:g} s "
+            f"(worker {self.pid} on {self.host}); other tasks are not affected{self.post_mortem.lines()}"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        facts = (self.task, self.timeout_s, self.pid, self.attempt, self.host, self.post_mortem)
+        return _rebuild_timeout, (type(self), *facts)
 
 
 class StoreError(ScalepoolError, MemoryError):
@@ -142,6 +306,12 @@ def _manner_of_death(exitcode: int | None) -> str:
 
 
 def _rebuild_worker_died(
-    cls: type[WorkerDiedError], task: str, pid: int, exitcode: int | None, attempt: int, host: str
+    cls: type[WorkerDiedError], task: str, pid: int, exitcode: int | None, attempt: int, host: str, known: PostMortem
 ) -> WorkerDiedError:
-    return cls(task=task, pid=pid, exitcode=exitcode, attempt=attempt, host=host)
+    return cls(task=task, pid=pid, exitcode=exitcode, attempt=attempt, host=host, post_mortem=known)
+
+
+def _rebuild_timeout(
+    cls: type[TaskTimeoutError], task: str, timeout_s: float, pid: int, attempt: int, host: str, known: PostMortem
+) -> TaskTimeoutError:
+    return cls(task=task, timeout_s=timeout_s, pid=pid, attempt=attempt, host=host, post_mortem=known)

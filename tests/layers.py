@@ -46,6 +46,7 @@ NEIGHBOURS = frozenset(
         ("_base", "errors"),
         ("config", "_base"),
         ("config", "errors"),
+        ("errors", "_base.tuples"),
         ("", "api"),
         ("", "_joblib.registration"),  # importing the package makes joblib know the backend's name, without its code
         ("_runtime", "engines"),  # a session asks an engine for workers ...

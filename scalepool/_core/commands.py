@@ -9,7 +9,7 @@ from scalepool._base.tuples import NamedTuple
 if TYPE_CHECKING:
     from scalepool._wire.messages import Message
 
-__all__ = ["Command", "Drop", "KillWorker", "Note", "Send", "StartWorker"]
+__all__ = ["Command", "Drop", "Inspect", "KillWorker", "Note", "Send", "StartWorker"]
 
 
 class Send(NamedTuple):
@@ -33,6 +33,12 @@ class KillWorker(NamedTuple):
     force: bool
 
 
+class Inspect(NamedTuple):
+    """Look into a worker's flight record and say what it does; answered by the event Inspected."""
+
+    worker: int
+
+
 class Drop(NamedTuple):
     """Let go of what the shell keeps for these objects on behalf of their owner."""
 
@@ -45,4 +51,4 @@ class Note(NamedTuple):
     text: str
 
 
-Command: TypeAlias = Send | StartWorker | KillWorker | Drop | Note
+Command: TypeAlias = Send | StartWorker | KillWorker | Inspect | Drop | Note

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from scalepool._core import credit
 from scalepool._core.commands import Send, StartWorker
+from scalepool._core.deadlines import watch
 from scalepool._core.groups import STARVED_S, Group
 from scalepool._core.task import Task, TaskState
 from scalepool._core.workers import Wait, Worker, WorkerState
@@ -103,6 +104,8 @@ class Dispatcher:
             held[task.id] = task
         worker.assigned_total += len(tasks)
         self._state.out.assign(worker, tasks)
+        if self._state.has_limits:
+            watch(self._state, worker, tasks)
 
     def _attach(self, worker: Worker, group: Group) -> None:
         if worker.waits:
@@ -244,6 +247,9 @@ class Dispatcher:
                 wanted.popleft()
                 continue
             group = task.group
+            if task.terms.time_limit_s:  # to stop it would be to stop the one that waits: somebody else gets it
+                wanted.popleft()
+                continue
             if group.private or group.key != worker.key or not _may_run_in_place(worker, group):
                 return
             if not given:

@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Final
 
+from scalepool._base.tuples import NamedTuple
 from scalepool._core.commands import Drop, KillWorker, Send
 from scalepool._core.retry import Verdict, after_death
 from scalepool._core.task import Task, TaskState
 from scalepool._core.workers import Worker, WorkerState
 from scalepool._wire.messages import DRIVER, CancelAnswer, CancelTasks, CloseMode, Exit, GroupClosed, Status
+from scalepool._wire.verdict import pack_verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Mapping, Sequence
 
     from scalepool._core.groups import Group
     from scalepool._core.state import HubState
 
-__all__ = ["FORCE_AFTER_S", "Endings"]
+__all__ = ["FORCE_AFTER_S", "GONE_AFTER_S", "Autopsy", "Endings"]
 
 _ASSIGNED: Final = TaskState.ASSIGNED
 _ENDED: Final = TaskState.ENDED
 FORCE_AFTER_S = 1.0
 """Time between the signal that a killed worker may handle and the one that it cannot."""
+GONE_AFTER_S = 2.0
+"""A process that is not gone so long after SIGKILL sits in the kernel; nobody waits for it any longer."""
+
+
+class Autopsy(NamedTuple):
+    """What is known of a worker that will not finish its tasks.
+
+    Attributes
+    ----------
+    pid, exitcode
+        The process and how it ended; see ``WorkerExited``.
+    running
+        The tasks that it had started, and the item that each worked on.
+    reason
+        What it ended of, where that is not in the exit code.
+    report
+        As in ``WorkerExited``.
+    """
+
+    pid: int
+    exitcode: int | None = None
+    running: Mapping[int, int] = {}
+    reason: str = ""
+    report: bytes = b""
+
+    def verdict(self, task: Task, item: int = 0) -> bytes:
+        """Return what the owner of ``task`` is told."""
+        facts = {"pid": self.pid, "exitcode": self.exitcode, "attempt": task.attempt, "reason": self.reason}
+        return pack_verdict({**facts, "item": item, "limit_s": task.terms.time_limit_s}, self.report, task.payload)
 
 
 class Endings:
@@ -77,15 +107,15 @@ class Endings:
             task.group.push_front(task)
             self._state.ready[task.group.id] = task.group
 
-    def judge(
-        self, tasks: Sequence[Task], started: Container[int], pid: int, exitcode: int | None, reason: str = ""
-    ) -> None:
+    def judge(self, tasks: Sequence[Task], autopsy: Autopsy) -> None:
         """Decide what becomes of tasks that their worker will not finish."""
         requeue = []
+        started = autopsy.running
         for task in tasks:
-            verdict = after_death(started=task.id in started, attempt=task.attempt, max_retries=task.max_retries)
+            terms = task.terms
+            verdict = after_death(started=task.id in started, attempt=task.attempt, max_retries=terms.max_retries)
             if verdict is Verdict.FAIL:
-                self.finish(task, Status.WORKER_DIED, 0, died(pid, exitcode, task.attempt, reason))
+                self.finish(task, Status.WORKER_DIED, 0, autopsy.verdict(task, started[task.id]))
                 continue
             if verdict is Verdict.RETRY:
                 task.attempt += 1
@@ -117,10 +147,14 @@ class Endings:
 
     def fail(self, group: Group, failed: Worker, error: bytes) -> None:
         """The initializer raised in ``failed``: the group's tasks can run nowhere, now or later."""
-        group.failure = error
+        self.fail_as(group, failed, Status.INITIALIZER_FAILED, error)
+
+    def fail_as(self, group: Group, failed: Worker, status: Status, payload: bytes) -> None:
+        """End all tasks of ``group``, those to come too, as ``status``."""
+        group.failure = (status, payload)
         doomed = [worker for worker in self._workers_to_kill(group) if worker is not failed]
         self._keep_arguments(doomed)
-        self._stop(group, Status.INITIALIZER_FAILED, error, doomed, force=False)
+        self._stop(group, status, payload, doomed, force=False)
 
     def _keep_arguments(self, doomed: Sequence[Worker]) -> None:
         """See to it that no argument's memory gets other contents while a task that will be killed can read it."""
@@ -153,6 +187,11 @@ class Endings:
         # One that left the queue another way and came back is in the deque twice.
         for task in dict.fromkeys(task for task in group.ready if task.state is TaskState.QUEUED):
             self.finish(task, status, 0, payload)
+
+    def abort_died(self, group: Group, autopsy: Autopsy) -> None:
+        """End all tasks of ``group`` that no worker has: none of its workers can be started."""
+        for task in dict.fromkeys(task for task in group.ready if task.state is TaskState.QUEUED):
+            self.finish(task, Status.WORKER_DIED, 0, autopsy.verdict(task))
 
     def close_if_done(self, group: Group) -> None:
         """Tell the owner of a closed group when its last task has ended and its own workers are gone."""
@@ -196,8 +235,11 @@ class Endings:
             self._state.roster.unidle(worker)
             self._state.out.command(Send(worker.id, Exit()))
 
-    def kill(self, worker: Worker, *, force: bool) -> None:
-        """Kill a worker now; what else it held goes back to its queue when it is gone."""
+    def kill(self, worker: Worker, *, force: bool, grace_s: float = FORCE_AFTER_S) -> None:
+        """Kill a worker now; what else it held goes back to its queue when it is gone.
+
+        Without ``force`` by a signal that it may handle, and ``grace_s`` seconds later by the other.
+        """
         if worker.state is WorkerState.KILLED and not force:
             return
         worker.state = WorkerState.KILLED
@@ -205,8 +247,11 @@ class Endings:
         if worker.pid:
             self._state.out.command(KillWorker(worker.id, force))
         if not force:
-            worker.force_at = self._state.now + FORCE_AFTER_S
+            worker.force_at = self._state.now + grace_s
             self._state.alarm(worker.force_at)
+        elif worker.pid:
+            worker.gone_by = self._state.now + GONE_AFTER_S
+            self._state.alarm(worker.gone_by)
 
     def force_the_stubborn(self) -> None:
         """Kill for good those who outlived their time."""
@@ -219,19 +264,19 @@ class Endings:
             else:
                 self._state.alarm(worker.force_at)
 
-    def lose(self, worker: Worker, exitcode: int | None, running: Sequence[int]) -> None:
+    def lose(self, worker: Worker, autopsy: Autopsy) -> None:
         """The worker is gone: judge each task that it held."""
         state = self._state
         held, worker.held = list(worker.held.values()), {}
-        self.judge(held, running, worker.pid, exitcode)
+        for task in held:
+            if task.id in worker.condemned:
+                status, item = worker.condemned[task.id]
+                payload = autopsy.verdict(task, item) if status is Status.TIMED_OUT else b""
+                self.finish(task, status, 0, payload)
+        self.judge([task for task in held if task.id not in worker.condemned], autopsy)
         for group in list(state.groups.values()):
             group.workers.pop(worker.id, None)
             if group.owner == worker.id:
                 self.close(group, CloseMode.TERMINATE)
         self.free(state.objects.forget_peer(worker.id))
         state.functions.pop(worker.id, None)
-
-
-def died(pid: int, exitcode: int | None, attempt: int, reason: str = "") -> bytes:
-    """Payload of ``Status.WORKER_DIED``; read by the client."""
-    return json.dumps({"pid": pid, "exitcode": exitcode, "attempt": attempt, "reason": reason}).encode()

@@ -9,7 +9,7 @@ from scalepool._base.tuples import NamedTuple
 if TYPE_CHECKING:
     from scalepool._wire.messages import Message
 
-__all__ = ["Event", "LaunchFailed", "Received", "Tick", "WorkerExited", "WorkerStarted"]
+__all__ = ["Event", "Inspected", "LaunchFailed", "Received", "Tick", "WorkerExited", "WorkerStarted"]
 
 
 class Received(NamedTuple):
@@ -37,17 +37,32 @@ class WorkerExited(NamedTuple):
     """A worker process is gone.
 
     ``running`` and ``records`` come from its flight record: the tasks it was in, outermost first, and the results
-    that it had logged but that never arrived as a message.
+    that it had logged but that never arrived as a message. ``items`` are the items of their inputs that those tasks
+    worked on, counted from 1, 0 where nothing is known. ``report`` is what else could be found out about its end;
+    it goes unread to the owners of the tasks that it ran.
     """
 
     worker: int
     exitcode: int | None
     running: tuple[int, ...] = ()
     records: tuple[bytes, ...] = ()
+    items: tuple[int, ...] = ()
+    report: bytes = b""
+
+
+class Inspected(NamedTuple):
+    """What a living worker's flight record says: the tasks that it is in, and the items that they work on.
+
+    The answer to the command Inspect.
+    """
+
+    worker: int
+    running: tuple[int, ...]
+    items: tuple[int, ...]
 
 
 class Tick(NamedTuple):
     """An alarm that the hub asked for (``Hub.alarm_at``) is due."""
 
 
-Event: TypeAlias = Received | WorkerStarted | LaunchFailed | WorkerExited | Tick
+Event: TypeAlias = Received | WorkerStarted | LaunchFailed | WorkerExited | Inspected | Tick

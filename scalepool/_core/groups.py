@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scalepool._core.workers import Worker
-    from scalepool._wire.messages import CloseMode, OpenGroup
+    from scalepool._wire.messages import CloseMode, OpenGroup, Status
 
 __all__ = ["STARVED_S", "Group"]
 
@@ -37,6 +37,7 @@ class Group:
         "depth",
         "failure",
         "id",
+        "initializer_s",
         "key",
         "look_at",
         "max_tasks",
@@ -61,6 +62,7 @@ class Group:
         # Workers of a private group serve nobody else, so they are kept under a key that no other group has.
         self.key = -opened.group if self.private else opened.kind
         self.max_tasks = opened.max_tasks if self.private else 0
+        self.initializer_s = opened.initializer_ms * 1e-3 if self.private else 0.0
         self.spec = opened.spec
         self.parent = parent
         self.root: Group = parent.root if parent else self
@@ -75,7 +77,7 @@ class Group:
         self.started_min = 0
         self.workers: dict[int, Worker] = {}
         self.closing: CloseMode | None = None
-        self.failure: bytes | None = None
+        self.failure: tuple[Status, bytes] | None = None
         self.moved_at = 0.0
         """When a task of the tree was last assigned or ended; only roots count."""
         self.look_at = 0.0

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scalepool._core.deadlines import Deadlines
 from scalepool._core.dispatch import Dispatcher
 from scalepool._core.endings import Endings
-from scalepool._core.events import Event, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
+from scalepool._core.events import Event, Inspected, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
 from scalepool._core.intake import Intake
 from scalepool._core.lifecycle import Lifecycle
 from scalepool._core.reports import Reports
@@ -46,7 +47,8 @@ class Hub:
         """Whether a worker is idle: then a submitted task should be sent at once, not batched. From any thread."""
         self._dispatcher = dispatcher = Dispatcher(state)
         self._endings = endings = Endings(state)
-        intake = Intake(state, dispatcher, endings)
+        self._deadlines = deadlines = Deadlines(state, endings)
+        intake = Intake(state, dispatcher, endings, deadlines)
         self._reports = reports = Reports(state, dispatcher, endings)
         self._lifecycle = lifecycle = Lifecycle(state, dispatcher, endings, reports)
         self._on_event: dict[type, Callable[[Any], None]] = {
@@ -54,6 +56,7 @@ class Hub:
             WorkerStarted: lifecycle.worker_started,
             LaunchFailed: lifecycle.launch_failed,
             WorkerExited: lifecycle.worker_exited,
+            Inspected: deadlines.inspected,
             Tick: self._tick,
         }
         self._on_message: dict[type, Callable[[int, Any], None]] = {
@@ -62,6 +65,7 @@ class Hub:
             m.CloseGroup: intake.close_group,
             m.StartWorkers: intake.start_workers,
             m.Cancel: intake.cancel,
+            m.Stop: intake.cancel,
             m.Put: intake.put,
             m.Release: intake.release,
             m.Done: reports.done,
@@ -137,4 +141,6 @@ class Hub:
         self._state.alarm_at = None
         self._endings.force_the_stubborn()
         self._reports.judge_lost()
+        self._deadlines.look()
+        self._lifecycle.hurry()
         self._lifecycle.reap_idle()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scalepool._core.commands import Send
 from scalepool._core.functions import FunctionRecord, Recent
 from scalepool._core.groups import Group
-from scalepool._core.task import Task, TaskState
+from scalepool._core.task import Task, TaskState, Terms
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
 from scalepool.errors import ProtocolError
@@ -16,6 +16,7 @@ from scalepool.errors import ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from scalepool._core.deadlines import Deadlines
     from scalepool._core.dispatch import Dispatcher
     from scalepool._core.endings import Endings
     from scalepool._core.objects import ObjectDirectory
@@ -27,19 +28,20 @@ __all__ = ["Intake"]
 class Intake:
     """Takes in what clients send. All state is in HubState."""
 
-    __slots__ = ("_dispatcher", "_endings", "_state")
+    __slots__ = ("_deadlines", "_dispatcher", "_endings", "_state")
 
-    def __init__(self, state: HubState, dispatcher: Dispatcher, endings: Endings) -> None:
+    def __init__(self, state: HubState, dispatcher: Dispatcher, endings: Endings, deadlines: Deadlines) -> None:
         self._state = state
         self._dispatcher = dispatcher
         self._endings = endings
+        self._deadlines = deadlines
 
     def open_group(self, peer: int, message: m.OpenGroup) -> None:
         """A new view on the workers."""
         groups = self._state.groups
         if message.group in groups:
             raise ProtocolError(f"group {message.group} is open already")
-        if message.group <= 0 or message.kind < 0 or message.max_tasks < 0:
+        if message.group <= 0 or message.kind < 0 or message.max_tasks < 0 or message.initializer_ms < 0:
             raise ProtocolError(f"peer {peer} opened a group with a negative number in it: {message[:-1]}")
         group = Group(message, peer, groups.get(message.parent))
         group.moved_at = self._state.now
@@ -50,6 +52,8 @@ class Intake:
         state = self._state
         group = self._own_group(peer, message.group)
         _check_columns(peer, message, state.tasks)
+        if message.max_retries < 0 or message.time_limit_ms < 0:
+            raise ProtocolError(f"peer {peer} submitted tasks with a negative number in their terms")
         # Even when the tasks come too late: the peer will not send these functions again.
         functions = self._functions(peer, message)
         if group is None:  # terminated together with the group above it, while this was on its way
@@ -60,9 +64,11 @@ class Intake:
         references = _per_task(message, state.objects) if message.references else repeat(())
         columns = zip(message.tasks, functions, message.payloads, references, strict=False)
         tasks = [Task(task, group, function, payload, carried) for task, function, payload, carried in columns]
-        if message.max_retries:
+        if message.max_retries or message.time_limit_ms:
+            terms = Terms(message.max_retries, message.time_limit_ms * 1e-3)
+            state.has_limits = state.has_limits or terms.time_limit_s > 0
             for task in tasks:
-                task.max_retries = message.max_retries
+                task.terms = terms
         state.tasks.update(zip(message.tasks, tasks, strict=True))
         group.push(tasks)
         if message.objects:
@@ -111,7 +117,7 @@ class Intake:
 
     def _refuse_if_over(self, group: Group) -> None:
         if group.failure is not None:
-            self._endings.abort_queued(group, Status.INITIALIZER_FAILED, group.failure)
+            self._endings.abort_queued(group, *group.failure)
         elif group.closing not in (None, m.CloseMode.DRAIN):
             self._endings.abort_queued(group, Status.CANCELLED, b"")
 
@@ -132,8 +138,8 @@ class Intake:
         if group is not None:
             self._endings.close(group, mode)
 
-    def cancel(self, peer: int, message: m.Cancel) -> None:
-        """Cancel what nobody has started; only its worker knows that of an assigned task."""
+    def cancel(self, peer: int, message: m.Cancel | m.Stop) -> None:
+        """Cancel what nobody has started, which only its worker knows of an assigned task; or stop all of it."""
         refused, ask = [], dict[int, list[int]]()
         for task_id in dict.fromkeys(message.tasks):
             task = self._state.tasks.get(task_id)
@@ -146,6 +152,8 @@ class Intake:
                 ask.setdefault(task.worker, []).append(task_id)
         for worker, tasks in ask.items():
             self._state.out.command(Send(worker, m.CancelTasks(tasks)))
+            if type(message) is m.Stop:
+                self._deadlines.stop(self._state.roster.workers[worker], tasks)
         if refused:
             self._state.out.command(Send(peer, m.CancelAnswer(refused)))
 

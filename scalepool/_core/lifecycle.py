@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from scalepool._core.commands import KillWorker, Note, Send
-from scalepool._core.endings import died
+from scalepool._core.deadlines import CONDEMNED_GRACE_S
+from scalepool._core.endings import Autopsy
 from scalepool._core.workers import LaunchTrouble, WorkerState
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
 from scalepool._wire.records import unpack_result
+from scalepool._wire.verdict import pack_verdict
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -49,12 +51,15 @@ class Lifecycle:
             worker.pid = event.pid
             if worker.state is WorkerState.KILLED:
                 self._state.out.command(KillWorker(worker.id, force=True))
+            elif worker.started_for is not None and worker.started_for.initializer_s:
+                worker.hello_by = self._state.now + worker.started_for.initializer_s
+                self._state.alarm(worker.hello_by)
 
     def launch_failed(self, event: LaunchFailed) -> None:
         """No process came to be."""
         worker = self._state.roster.workers.get(event.worker)
         if worker is not None:
-            self._lost(worker, None, (), event.reason)
+            self._lost(worker, Autopsy(worker.pid, reason=event.reason))
 
     def worker_exited(self, event: WorkerExited) -> None:
         """A process is gone; its flight record tells what it had done."""
@@ -62,7 +67,8 @@ class Lifecycle:
         if worker is None:
             return
         self._reports.take_results(worker, self._readable(event.records), ())
-        self._lost(worker, event.exitcode, (*event.running, *worker.lost), "")
+        running = {**dict.fromkeys(worker.lost, 0), **_items(event)}
+        self._lost(worker, Autopsy(worker.pid, event.exitcode, running, report=event.report))
 
     def _readable(self, records: Sequence[bytes]) -> list[ResultRecord]:
         # A worker can scribble over its own memory before it dies of that: what it left must not stop us.
@@ -80,6 +86,7 @@ class Lifecycle:
         if worker.state is not WorkerState.STARTING:
             return  # ordered to die meanwhile: its end comes as WorkerExited
         worker.state = WorkerState.READY
+        worker.hello_by = None
         worker.pid = message.pid
         self._state.trouble.pop(worker.key, None)
         self._no_longer_starting(worker)
@@ -97,6 +104,21 @@ class Lifecycle:
             raise ProtocolError(f"worker {peer} is shared: it has no initializer that could have failed")
         self._endings.fail(self._state.groups[-worker.key], worker, message.error)
         self._endings.dismiss(worker)
+
+    def hurry(self) -> None:
+        """Give up on initializers that take longer than they may, and on processes that survive SIGKILL."""
+        now, alarm = self._state.now, self._state.alarm
+        for worker in list(self._state.roster.workers.values()):
+            if worker.hello_by is not None and worker.state is WorkerState.STARTING:
+                if now >= worker.hello_by:
+                    self._endings.kill(worker, force=False, grace_s=CONDEMNED_GRACE_S)
+                else:
+                    alarm(worker.hello_by)
+            if worker.gone_by is not None:
+                if now >= worker.gone_by:
+                    self._lost(worker, Autopsy(worker.pid, reason="it does not even end when it is killed"))
+                else:
+                    alarm(worker.gone_by)
 
     def reap_idle(self) -> None:
         """Dismiss shared workers that nobody has used for a while, and that no open group wants to have at hand."""
@@ -125,25 +147,34 @@ class Lifecycle:
             worker.started_for.starting -= 1
             worker.started_for = None
 
-    def _lost(self, worker: Worker, exitcode: int | None, running: tuple[int, ...], reason: str) -> None:
+    def _lost(self, worker: Worker, autopsy: Autopsy) -> None:
         state = self._state
         never_ready = worker.state is WorkerState.STARTING
+        overdue = worker.hello_by is not None and worker.hello_by <= state.now and worker.state is WorkerState.KILLED
         self._no_longer_starting(worker)
         state.roster.remove(worker.id)
-        self._endings.lose(worker, exitcode, running)
+        self._endings.lose(worker, autopsy)
         if never_ready:
-            self._count_failure(worker, exitcode, reason)
+            self._count_failure(worker, autopsy)
+        elif overdue:
+            self._initializer_timed_out(worker, autopsy)
         for group in list(state.groups.values()):
             if group.key == worker.key:
                 if group.started_min and group.closing is None and not never_ready and group.failure is None:
                     self._dispatcher.start_minimum(group)
                 self._endings.close_if_done(group)
 
-    def _count_failure(self, worker: Worker, exitcode: int | None, reason: str) -> None:
+    def _initializer_timed_out(self, worker: Worker, autopsy: Autopsy) -> None:
+        group = self._state.groups.get(-worker.key)
+        if group is not None and group.failure is None:
+            facts = {"pid": worker.pid, "limit_s": group.initializer_s}
+            self._endings.fail_as(group, worker, Status.INITIALIZER_TIMED_OUT, pack_verdict(facts, autopsy.report))
+
+    def _count_failure(self, worker: Worker, autopsy: Autopsy) -> None:
         state = self._state
         trouble = state.trouble.setdefault(worker.key, LaunchTrouble())
         trouble.count += 1
-        text = reason or f"a new worker process ended with exit code {exitcode} before it was ready"
+        text = autopsy.reason or f"a new worker process ended with exit code {autopsy.exitcode} before it was ready"
         state.out.command(Note(f"a worker could not be started: {text}"))
         if trouble.count < MAX_LAUNCH_FAILURES:
             return
@@ -154,4 +185,9 @@ class Lifecycle:
         del state.trouble[worker.key]
         for group in list(state.groups.values()):
             if group.key == worker.key:
-                self._endings.abort_queued(group, Status.WORKER_DIED, died(worker.pid, exitcode, 1, text))
+                self._endings.abort_died(group, autopsy._replace(reason=text))
+
+
+def _items(event: WorkerExited) -> dict[int, int]:
+    items = event.items or (0,) * len(event.running)
+    return dict(zip(event.running, items, strict=True))

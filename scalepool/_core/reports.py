@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from scalepool._core.commands import Send
+from scalepool._core.endings import Autopsy
 from scalepool._core.workers import WorkerState
 from scalepool._wire import messages as m
 from scalepool._wire.records import unpack_result
@@ -103,7 +104,7 @@ class Reports:
             lost, worker.lost = worker.lost, []
             tasks = [task for task_id in lost if (task := worker.held.pop(task_id, None)) is not None]
             reason = "its result could not be read: the shared memory that it was in is gone"
-            self._endings.judge(tasks, lost, worker.pid, None, reason)
+            self._endings.judge(tasks, Autopsy(worker.pid, None, dict.fromkeys(lost, 0), reason))
             self._settle(worker)
 
     def _settle(self, worker: Worker) -> None:
@@ -130,7 +131,7 @@ class Reports:
         """Tell the owners of tasks that could not be cancelled."""
         for task_id in kept:
             task = worker.held.get(task_id)
-            if task is not None and task.cancelling:
+            if task is not None and task.cancelling and task_id not in worker.forced:
                 task.cancelling = False
                 self._state.out.command(Send(task.owner, m.CancelAnswer((task_id,))))
 

@@ -24,6 +24,7 @@ class HubState:
         "alarm_at",
         "functions",
         "groups",
+        "has_limits",
         "idle_worker_s",
         "next_worker",
         "now",
@@ -48,6 +49,8 @@ class HubState:
         self.out = Outbox(self.objects)
         self.trouble: dict[int, LaunchTrouble] = {}
         """Per worker key: what happened to workers that died before they said Hello."""
+        self.has_limits = False
+        """Whether there ever was a task with a time limit: else nobody looks for one."""
         self.next_worker = 1
         self.now = 0.0
         self.alarm_at: float | None = None

@@ -5,13 +5,33 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final
 
+from scalepool._base.tuples import NamedTuple
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scalepool._core.functions import FunctionRecord
     from scalepool._core.groups import Group
 
-__all__ = ["IllegalTransition", "Task", "TaskState"]
+__all__ = ["PLAIN", "IllegalTransition", "Task", "TaskState", "Terms"]
+
+
+class Terms(NamedTuple):
+    """What the owner of a task has agreed on with us.
+
+    Attributes
+    ----------
+    max_retries
+        How many more attempts it allows after the death of a worker that had started it.
+    time_limit_s
+        How long each attempt may take, from its start on; 0: as long as it likes.
+    """
+
+    max_retries: int = 0
+    time_limit_s: float = 0.0
+
+
+PLAIN: Final = Terms()
 
 
 class TaskState(enum.Enum):
@@ -40,10 +60,10 @@ class Task:
         "function",
         "group",
         "id",
-        "max_retries",
         "payload",
         "references",
         "state",
+        "terms",
         "worker",
     )
 
@@ -55,7 +75,7 @@ class Task:
         self.function = function
         self.payload = payload
         self.references = references
-        self.max_retries = 0
+        self.terms = PLAIN
         self.attempt = 1
         self.worker = 0
         self.cancelling = False

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from scalepool._core.groups import Group
     from scalepool._core.task import Task
+    from scalepool._wire.messages import Status
 
 __all__ = ["LaunchTrouble", "Roster", "Wait", "Worker", "WorkerState"]
 
@@ -43,14 +44,19 @@ class Worker:
 
     __slots__ = (
         "assigned_total",
+        "condemned",
         "entered",
         "force_at",
+        "forced",
+        "gone_by",
         "group",
         "held",
+        "hello_by",
         "id",
         "idle_since",
         "key",
         "known",
+        "look_at",
         "lost",
         "lost_at",
         "max_tasks",
@@ -58,6 +64,7 @@ class Worker:
         "recalled",
         "received",
         "reported_at",
+        "seen",
         "started_for",
         "state",
         "waits",
@@ -83,7 +90,19 @@ class Worker:
         self.reported_at = 0.0
         self.idle_since = 0.0
         self.force_at: float | None = None
+        self.gone_by: float | None = None
+        """By when a process that was sent SIGKILL should be gone."""
+        self.hello_by: float | None = None
+        """By when its initializer should be through."""
         self.waits: list[Wait] = []
+        self.look_at: float | None = None
+        """When its flight record is to be looked into; see ``deadlines``."""
+        self.seen: dict[int, tuple[int, float]] = {}
+        """Tasks with a time limit that it was seen in: at which item, and since when."""
+        self.forced: set[int] = set()
+        """Tasks that are to be stopped whether or not they have started."""
+        self.condemned: dict[int, tuple[Status, int]] = {}
+        """Tasks that it is being killed for: how they are to end, and the item that they were at."""
 
     def forget(self, group: Group) -> None:
         """``group`` is no more."""

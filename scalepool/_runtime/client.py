@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import threading
 from collections import deque
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from scalepool._base.clock import monotonic_s
 from scalepool._base.ids import IdSource
+from scalepool._core.task import PLAIN
+from scalepool._runtime.failures import error_of
 from scalepool._runtime.functions import Exporter, Function
 from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.outgoing import Outgoing
@@ -24,19 +24,20 @@ from scalepool._wire import messages as m
 from scalepool._wire.messages import Message, Status
 from scalepool._wire.payload import dumps_scalars, loads_inline
 from scalepool._wire.pickling import exchange
-from scalepool._wire.pickling.exceptions import decode_exception
 from scalepool.config import recycle_limit_bytes
-from scalepool.errors import InitializerError, ScalepoolError, SessionError, TaskCancelledError, WorkerDiedError
+from scalepool.errors import ScalepoolError, SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from scalepool._core.task import Terms
+    from scalepool._runtime.failures import GroupErrors
     from scalepool._runtime.inheritance import Inheritance
     from scalepool._runtime.pump import Pump
     from scalepool._runtime.stored import Snapshot
     from scalepool.config import Settings
 
-__all__ = ["Client", "GroupErrors", "GroupState"]
+__all__ = ["Client", "GroupState"]
 
 BURST = 256
 """Calls that are worth a message: who has queued so many sends them himself."""
@@ -44,26 +45,19 @@ _PICKLE: Final = 0x80
 _VALUE: Final = int(Status.VALUE)
 _CANCEL_WAIT_S = 0.25
 """How long ``cancel`` waits for a worker's word on whether the task has started."""
-
-
-class GroupErrors(Protocol):
-    """The classes that a group's errors are to have; see ``api.ErrorTypes``."""
-
-    worker_died: type[WorkerDiedError]
-    initializer_failed: type[InitializerError]
-    terminated: type[TaskCancelledError]
-    remote_traceback: Callable[[], type[Any]]
+_FORCE_WAIT_S = 5.0
+"""How long it waits for the end of one that is stopped by force."""
 
 
 class GroupState:
     """What the client knows of one of its groups."""
 
-    __slots__ = ("closed", "errors", "gone", "id", "inheritance", "max_retries", "terminated", "unfinished")
+    __slots__ = ("closed", "errors", "gone", "id", "inheritance", "terminated", "terms", "unfinished")
 
     def __init__(self, group_id: int, errors: GroupErrors) -> None:
         self.id = group_id
         self.errors = errors
-        self.max_retries = 0
+        self.terms = PLAIN
         self.unfinished = 0
         self.closed = False
         self.terminated = False
@@ -149,6 +143,7 @@ class Client:
         kwargs: dict[str, Any],
         on_done: Callable[[TaskFuture], None] | None,
         snapshot: Snapshot | None = None,
+        terms: Terms | None = None,
     ) -> TaskFuture:
         """Submit one call; arguments that cannot be pickled end its future with that error."""
         if self.closed:
@@ -164,8 +159,7 @@ class Client:
                 return future
             data = packed.data
             future.size_bytes = packed.size_bytes
-            if not packed.references:
-                packed = None
+            packed = packed if packed.references else None
         else:
             future.size_bytes = len(data)
         future.task_id = task = self._new_task_id()
@@ -175,7 +169,7 @@ class Client:
         if packed is not None or function.packed.stored:
             self._carried.begin(task, packed, function)
         queue = self.outgoing.queue
-        queue.append((group.id, group.max_retries, task, function, data, packed))
+        queue.append((group.id, terms or group.terms, task, function, data, packed))
         queued = len(queue)
         # Whoever queued the call before this one has seen to it that somebody will soon send them both.
         if queued == 1 or queued >= BURST or self.eager(queued):
@@ -192,17 +186,17 @@ class Client:
         """Somebody will wait for a future outside the pump."""
         self.pump.arm()
 
-    def cancel(self, futures: Iterable[TaskFuture]) -> None:
-        """Cancel those that have not started; returns when it is known which."""
+    def cancel(self, futures: Iterable[TaskFuture], *, force: bool = False) -> None:
+        """Cancel those that have not started; returns when it is known which. With ``force`` stop the others, too."""
         wanted = [] if self.closed else [future for future in futures if not future.is_over]
         if not wanted:
             return
         tasks = [future.task_id for future in wanted]
         self._refused.difference_update(tasks)
-        self.post(m.Cancel(tasks), now=True)
+        self.post(m.Stop(tasks) if force else m.Cancel(tasks), now=True)
         self.pump.wait_for(
             lambda: all(future.is_over or future.task_id in self._refused for future in wanted),
-            monotonic_s() + _CANCEL_WAIT_S,
+            monotonic_s() + (_FORCE_WAIT_S if force else _CANCEL_WAIT_S),
         )
         self._refused.difference_update(tasks)
 
@@ -304,13 +298,8 @@ class Client:
                 future.settle(None, self._error(future, group, status, data))
 
     def _error(self, future: TaskFuture, group: GroupState, status: int, data: bytes) -> BaseException:
-        errors = group.errors
         try:
-            if status == Status.ERROR:
-                return decode_exception(data, errors.remote_traceback())
-            if status == Status.WORKER_DIED:
-                return _worker_died(errors, future.name, json.loads(data))
-            return _initializer_failed(errors, data)
+            return error_of(group.errors, future.name, status, data)
         except KeyboardInterrupt as error:
             future.settle(None, error)
             raise
@@ -378,19 +367,3 @@ def _settle_cancelled(future: TaskFuture, group: GroupState) -> None:
         future.settle(None, error)
     else:
         future.settle_cancelled()
-
-
-def _worker_died(errors: GroupErrors, name: str, facts: dict[str, Any]) -> WorkerDiedError:
-    error = errors.worker_died(
-        task=name, pid=facts["pid"], exitcode=facts["exitcode"], attempt=facts["attempt"], host=os.uname().nodename
-    )
-    if facts["reason"]:
-        error.add_note(facts["reason"]) if hasattr(error, "add_note") else None
-    return error
-
-
-def _initializer_failed(errors: GroupErrors, data: bytes) -> InitializerError:
-    cause = decode_exception(data, errors.remote_traceback())
-    error = errors.initializer_failed(f"the initializer raised {type(cause).__name__}: {cause}")
-    error.__cause__ = cause
-    return error

@@ -110,13 +110,20 @@ class TaskFuture(Future[Any]):
         client = self._client
         return self._state == _RUNNING or (self._state == _PENDING and client is not None and client.is_running(self))
 
-    def cancel(self) -> bool:
-        """Cancel the task unless it has started; also when a worker has it waiting. Return whether it is cancelled."""
+    def cancel(self, force: bool = False) -> bool:
+        """Cancel the task unless it has started; also when a worker has it waiting. Return whether it is cancelled.
+
+        Parameters
+        ----------
+        force
+            Stop it even if it has started: its worker gets SIGTERM, and SIGKILL half a second later; another takes its
+            place, and no other task is lost. Returns when that is done. The original has no such parameter.
+        """
         if self._state in (_CANCELLED, _CANCELLED_AND_NOTIFIED):
             return True
         client = self._client
         if self._state != _FINISHED and client is not None:
-            client.cancel([self])
+            client.cancel([self], force=force)
         return self.cancelled()
 
     def result(self, timeout: float | None = None) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.clock import monotonic_s
 from scalepool._base.tuples import NamedTuple
+from scalepool._core.task import PLAIN, Terms
 from scalepool._proc.context import ProcessContext
 from scalepool._runtime.functions import Function, name_of
 from scalepool._runtime.futures import TaskFuture
@@ -15,12 +16,14 @@ from scalepool._runtime.session import DriverSession, current
 from scalepool._runtime.spec import WorkerSpec
 from scalepool._wire import messages as m
 from scalepool.config import THREAD_VARIABLES, thread_limits
-from scalepool.errors import InitializerError, RemoteTraceback, TaskCancelledError, WorkerDiedError
+from scalepool.errors import InitializerError, RemoteTraceback, TaskCancelledError, TaskTimeoutError, WorkerDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from scalepool._runtime.stored import Snapshot
+
+_LONGEST_S = 1e9  # thirty years; a finite bound keeps infinity and nan out of the arithmetic of clocks
 
 __all__ = ["ErrorTypes", "GroupStatistics", "WorkerGroup", "WorkerInfo"]
 
@@ -36,6 +39,8 @@ class ErrorTypes(NamedTuple):
     ----------
     worker_died
         Subclass of WorkerDiedError, built with the same keywords.
+    timed_out
+        Subclass of TaskTimeoutError, built with the same keywords.
     initializer_failed
         Subclass of InitializerError, built with a message.
     terminated
@@ -46,6 +51,7 @@ class ErrorTypes(NamedTuple):
     """
 
     worker_died: type[WorkerDiedError] = WorkerDiedError
+    timed_out: type[TaskTimeoutError] = TaskTimeoutError
     initializer_failed: type[InitializerError] = InitializerError
     terminated: type[TaskCancelledError] = TaskCancelledError
     remote_traceback: Callable[[], type[Any]] = _plain_traceback
@@ -67,6 +73,27 @@ def _limits(cpus: int, workers: int, threads: int | None) -> dict[str, str]:
     """Return every thread variable with its value for a worker: the user's own where set, else ours."""
     own = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
     return own | thread_limits(cpus, workers, threads=threads)
+
+
+def check_timeout(seconds: float | None, name: str) -> float:
+    """Return ``seconds`` as a float, 0 for ``None``; the error for what is no time calls it ``name``."""
+    if seconds is None:
+        return 0.0
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds or None, not {seconds!r}")
+    if not 0 < seconds <= _LONGEST_S:
+        raise ValueError(f"{name} must be a positive number of seconds or None, not {seconds!r}")
+    return float(seconds)
+
+
+def terms_of(task_timeout_s: float | None, max_retries: int) -> Terms:
+    """Return checked terms."""
+    if isinstance(max_retries, bool) or not isinstance(max_retries, int):
+        raise TypeError(f"max_retries must be an integer, not {max_retries!r}")
+    if max_retries < 0:
+        raise ValueError(f"max_retries must be 0 or more, not {max_retries}")
+    limit_s = check_timeout(task_timeout_s, "task_timeout")
+    return Terms(max_retries, limit_s) if limit_s or max_retries else PLAIN
 
 
 class WorkerInfo:
@@ -113,11 +140,23 @@ class WorkerGroup:
         A worker is replaced after so many tasks; ``None``: never.
     threads_per_worker
         Threads that numeric libraries may use in a worker; ``None``: ``max(1, cpus // max_workers)``.
+    task_timeout_s
+        How long each task may take, in seconds from its start on; its worker is stopped then, and the task fails with
+        TaskTimeoutError. ``None``: as long as it likes.
+    max_retries
+        How many more times a task is tried whose worker died while it ran.
+    initializer_timeout_s
+        How long `initializer` may take in a worker; after that the group's tasks fail. ``None``: as long as it likes.
     errors
         Classes for the errors that this group reports.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a time that is not a positive number, or a number of retries that is negative or not whole.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords that its users, the drop-in modules, have as keywords
         self,
         max_workers: int,
         *,
@@ -126,23 +165,22 @@ class WorkerGroup:
         initargs: Iterable[Any] = (),
         max_tasks_per_worker: int | None = None,
         threads_per_worker: int | None = None,
+        task_timeout_s: float | None = None,
+        max_retries: int = 0,
+        initializer_timeout_s: float | None = None,
         errors: ErrorTypes = _OWN_ERRORS,
     ) -> None:
+        terms = terms_of(task_timeout_s, max_retries)
+        initializer_s = check_timeout(initializer_timeout_s, "initializer_timeout")
         session = current()
         self._session = session
         self._client = session.client
         self._max_workers = max_workers
         self._name = name or "ScalepoolWorker"
         limits = _limits(session.cpus, max_workers, threads_per_worker)
-        context = ProcessContext.capture()
-        self._initializer = b""
         inheritance = Inheritance()
-        if initializer is not None:
-            # A private pickle of it: the group's workers get it when they start, whenever that is.
-            called = (initializer, tuple(initargs))
-            with inheritance.spawning(called) as reducers:
-                self._initializer = self._client.packer.pack_inline(called, ("initializer", "initargs"), reducers)
-        spec = WorkerSpec(limits, context.encode(), self._initializer, self._name)
+        self._initializer = b"" if initializer is None else self._pack((initializer, tuple(initargs)), inheritance)
+        spec = WorkerSpec(limits, ProcessContext.capture().encode(), self._initializer, self._name)
         private = bool(initializer is not None or max_tasks_per_worker)
         opened = {
             "parent": session.parent_group,
@@ -151,11 +189,18 @@ class WorkerGroup:
             "private": int(private),
             "max_tasks": max_tasks_per_worker or 0,
             "spec": spec.encode(),
+            "initializer_ms": int(initializer_s * 1000),
         }
         self._state = self._client.open_group(lambda group: m.OpenGroup(group=group, **opened), errors)  # type: ignore[arg-type]
         self._state.inheritance = inheritance
+        self._state.terms = terms
         if isinstance(session, DriverSession):
             session.engine.prepare(limits)
+
+    def _pack(self, called: tuple[Callable[..., object], tuple[Any, ...]], inheritance: Inheritance) -> bytes:
+        """Return a private pickle of the initializer: the group's workers get it when they start, whenever that is."""
+        with inheritance.spawning(called) as reducers:
+            return self._client.packer.pack_inline(called, ("initializer", "initargs"), reducers)
 
     @property
     def max_workers(self) -> int:
@@ -180,13 +225,14 @@ class WorkerGroup:
         *,
         on_done: Callable[[TaskFuture], None] | None = None,
         snapshot: Snapshot | None = None,
+        terms: Terms | None = None,
     ) -> TaskFuture:
         """Submit ``fn(*args, **kwargs)``.
 
         What cannot be pickled ends the returned future with a SerializationError. ``on_done`` is called with the
         future when it is over, in whichever thread pumps: it must be quick and never wait. With a ``snapshot`` the
         caller says that the arguments of all submits with that same object stay as they are meanwhile: large arrays
-        that they share are then looked at once.
+        that they share are then looked at once. ``terms``, made by the method of that name, go before the group's.
 
         Raises
         ------
@@ -202,7 +248,21 @@ class WorkerGroup:
                 future = TaskFuture(self._client, self._state, on_done, name_of(fn))
                 future.settle(None, error)
                 return future
-        return self._client.submit(self._state, fn, args, kwargs or {}, on_done, snapshot)
+        return self._client.submit(self._state, fn, args, kwargs or {}, on_done, snapshot, terms)
+
+    def terms(self, task_timeout_s: float | None = None, max_retries: int | None = None) -> Terms:
+        """Return the group's terms with these changed; ``None`` leaves one as it is. Make them once for many tasks.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As the constructor.
+        """
+        own = self._state.terms
+        if task_timeout_s is None and max_retries is None:
+            return own
+        limit_s = own.time_limit_s if task_timeout_s is None else check_timeout(task_timeout_s, "task_timeout")
+        return terms_of(limit_s or None, own.max_retries if max_retries is None else max_retries)
 
     def start(self, *, wait: bool = True) -> None:
         """Start ``max_workers`` workers now; with ``wait`` return when they are ready, or cannot be."""

@@ -12,8 +12,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from scalepool._base.clock import monotonic_s
-from scalepool._core.commands import Command, Drop, KillWorker, Note, Send, StartWorker
-from scalepool._core.events import Event, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
+from scalepool._core.commands import Command, Drop, Inspect, KillWorker, Note, Send, StartWorker
+from scalepool._core.events import Event, Inspected, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
 from scalepool._proc.death import Event as ProcessEvent
 from scalepool._proc.death import Exited, ForkFailed, Started
 from scalepool._runtime.links import PeerLinks
@@ -151,12 +151,12 @@ class LocalStation:
     def _exited(self, event: Exited) -> None:
         worker = event.worker_id
         fate = self.engine.fates.get(worker)
-        running: tuple[int, ...] = ()
+        running: dict[int, int] = {}
         records: tuple[bytes, ...] = ()
         if fate is not None:
-            running = fate.flight.running()
+            running = fate.flight.running_items()
             records = tuple(fate.flight.unacked(self._hub.received_from(worker)))
-        self._handle(WorkerExited(worker, event.exitcode, running, records))
+        self._handle(WorkerExited(worker, event.exitcode, tuple(running), records, tuple(running.values())))
         self.engine.bury(worker)
         self.exitcodes[worker] = event.exitcode
         if len(self.exitcodes) > _REMEMBERED_EXITS:
@@ -210,6 +210,8 @@ class LocalStation:
                     self.events.append(LaunchFailed(command.worker, reason))
             elif type(command) is KillWorker:
                 self.engine.kill(command.worker, force=command.force)
+            elif type(command) is Inspect:
+                self.events.extend(_look_into(self.engine, command.worker))
             elif type(command) is Drop:
                 self._drop(command.objects)
             elif type(command) is Note:
@@ -236,3 +238,12 @@ class LocalStation:
         self._channel.close()
         self._adopted.close()
         sys.stdout.flush() if sys.stdout is not None else None
+
+
+def _look_into(engine: LocalEngine, worker: int) -> list[Event]:
+    """Return what a worker's flight record says now; nothing when its process is not there (any more)."""
+    fate = engine.fates.get(worker)
+    if fate is None:
+        return []
+    running = fate.flight.running_items()
+    return [Inspected(worker, tuple(running), tuple(running.values()))]

@@ -9,14 +9,15 @@ from scalepool._core.functions import Recent
 from scalepool._wire import messages as m
 
 if TYPE_CHECKING:
+    from scalepool._core.task import Terms
     from scalepool._runtime.functions import Function
     from scalepool._runtime.packing import Packed
     from scalepool._store.mapping import Views
 
 __all__ = ["Call", "Outgoing"]
 
-Call: TypeAlias = "tuple[int, int, int, Function, bytes, Packed | None]"
-"""One submitted task on its way out: group, max_retries, task, function, payload, and what the payload was packed with
+Call: TypeAlias = "tuple[int, Terms, int, Function, bytes, Packed | None]"
+"""One submitted task on its way out: group, terms, task, function, payload, and what the payload was packed with
 when it is more than bytes. A plain tuple: one is made for every task, and the columns of the message are a ``zip``."""
 
 
@@ -53,14 +54,15 @@ class Outgoing:
         batch: list[Call] = []
         queue = self.queue
         group = 0
+        terms: Terms | None = None
         while queue:
             item = queue.popleft()
             if type(item) is tuple:  # no message is: those are subclasses of it
                 call: Call = item  # type: ignore[assignment]  # mypy does not narrow so far
-                if call[0] != group and batch:
+                if (call[0] != group or call[1] is not terms) and batch:
                     out.append(self._submit(batch))
                     batch = []
-                group = call[0]
+                group, terms = call[0], call[1]
                 batch.append(call)
                 continue
             if batch:
@@ -86,7 +88,7 @@ class Outgoing:
         return list(dict.fromkeys(released))
 
     def _submit(self, calls: list[Call]) -> m.Submit:
-        groups, retries, tasks, functions, payloads, packed = zip(*calls, strict=True)
+        groups, terms, tasks, functions, payloads, packed = zip(*calls, strict=True)
         fresh = self._fresh(functions)
         objects: list[int] = []
         if any(packed):
@@ -97,7 +99,7 @@ class Outgoing:
         counts, references = _references(functions, packed)
         return m.Submit(
             group=groups[0],
-            max_retries=retries[0],
+            max_retries=terms[0].max_retries,
             functions=[function.id for function in fresh],
             blobs=[function.packed.data for function in fresh],
             tasks=tasks,
@@ -106,6 +108,7 @@ class Outgoing:
             reference_counts=counts,
             references=references,
             objects=objects,
+            time_limit_ms=_in_ms(terms[0].time_limit_s),
         )
 
     def _fresh(self, functions: tuple[Function, ...]) -> list[Function]:
@@ -120,6 +123,11 @@ class Outgoing:
                 self._known.add(function.id, True)
                 fresh.append(function)
         return fresh
+
+
+def _in_ms(limit_s: float) -> int:
+    """Return a limit as it travels: never shorter than it was, and 0 only when there is none."""
+    return -int(-limit_s * 1000 // 1)
 
 
 def _references(functions: tuple[Function, ...], packed: tuple[Packed | None, ...]) -> tuple[list[int], list[int]]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from scalepool._store.segments import SegmentStore
     from scalepool._wire.pickling.pickler import Reducers
 
-__all__ = ["Packed", "Packer"]
+__all__ = ["Packed", "Packer", "pickle_of"]
 
 _PICKLE: Final = 0x80
 _PARTS: Final = b"\x01"
@@ -298,6 +298,15 @@ class _Parts:
         references = tuple(dict.fromkeys([*self._references, *objects]))
         size_bytes = sum(segment.size_bytes for segment in segments) + len(data)
         return Packed(data, references, segments, size_bytes, tuple(self._stored), self.stored_bytes)
+
+
+def pickle_of(data: bytes) -> bytes:
+    """Return the pickle in a packed value, without its large buffers; empty when it does not lie in the message."""
+    if not data or data[0] == _PICKLE:
+        return data
+    table, at = _read_table(data)
+    object_id, _, size = table[0]
+    return data[at : at + size] if object_id == _MESSAGE else b""
 
 
 def _read_table(data: bytes) -> tuple[list[tuple[int, int, int]], int]:

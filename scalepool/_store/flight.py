@@ -14,6 +14,7 @@ enter. The reason:
 * ``log`` holds frames logged << 24 | where the next one goes. A frame is a length word and its bytes, padded to words.
 * ``base`` is the number of frames logged before the one at position 0. The log restarts only when the hub has
   confirmed all frames; then ``base = logged`` declares it empty, before anything is written over.
+* ``items`` tells, for each running task, which item of its input it works on, counted from 1; 0: it does not say.
 * The writer keeps no copy of these words: an exception raised by a signal handler between two stores is no different
   from a kill.
 
@@ -41,8 +42,9 @@ LOG_CAPACITY = 1 << 20
 _HEADER = 4096
 _MAGIC = 0x31_54_48_47_49_4C_46_53  # "SFLIGHT1"
 
-# The words of the header.
+# The words of the header. Behind the stack of tasks lies one of the same size with the item that each task works on.
 _MAGIC_WORD, _STATE, _LOG, _BASE, _STACK = range(5)
+_ITEMS = _STACK + 1 + MAX_DEPTH
 
 _BEGUN = 0x101  # added to the state word: one more started, one deeper
 _DEPTH_MASK = 0xFF
@@ -59,13 +61,14 @@ class FlightRecord:
     Made by `create` and `attach`.
     """
 
-    __slots__ = ("_acked_below", "_mapping", "_stack", "_words")
+    __slots__ = ("_acked_below", "_items", "_mapping", "_stack", "_words")
 
     def __init__(self, mapping: mmap.mmap) -> None:
         self._mapping = mapping
         self._words = memoryview(mapping).cast("q")
         # Slot 0 lies below the first task and matches none; an index beyond the last slot is an IndexError for free.
         self._stack = self._words[_STACK : _STACK + 1 + MAX_DEPTH]
+        self._items = self._words[_ITEMS : _ITEMS + 1 + MAX_DEPTH]
         self._acked_below = _ONE_FRAME  # a log word below this: all frames are confirmed; at first there are none
 
     def __repr__(self) -> str:
@@ -123,6 +126,7 @@ class FlightRecord:
     def close(self) -> None:
         """Unmap it; nothing else may be called afterwards."""
         self._stack.release()
+        self._items.release()
         self._words.release()
         self._mapping.close()
 
@@ -160,6 +164,13 @@ class FlightRecord:
         if self._stack[state & _DEPTH_MASK] != task_id:
             self._move_top_over(task_id)
         words[_STATE] = state - 1
+
+    def item_slot(self) -> tuple[memoryview, int]:
+        """Where the task that runs now may note which item it works on: ``view[index] = number``, counted from 1.
+
+        It writes 0 there when it is through with its items.
+        """
+        return self._items, self._words[_STATE] & _DEPTH_MASK
 
     def log_result(self, frame: bytes) -> bool:
         """Keep a result until the hub has confirmed it.
@@ -209,6 +220,14 @@ class FlightRecord:
         # Killed between the two stores of an end out of order, a task stands there twice.
         return tuple(dict.fromkeys(self._stack[1 : depth + 1]))
 
+    def running_items(self) -> dict[int, int]:
+        """The tasks that run, the outermost first, each with the number of the item that it works on, or 0."""
+        depth = min(self._words[_STATE] & _DEPTH_MASK, MAX_DEPTH)
+        found: dict[int, int] = {}
+        for task, item in zip(self._stack[1 : depth + 1], self._items[1 : depth + 1], strict=True):
+            found.setdefault(task, item)
+        return found
+
     def unacked(self, n_received: int) -> list[bytes]:
         """The logged frames that are not among the first *n_received*, oldest first.
 
@@ -235,7 +254,9 @@ class FlightRecord:
         running = list(self._stack[1 : depth + 1])
         if task_id not in running:
             raise KeyError(task_id)
-        self._stack[1 + running.index(task_id)] = running[-1]
+        at = 1 + running.index(task_id)
+        self._items[at] = self._items[depth]
+        self._stack[at] = running[-1]
 
 
 create = FlightRecord.create

@@ -43,6 +43,7 @@ __all__ = [
     "Run",
     "StartWorkers",
     "Status",
+    "Stop",
     "Submit",
     "Sync",
     "Unblock",
@@ -63,8 +64,10 @@ class Status(enum.IntEnum):
     VALUE = 0
     ERROR = 1  # payload: the encoded exception
     CANCELLED = 2  # payload: empty
-    WORKER_DIED = 3  # payload: text, see _wire.verdict
+    WORKER_DIED = 3  # payload: see _wire.verdict
     INITIALIZER_FAILED = 4  # payload: the encoded exception of the initializer
+    TIMED_OUT = 5  # payload: see _wire.verdict
+    INITIALIZER_TIMED_OUT = 6  # payload: see _wire.verdict
 
 
 class CloseMode(enum.IntEnum):
@@ -100,7 +103,8 @@ class OpenGroup(NamedTuple):
     """Open a view on the workers.
 
     ``parent`` is the group of the task that opens it (0: none); ``kind`` names the sort of worker it needs;
-    ``private`` groups have workers of their own, recycled after ``max_tasks`` tasks (0: never).
+    ``private`` groups have workers of their own, recycled after ``max_tasks`` tasks (0: never); one that is not ready
+    ``initializer_ms`` after its process began (0: never) fails the group.
     """
 
     group: int
@@ -110,10 +114,11 @@ class OpenGroup(NamedTuple):
     private: int
     max_tasks: int
     spec: bytes
+    initializer_ms: int = 0
 
 
 class Submit(NamedTuple):
-    """New tasks of one group.
+    """New tasks of one group, which may take ``time_limit_ms`` each from their start on (0: as long as they like).
 
     ``reference_counts`` is empty when no task carries an object, else it says how many of ``references`` belong to
     each task. ``objects`` describes objects that the hub does not know yet, four integers each.
@@ -129,6 +134,7 @@ class Submit(NamedTuple):
     reference_counts: Ints = ()
     references: Ints = ()
     objects: Ints = ()
+    time_limit_ms: int = 0
 
 
 class StartWorkers(NamedTuple):
@@ -139,6 +145,12 @@ class StartWorkers(NamedTuple):
 
 class Cancel(NamedTuple):
     """Cancel what has not started of these tasks; answered by CancelAnswer or by Replies."""
+
+    tasks: Ints
+
+
+class Stop(NamedTuple):
+    """Cancel these tasks, and those that have started together with their workers; answered as Cancel."""
 
     tasks: Ints
 
@@ -310,4 +322,5 @@ Message: TypeAlias = (
     | Put
     | Release
     | Free
+    | Stop
 )

@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, TypeVar
 
-from scalepool._core.commands import Command, Drop, KillWorker, Note, Send, StartWorker
-from scalepool._core.events import Event, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
+from scalepool._core.commands import Command, Drop, Inspect, KillWorker, Note, Send, StartWorker
+from scalepool._core.events import Event, Inspected, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
 from scalepool._core.hub import Hub
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, CloseMode, Status
@@ -69,9 +69,10 @@ class Dialogue:
         kind: int = 1,
         private: bool = False,
         max_tasks: int = 0,
+        initializer_ms: int = 0,
     ) -> int:
         group = self.new_id(peer)
-        self.says(peer, m.OpenGroup(group, parent, kind, cap, int(private), max_tasks, b"spec"))
+        self.says(peer, m.OpenGroup(group, parent, kind, cap, int(private), max_tasks, b"spec", initializer_ms))
         return group
 
     def submits(
@@ -81,12 +82,14 @@ class Dialogue:
         *,
         peer: int = DRIVER,
         max_retries: int = 0,
+        time_limit_ms: int = 0,
         references: Sequence[int] = (),
         objects: Sequence[int] = (),
     ) -> list[int]:
         """Submit ``count`` calls of function 7, each with these references."""
         tasks = [self.new_id(peer) for _ in range(count)]
-        self.says(peer, submit(group, tasks, max_retries=max_retries, references=references, objects=objects))
+        message = submit(group, tasks, max_retries=max_retries, references=references, objects=objects)
+        self.says(peer, message._replace(time_limit_ms=time_limit_ms))
         return tasks
 
     def closes(self, group: int, mode: CloseMode = CloseMode.DRAIN, peer: int = DRIVER) -> list[Command]:
@@ -115,6 +118,10 @@ class Dialogue:
 
     def dies(self, worker: int, *running: int, exitcode: int = -9, records: Sequence[bytes] = ()) -> list[Command]:
         return self.happens(WorkerExited(worker, exitcode, running, tuple(records)))
+
+    def looks(self, worker: int, *running: int, items: Sequence[int] = ()) -> list[Command]:
+        """The worker's flight record, which the hub asked for, says that it is in these tasks."""
+        return self.happens(Inspected(worker, running, tuple(items) or (0,) * len(running)))
 
     def fails_to_start(self, worker: int) -> list[Command]:
         return self.happens(LaunchFailed(worker, "no more processes"))
@@ -204,3 +211,8 @@ def dropped(commands: Iterable[Command]) -> list[int]:
 def notes(commands: Iterable[Command]) -> list[str]:
     """What a person is told."""
     return [command.text for command in commands if isinstance(command, Note)]
+
+
+def inspected(commands: Iterable[Command]) -> list[int]:
+    """Workers whose flight record is to be looked into."""
+    return [command.worker for command in commands if isinstance(command, Inspect)]

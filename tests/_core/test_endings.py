@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
-import pytest
-
 from _core.dialogue import PID, Dialogue, closed, dropped, ends, killed, runs, sent, started, told
-from scalepool._core.endings import FORCE_AFTER_S, died
+from scalepool._core.endings import FORCE_AFTER_S, GONE_AFTER_S
 from scalepool._core.lifecycle import MAX_LAUNCH_FAILURES
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, CloseMode, Status
+from scalepool._wire.verdict import unpack_verdict
 
 PLACE = (10, 1000, 3, 4096)
 
@@ -41,8 +38,9 @@ def test_a_started_task_fails_and_the_others_are_queued_again_in_order() -> None
     tasks = talk.submits(group, 3)
     talk.dies(worker, tasks[0])
     assert ends(talk.heard) == {tasks[0]: Status.WORKER_DIED}
-    facts = json.loads(sent(talk.heard, m.Replies)[0].payloads[0])
-    assert facts == {"pid": PID + worker, "exitcode": -9, "attempt": 1, "reason": ""}
+    verdict = unpack_verdict(sent(talk.heard, m.Replies)[0].payloads[0])
+    assert verdict.facts == {"pid": PID + worker, "exitcode": -9, "attempt": 1, "reason": "", "item": 0, "limit_s": 0.0}
+    assert verdict.arguments == b"arguments %d" % tasks[0]
     (second,) = started(talk.heard)
     talk.gets_ready(second)
     assert runs(talk.heard) == {second: tasks[1:]}
@@ -229,6 +227,14 @@ def test_a_worker_that_does_not_leave_is_killed() -> None:
     assert killed(talk.later(2 * FORCE_AFTER_S)) == {worker: True}
 
 
-@pytest.mark.parametrize("exitcode", [None, -11, 3])
-def test_the_payload_of_a_death(exitcode: int | None) -> None:
-    assert json.loads(died(5, exitcode, 2, "why")) == {"pid": 5, "exitcode": exitcode, "attempt": 2, "reason": "why"}
+def test_a_process_that_survives_its_kill_is_not_waited_for() -> None:
+    talk = Dialogue()
+    group = talk.opens(1, private=True)
+    talk.submits(group, 2)
+    (worker,) = started(talk.heard)
+    talk.gets_ready(worker)
+    talk.closes(group, CloseMode.KILL)
+    assert closed(talk.heard) == []
+
+    assert closed(talk.later(GONE_AFTER_S * 1.1)) == [group]
+    assert talk.dies(worker) == []

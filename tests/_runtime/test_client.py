@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from scalepool._runtime.group import ErrorTypes
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
 from scalepool._wire.pickling.exceptions import encode_exception
+from scalepool._wire.verdict import pack_verdict
 from scalepool.config import Settings
 from scalepool.errors import InitializerError, SerializationError, SessionError, TaskCancelledError, WorkerDiedError
 
@@ -128,7 +128,7 @@ def test_an_error_comes_as_itself(driver: Driver) -> None:
 def test_a_death_and_a_failed_initializer_have_the_groups_classes(driver: Driver) -> None:
     died, failed = driver.submit(1), driver.submit(2)
     facts = {"pid": 7, "exitcode": -9, "attempt": 1, "reason": "for a reason"}
-    driver.reply([died], Status.WORKER_DIED, json.dumps(facts).encode())
+    driver.reply([died], Status.WORKER_DIED, pack_verdict(facts))
     driver.reply([failed], Status.INITIALIZER_FAILED, encode_exception(ValueError("no"), "tb"))
 
     assert isinstance(died.exception(0), WorkerDiedError)

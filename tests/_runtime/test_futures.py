@@ -40,7 +40,7 @@ class FakeClient:
     def is_running(self, future: TaskFuture) -> bool:
         return id(future) in self.running
 
-    def cancel(self, futures: Sequence[TaskFuture]) -> None:
+    def cancel(self, futures: Sequence[TaskFuture], *, force: bool = False) -> None:
         for future in futures:
             if self.cancellable:
                 future.settle_cancelled()

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from scalepool._core.task import PLAIN
 from scalepool._runtime.functions import Function
 from scalepool._runtime.holdings import Holdings
 from scalepool._runtime.outgoing import Call, Outgoing
@@ -20,7 +21,7 @@ def function(name: str = "f", references: tuple[int, ...] = ()) -> Function:
 
 
 def call(task: int, fn: Function, group: int = 1, packed: Packed | None = None) -> Call:
-    return (group, 0, task, fn, packed.data if packed else b"\x80args", packed)
+    return (group, PLAIN, task, fn, packed.data if packed else b"\x80args", packed)
 
 
 @pytest.fixture

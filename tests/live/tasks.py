@@ -106,3 +106,31 @@ def fail(text: str) -> None:
 
 def raise_it(error: BaseException) -> None:
     raise error
+
+
+def get_stuck(manner: str, touched: str = "") -> None:
+    if manner == "ignore SIGTERM":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if touched:
+        write_line(touched, os.getpid())
+    if manner == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    while manner != "spin":
+        time.sleep(600)
+    while True:
+        pass
+
+
+def tidy_up_on_sigterm(touched: str, tidied: str) -> None:
+    def tidy_up(number: int, frame: object) -> None:
+        write_line(tidied, "tidy")
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, tidy_up)
+    write_line(touched, os.getpid())
+    time.sleep(600)
+
+
+def log_and_hang(ledger: str) -> None:
+    write_line(ledger, os.getpid())
+    time.sleep(600)

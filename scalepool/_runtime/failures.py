@@ -1,0 +1,86 @@
+"""What the owner of a task is told when it has not returned: errors out of what came over the wire."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from scalepool._wire.messages import Status
+from scalepool._wire.pickling.exceptions import decode_exception
+from scalepool._wire.verdict import unpack_verdict
+from scalepool.errors import PostMortem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from scalepool._wire.verdict import Verdict
+    from scalepool.errors import InitializerError, TaskCancelledError, TaskTimeoutError, WorkerDiedError
+
+__all__ = ["GroupErrors", "error_of"]
+
+_REPORTED: Final = ("peak_rss_bytes", "oom", "stderr", "stack")
+
+
+class GroupErrors(Protocol):
+    """The classes that a group's errors are to have; see ``api.ErrorTypes``."""
+
+    worker_died: type[WorkerDiedError]
+    timed_out: type[TaskTimeoutError]
+    initializer_failed: type[InitializerError]
+    terminated: type[TaskCancelledError]
+    remote_traceback: Callable[[], type[Any]]
+
+
+def error_of(errors: GroupErrors, name: str, status: int, data: bytes) -> BaseException:
+    """Return the error of a task of the function ``name`` that ended as ``status``; raises what loading it raises."""
+    if status == Status.ERROR:
+        return decode_exception(data, errors.remote_traceback())
+    if status == Status.INITIALIZER_FAILED:
+        return _initializer_failed(errors, data)
+    verdict = unpack_verdict(data)
+    facts = verdict.facts
+    if status == Status.INITIALIZER_TIMED_OUT:
+        return _initializer_timed_out(errors, facts, verdict)
+    host = os.uname().nodename
+    known = _post_mortem(verdict)
+    if status == Status.TIMED_OUT:
+        limit_s = facts["limit_s"]
+        return errors.timed_out(
+            task=name, timeout_s=limit_s, pid=facts["pid"], attempt=facts["attempt"], host=host, post_mortem=known
+        )
+    return errors.worker_died(
+        task=name,
+        pid=facts["pid"],
+        exitcode=facts["exitcode"],
+        attempt=facts["attempt"],
+        host=host,
+        post_mortem=known,
+    )
+
+
+def _post_mortem(verdict: Verdict) -> PostMortem:
+    from scalepool._runtime.packing import pickle_of
+    from scalepool._wire.pickling.peek import short_call
+
+    report: Mapping[str, Any] = verdict.report
+    found = {name: report[name] for name in _REPORTED if report.get(name)}
+    item = verdict.facts.get("item", 0)
+    arguments = short_call(pickle_of(verdict.arguments)) if verdict.arguments else ""
+    return PostMortem(
+        item=item - 1 if item > 0 else None, arguments=arguments, reason=verdict.facts.get("reason", ""), **found
+    )
+
+
+def _initializer_failed(errors: GroupErrors, data: bytes) -> InitializerError:
+    cause = decode_exception(data, errors.remote_traceback())
+    error = errors.initializer_failed(f"the initializer raised {type(cause).__name__}: {cause}")
+    error.__cause__ = cause
+    return error
+
+
+def _initializer_timed_out(errors: GroupErrors, facts: Mapping[str, Any], verdict: Verdict) -> InitializerError:
+    known = _post_mortem(verdict)
+    return errors.initializer_failed(
+        f"the initializer did not end within initializer_timeout={facts['limit_s']:g} seconds in worker "
+        f"{facts['pid']}, which was stopped{known.lines()}"
+    )
