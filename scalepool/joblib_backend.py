@@ -206,7 +206,10 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         """Wait for the results, where this thread may as well; joblib then takes them as they lie there."""
         if in_worker() or not (self.parallel.return_generator or self.parallel.timeout is not None):
             if self._workers is not None:
-                self._completions.tell_until_done(self._workers, self.parallel.timeout)
+                try:
+                    self._completions.tell_until_done(self._workers, self.parallel.timeout)
+                except KeyboardInterrupt as interrupt:
+                    raise interrupt.with_traceback(None) from None  # without the frames of ours below this one
             if self._completions.open_batches():
                 self._completions.tell_by_thread()  # joblib waits for them in its own way
         yield

@@ -147,7 +147,11 @@ class TaskFuture(Future[Any]):
     def _wait(self, timeout: float | None) -> None:
         if self._state not in _OVER:
             client = self._client  # None once it is over, which it may be by now
-            if (client is None or not client.wait([self], timeout)) and self._state not in _OVER:
+            try:
+                in_time = client is not None and client.wait([self], timeout)
+            except KeyboardInterrupt as interrupt:
+                raise interrupt.with_traceback(None) from None  # without the frames of ours below this one
+            if not in_time and self._state not in _OVER:
                 raise FutureTimeoutError
         if self._state != _FINISHED:
             raise CancelledError

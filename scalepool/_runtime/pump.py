@@ -119,26 +119,37 @@ class Pump:
             return False
         if self.is_mine:  # called from a callback under our own pump
             return self._pump_until(done, deadline)
+        try:
+            return self._wait_in_turn(done, deadline)
+        except KeyboardInterrupt as interrupt:
+            raise interrupt.with_traceback(None) from None  # the user's stack matters, not how deep in here it was
+
+    def _wait_in_turn(self, done: Callable[[], bool], deadline: float | None) -> bool:
         while not done():
             now = monotonic()
             if deadline is not None and now >= deadline:
                 return False
-            if self._take_role():
-                try:
-                    with self._interrupts:
+            with self._interrupts:  # before the role is taken: a handler that raised right then would leave it taken
+                if self._take_role():
+                    try:
                         if self._pump_until(done, deadline):
                             return True
-                finally:
-                    self._release_role()
-            else:
-                self._await_turn(done, deadline)
+                    finally:
+                        self._release_role()
+                else:
+                    self._await_turn(done, deadline)
             if self.closed:
                 return done()
         return True
 
-    def _take_role(self) -> bool:
+    def _take_free_role(self) -> bool:
         if self._role.acquire(blocking=False):
             self._owner = threading.get_ident()
+            return True
+        return False
+
+    def _take_role(self) -> bool:
+        if self._take_free_role():
             return True
         helper = self._helper
         if helper is not None and self._owner == helper.ident:
@@ -184,7 +195,7 @@ class Pump:
                     return True
                 if self._closed or (deadline is not None and monotonic() >= deadline):
                     return False
-                arrived = station.wait(self._timeout(deadline)) if not station.pending() else False
+                arrived = self._wait(deadline) if not station.pending() else False
             finally:
                 self._sleeping = False
             self._woken = False
@@ -192,19 +203,25 @@ class Pump:
             if self._waiting:
                 self._tell_waiting()
 
-    def _work(self, arrived: bool) -> None:
+    def _wait(self, deadline: float | None) -> bool:
+        """Wait on the channel; only here may the handler of a signal raise."""
         interrupts = self._interrupts
-        outer = interrupts.working
-        interrupts.working = True
+        timeout_s = self._timeout(deadline)
+        if not interrupts.applies:
+            return self._station.wait(timeout_s)
+        interrupts.working = False
+        try:
+            interrupts.raise_noted()
+            return self._station.wait(timeout_s)
+        finally:
+            interrupts.working = True
+
+    def _work(self, arrived: bool) -> None:
         try:
             self._station.work(arrived=arrived)
         except Exception as error:
             self._station.broken(error)
             raise
-        finally:
-            interrupts.working = outer
-        if not outer:
-            interrupts.raise_noted()
 
     def _timeout(self, deadline: float | None) -> float | None:
         alarm = self._station.alarm_at()
@@ -226,24 +243,36 @@ class Pump:
         """
         if self._closed:
             return
-        if burst and not self.is_mine and self._take_role():
-            self._pump_once(look=True)
+        if burst and not self.is_mine and self._pump_once(look=True):
+            pass
         elif self._sleeping:
-            if not self._woken:
-                self._woken = True
-                self._station.wake()
-        elif now and self._role.acquire(blocking=False):
-            self._owner = threading.get_ident()
+            self._wake()
+        elif now:
             self._pump_once(look=False)
         if not self.awake:
             self.arm()
 
-    def _pump_once(self, *, look: bool) -> None:
-        try:
-            with self._interrupts:
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            try:
+                self._station.wake()
+            except BaseException:  # of a signal's handler
+                self._woken = False
+                raise
+
+    def _pump_once(self, *, look: bool) -> bool:
+        """Do what there is to do; False when another thread does."""
+        if self._role.locked() and not look:
+            return False
+        with self._interrupts:
+            if not (self._take_role() if look else self._take_free_role()):
+                return False
+            try:
                 self._work(arrived=look and self._station.wait(0.0))
-        finally:
-            self._release_role()
+            finally:
+                self._release_role()
+        return True
 
     def arm(self) -> None:
         """Have the helper thread look after the station from now on, until it is no longer busy."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import sys
 import threading
 
 TYPE_CHECKING = False
@@ -145,7 +146,23 @@ def shut_down(*, at_exit: bool = False) -> None:
         session = _current
         if isinstance(session, DriverSession):
             set_current(None)
-            session.close(at_exit=at_exit)
+            if at_exit and threading.current_thread() is threading.main_thread():
+                _close_undisturbed(session)
+            else:
+                session.close()
+
+
+def _close_undisturbed(session: DriverSession) -> None:
+    # Whoever presses Ctrl-C twice wants the prompt, not the traceback of a clean-up that takes milliseconds.
+    signals = sys.modules["_signal"]
+    handler = signals.getsignal(signals.SIGINT)
+    if handler is not None:
+        signals.signal(signals.SIGINT, signals.SIG_IGN)
+    try:
+        session.close(at_exit=True)
+    finally:
+        if handler is not None:
+            signals.signal(signals.SIGINT, handler)
 
 
 def _after_fork_in_child() -> None:

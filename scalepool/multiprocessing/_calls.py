@@ -35,9 +35,11 @@ def get(result: ApplyResult) -> Any:
     """Wait for a call that blocks its caller; Ctrl-C takes back what has not started."""
     try:
         return result.get()
-    except BaseException:
+    except BaseException as error:
         if not result.ready():
             result._abandon()
+        if isinstance(error, KeyboardInterrupt):
+            raise error.with_traceback(None) from error.__cause__  # without the frames of ours below this one
         raise
 
 

@@ -92,6 +92,8 @@ class IMapIterator:
         except StopIteration:
             self._pool = None
             raise
+        except KeyboardInterrupt as interrupt:
+            raise interrupt.with_traceback(None) from None  # without the frames of ours below this one
 
     def _give_room_back(self) -> None:
         with self._lock:

@@ -179,6 +179,12 @@ class Lifecycle:
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
+        try:
+            self._drain()
+        except KeyboardInterrupt as interrupt:
+            raise interrupt.with_traceback(None) from None  # without the frames of ours below this one
+
+    def _drain(self) -> None:
         while not self._callbacks.is_current():  # a callback cannot wait for itself
             with self._jobs_lock:
                 number, job = next(iter(self._jobs.items()), (-1, None))

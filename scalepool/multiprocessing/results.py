@@ -159,7 +159,10 @@ class ApplyResult:
         BaseException
             The exception of the task. After ``terminate()``: `TaskCancelledError` (the original waits for ever).
         """
-        self.wait(timeout)
+        try:
+            self.wait(timeout)
+        except KeyboardInterrupt as interrupt:
+            raise interrupt.with_traceback(None) from None  # without the frames of ours below this one
         if not self.ready():
             raise timeout_error()
         error = self._error()
@@ -272,7 +275,10 @@ class MapResult(ApplyResult):
     def wait(self, timeout: float | None = None) -> None:
         """Wait until every chunk has come, and the callback has run, or `timeout` seconds have passed."""
         if self._feeder is not None and not self.ready():
-            self._feeder.wait(timeout)
+            try:
+                self._feeder.wait(timeout)
+            except KeyboardInterrupt as interrupt:
+                raise interrupt.with_traceback(None) from None  # without the frames of ours below this one
 
     def _error(self) -> BaseException | None:
         return None if self._settlement.success else self._settlement.value

@@ -1,11 +1,11 @@
-"""Ctrl-C is put off while the pump decides, and comes through while it waits."""
+"""The handlers of signals are put off while the pump decides, and run at once while it waits."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -14,22 +14,38 @@ from scalepool._runtime.interrupts import Deferral
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+HANDLED = (signal.SIGINT, signal.SIGALRM, signal.SIGTERM, signal.SIGUSR1)
+
 
 @pytest.fixture(autouse=True)
-def default_handler() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def default_handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in HANDLED}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
-def interrupt() -> None:
-    signal.raise_signal(signal.SIGINT)
+def interrupt(number: int = signal.SIGINT) -> None:
+    signal.raise_signal(number)
+
+
+class Stop(Exception):
+    pass
+
+
+def stop(number: int, frame: object) -> NoReturn:
+    raise Stop(number)
 
 
 def test_it_comes_through_while_nothing_is_decided() -> None:
     deferral = Deferral()
+    steps: list[str] = []
     with pytest.raises(KeyboardInterrupt), deferral:
+        deferral.working = False
         interrupt()
+        steps.append("not reached")
+    assert steps == []
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -37,7 +53,6 @@ def test_it_is_put_off_while_something_is() -> None:
     deferral = Deferral()
     steps: list[str] = []
     with pytest.raises(KeyboardInterrupt), deferral:
-        deferral.working = True
         interrupt()
         steps.append("finished")
         deferral.working = False
@@ -51,13 +66,26 @@ def test_it_is_put_off_while_something_is() -> None:
 def test_one_that_was_noted_is_raised_at_the_latest_at_the_end() -> None:
     deferral = Deferral()
     with pytest.raises(KeyboardInterrupt), deferral:
-        deferral.working = True
         interrupt()
         interrupt()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    deferral.raise_noted()
 
 
-def test_a_handler_of_the_users_own_stays() -> None:
+@pytest.mark.parametrize("number", HANDLED)
+def test_a_handler_of_the_users_own_that_raises_is_put_off_too(number: int) -> None:
+    signal.signal(number, stop)
+    deferral = Deferral()
+    steps: list[str] = []
+    with pytest.raises(Stop), deferral:
+        interrupt(number)
+        steps.append("finished")
+
+    assert steps == ["finished"]
+    assert signal.getsignal(number) is stop
+
+
+def test_a_handler_of_the_users_own_is_called_once_and_stays() -> None:
     seen: list[int] = []
 
     def own(number: int, frame: object) -> None:
@@ -66,19 +94,51 @@ def test_a_handler_of_the_users_own_stays() -> None:
     signal.signal(signal.SIGINT, own)
     deferral = Deferral()
     with deferral:
-        deferral.working = True
-        assert signal.getsignal(signal.SIGINT) is own
         os.kill(os.getpid(), signal.SIGINT)
+        deferral.working = False
+        deferral.raise_noted()
         assert seen == [signal.SIGINT]
+    assert seen == [signal.SIGINT]
     assert signal.getsignal(signal.SIGINT) is own
+
+
+def test_several_handlers_that_raise_are_all_called() -> None:
+    for number in HANDLED:
+        signal.signal(number, stop)
+    deferral = Deferral()
+    numbers: list[int] = []
+    with deferral:
+        for number in HANDLED:
+            interrupt(number)
+        deferral.working = False
+        for _ in HANDLED:
+            with pytest.raises(Stop) as caught:
+                deferral.raise_noted()
+            numbers.append(caught.value.args[0])
+    assert sorted(numbers) == sorted(HANDLED)
+
+
+def test_what_user_code_sets_inside_is_kept() -> None:
+    with Deferral():
+        signal.signal(signal.SIGINT, stop)
+    assert signal.getsignal(signal.SIGINT) is stop
+
+
+@pytest.mark.parametrize("setting", [signal.SIG_IGN, signal.SIG_DFL])
+def test_what_no_python_handles_is_left_alone(setting: signal.Handlers) -> None:
+    signal.signal(signal.SIGUSR1, setting)
+    with Deferral():
+        assert signal.getsignal(signal.SIGUSR1) is setting
+    assert signal.getsignal(signal.SIGUSR1) is setting
 
 
 def test_elsewhere_than_in_the_main_thread_it_does_nothing() -> None:
     handlers: list[object] = []
 
     def work() -> None:
-        with Deferral():
+        with Deferral() as deferral:
             handlers.append(signal.getsignal(signal.SIGINT))
+            assert not deferral.applies
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from typing import Any, Final, cast
 
 from scalepool.api import ErrorTypes
-from scalepool.errors import InitializerError, TaskCancelledError, WorkerDiedError
+from scalepool.errors import InitializerError, RemoteTraceback, TaskCancelledError, WorkerDiedError
 
 __all__ = ["ERRORS", "make_traceback"]
 
@@ -14,35 +16,40 @@ class _WorkerDied(WorkerDiedError):
     """Makes a ``WorkerDied`` when called."""
 
     def __new__(cls, **details: Any) -> Any:
-        from scalepool.concurrent.futures._broken import WorkerDied
-
-        return WorkerDied(**details)
+        return _named("WorkerDied", WorkerDiedError)(**details)
 
 
 class _InitializerFailed(InitializerError):
     """Makes an ``InitializerFailed`` when called."""
 
     def __new__(cls, message: str) -> Any:
-        from scalepool.concurrent.futures._broken import InitializerFailed
-
-        return InitializerFailed(message)
+        return _named("InitializerFailed", InitializerError)(message)
 
 
 class _Terminated(TaskCancelledError):
     """Makes a ``Terminated`` when called."""
 
     def __new__(cls, message: str) -> Any:
-        from scalepool.concurrent.futures._broken import Terminated
-
-        return Terminated(message)
+        return _named("Terminated", TaskCancelledError)(message)
 
 
 def make_traceback(text: str) -> BaseException:
     """Wrap a worker's traceback in the standard library's own class, in its own form."""
-    from scalepool.concurrent.futures._broken import RemoteTraceback
+    return cast("BaseException", _named("RemoteTraceback", RemoteTraceback)(f'\n"""\n{text}"""'))
 
-    make = cast("type[Exception]", RemoteTraceback)  # typeshed has its parameter wrong
-    return make(f'\n"""\n{text}"""')
+
+def _named(name: str, plain: type[BaseException]) -> type[Any]:
+    """Return the class of that name that is also the standard library's, or the plain one.
+
+    When the interpreter ends it is too late to load the standard library's, which would register itself for that end.
+    If it has not been loaded by then, no ``except`` clause can name its classes either.
+    """
+    if getattr(threading, "_SHUTTING_DOWN", False) and "concurrent.futures.process" not in sys.modules:
+        return plain
+    from scalepool.concurrent.futures import _broken
+
+    found: type[Any] = getattr(_broken, name)
+    return found
 
 
 ERRORS: Final = ErrorTypes(

@@ -128,6 +128,8 @@ def _read(reader: _Reader, deadline: float | None) -> Generator[Any, None, None]
             if future is None:
                 return
             yield from _outcomes(future, deadline, feeder)
+    except KeyboardInterrupt as interrupt:
+        raise interrupt.with_traceback(None) from None  # without the frames of ours below this one
     finally:
         feeder.cancel()
 

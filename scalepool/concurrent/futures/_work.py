@@ -7,6 +7,7 @@ executor any more, after ``shutdown(wait=False)``, and at the end of the program
 from __future__ import annotations
 
 import atexit
+import sys
 import threading
 import weakref
 from concurrent.futures import Future
@@ -161,11 +162,14 @@ class Work:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until all work is finished; `timeout` in seconds counts from when it is handed over."""
-        for feed in self._open_feeds():
-            feed.join()
-        if self.is_shut_down:
-            self.group.close()  # not yet done where the executor was collected: see let_go()
-        self.group.join(timeout)
+        try:
+            for feed in self._open_feeds():
+                feed.join()
+            if self.is_shut_down:
+                self.group.close()  # not yet done where the executor was collected: see let_go()
+            self.group.join(timeout)
+        except KeyboardInterrupt as interrupt:
+            raise interrupt.with_traceback(None) from None  # without the frames of ours below this one
 
     def stop_workers(self, *, kill: bool) -> None:
         """Cancel what has not started and stop the workers that run the rest."""
@@ -210,8 +214,30 @@ def _register(work: Work) -> None:
 
 def _finish_all() -> None:
     _exit.begun = True
+    if _ended_by_an_interrupt():
+        _stop_all()
+        return
+    try:
+        for work in list(_living):
+            work.shut_down_at_exit()
+    except KeyboardInterrupt as interrupt:
+        _stop_all()
+        raise interrupt.with_traceback(None) from None
+
+
+def _stop_all() -> None:
     for work in list(_living):
-        work.shut_down_at_exit()
+        work.stop_workers(kill=True)
+
+
+def _ended_by_an_interrupt() -> bool:
+    """Whether a Ctrl-C that nobody caught ends the program: then it is not to wait for what it was about to do.
+
+    In an interactive session the last error says nothing about why it ends.
+    """
+    kind = getattr(sys, "last_type", None)
+    is_interactive = hasattr(sys, "ps1") or sys.flags.interactive
+    return isinstance(kind, type) and issubclass(kind, KeyboardInterrupt) and not is_interactive
 
 
 # As the standard library does: before threads are joined and before atexit, so that threads and sessions still work.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing.context import BaseContext
+    from types import TracebackType
 
 
 __all__ = ["BrokenProcessPool", "ProcessPoolExecutor"]
@@ -184,6 +185,14 @@ class ProcessPoolExecutor(Executor):
         self._work.shut_down(cancel=cancel_futures)
         if wait:
             self._work.join()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        """Shut down and wait; after Ctrl-C what runs is stopped (the standard library waits for it)."""
+        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
+            self._work.stop_workers(kill=True)
+        self.shutdown(wait=True)
 
     def kill_workers(self) -> None:
         """Cancel what has not started and kill the workers that run the rest; the executor is shut down then.
