@@ -76,6 +76,13 @@ class Executor:
         Called when the log is full; returns when the hub has everything that is in it.
     sender_of
         Returns the sender number of a peer, see ``Exchange``.
+
+    Attributes
+    ----------
+    item
+        The task that runs now.
+    depth
+        How many run inside each other.
     """
 
     def __init__(
@@ -85,14 +92,19 @@ class Executor:
         self._packer = packer
         self._flight = flight
         self._make_room = make_room
-        self.group = 0
+        self.item: WorkItem | None = None
         self.depth = 0
+
+    @property
+    def group(self) -> int:
+        """Group of the task that runs now, else 0."""
+        return self.item.group if self.item is not None else 0
 
     def run(self, item: WorkItem) -> tuple[bytes, Packed | None]:
         """Run one task; return its result record, and what was packed for it if that is more than the record."""
         task = item.task
         flight = self._flight
-        outer_group, self.group = self.group, item.group
+        outer, self.item = self.item, item
         self.depth += 1
         flight.begin(task)
         try:
@@ -105,7 +117,7 @@ class Executor:
         finally:
             flight.end(task)
             self.depth -= 1
-            self.group = outer_group
+            self.item = outer
         return record, packed
 
     def _call(self, item: WorkItem) -> tuple[int, bytes, Packed | None, int]:

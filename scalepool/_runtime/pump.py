@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from scalepool._base.clock import monotonic_s as monotonic
 from scalepool._runtime.interrupts import Deferral
+from scalepool._runtime.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,10 +83,7 @@ class Pump:
     def __init__(self, station: Station, name: str, *, tick_s: float | None = None) -> None:
         self._station = station
         self._tick_s = tick_s
-        self._role = threading.Lock()
-        self._owner = 0
-        self._turn = threading.Condition(threading.Lock())
-        self._waiting = 0
+        self._turns = Turns()
         self._wanted = 0
         self._interrupts = Deferral()
         self._sleeping = False
@@ -102,7 +100,7 @@ class Pump:
     @property
     def is_mine(self) -> bool:
         """Whether the calling thread holds the role: it runs a callback."""
-        return self._owner == threading.get_ident()
+        return self._turns.owner == threading.get_ident()
 
     @property
     def closed(self) -> bool:
@@ -137,52 +135,31 @@ class Pump:
                     finally:
                         self._release_role()
                 else:
-                    self._await_turn(done, deadline)
+                    self._turns.wait(done, deadline)
             if self.closed:
                 return done()
         return True
 
-    def _take_free_role(self) -> bool:
-        if self._role.acquire(blocking=False):
-            self._owner = threading.get_ident()
-            return True
-        return False
-
     def _take_role(self) -> bool:
-        if self._take_free_role():
+        turns = self._turns
+        if turns.take():
             return True
         helper = self._helper
-        if helper is not None and self._owner == helper.ident:
+        if helper is not None and turns.owner == helper.ident:
             self._wanted += 1
             try:
                 self._station.wake()
-                if self._role.acquire(timeout=0.05):
-                    self._owner = threading.get_ident()
+                if turns.take(0.05):
                     return True
             finally:
                 self._wanted -= 1
         return False
 
     def _release_role(self) -> None:
-        self._owner = 0
         self.foreground_at = monotonic()
-        self._role.release()
-        if self._waiting:
-            self._tell_waiting()
+        self._turns.give_back()
         if not self.awake and (self._station.busy() or self._station.pending()):
             self.arm()
-
-    def _await_turn(self, done: Callable[[], bool], deadline: float | None) -> None:
-        with self._turn:
-            if done() or not self._role.locked():
-                return
-            self._waiting += 1
-            try:
-                # The bound is a safety net, not a poll: every round of the pumping thread notifies.
-                left = 0.05 if deadline is None else min(0.05, max(0.0, deadline - monotonic()))
-                self._turn.wait(left)
-            finally:
-                self._waiting -= 1
 
     def _pump_until(self, done: Callable[[], bool], deadline: float | None) -> bool:
         station = self._station
@@ -200,19 +177,19 @@ class Pump:
                 self._sleeping = False
             self._woken = False
             self._work(arrived)
-            if self._waiting:
-                self._tell_waiting()
+            if self._turns.waiting:
+                self._turns.tell()
 
     def _wait(self, deadline: float | None) -> bool:
         """Wait on the channel; only here may the handler of a signal raise."""
-        interrupts = self._interrupts
-        timeout_s = self._timeout(deadline)
+        interrupts, station = self._interrupts, self._station
+        timeout_s = _time_left(station.alarm_at(), deadline)
         if not interrupts.applies:
-            return self._station.wait(timeout_s)
+            return station.wait(timeout_s)
         interrupts.working = False
         try:
             interrupts.raise_noted()
-            return self._station.wait(timeout_s)
+            return station.wait(timeout_s)
         finally:
             interrupts.working = True
 
@@ -222,16 +199,6 @@ class Pump:
         except Exception as error:
             self._station.broken(error)
             raise
-
-    def _timeout(self, deadline: float | None) -> float | None:
-        alarm = self._station.alarm_at()
-        if alarm is None:
-            if deadline is None:
-                return None
-            alarm = deadline
-        elif deadline is not None and deadline < alarm:
-            alarm = deadline
-        return max(0.0, alarm - monotonic())
 
     # ---- work that somebody queued ----
 
@@ -263,10 +230,10 @@ class Pump:
 
     def _pump_once(self, *, look: bool) -> bool:
         """Do what there is to do; False when another thread does."""
-        if self._role.locked() and not look:
+        if self._turns.is_taken and not look:
             return False
         with self._interrupts:
-            if not (self._take_role() if look else self._take_free_role()):
+            if not (self._take_role() if look else self._turns.take()):
                 return False
             try:
                 self._work(arrived=look and self._station.wait(0.0))
@@ -288,14 +255,14 @@ class Pump:
         while not self._closed:
             if not self._armed.wait(_PARKED_LOOK_S):
                 self._station.rest()
-                if not self._needed() or self._role.locked():
+                if not self._needed() or self._turns.is_taken:
                     continue
             self._armed.clear()
             self.awake = True
             self._look_after()
             self.awake = False
             # Queued, or left by who had the role, between the last look and this line: nobody armed us for it.
-            if self._needed() and not self._role.locked():
+            if self._needed() and not self._turns.is_taken:
                 self._armed.set()
 
     def _look_after(self) -> None:
@@ -316,9 +283,8 @@ class Pump:
         if self._closed or self._wanted or monotonic() - self.foreground_at < _HELPER_DELAY_S:
             return needed
         if needed:
-            if not self._role.acquire(blocking=False):
+            if not self._turns.take():
                 return False  # who has the role arms us when he lets go
-            self._owner = threading.get_ident()
             try:
                 if self._tick_s is not None:
                     self._work(arrived=True)
@@ -326,23 +292,15 @@ class Pump:
                     # An alarm that is due counts: a helper that left it to others would never rest again.
                     self._pump_until(lambda: bool(self._wanted or self._closed or not self._needed()), None)
             finally:
-                self._owner = 0
-                self._role.release()
-                self._tell_waiting()
+                self._turns.give_back()
         return needed
-
-    def _tell_waiting(self) -> None:
-        if self._waiting:
-            with self._turn:
-                self._turn.notify_all()
 
     # ---- the end ----
 
     def forked(self) -> None:
         """Be told that this process is a child of the one that pumps: nobody waits here, and nothing is sent."""
         self._closed = True
-        self._role = threading.Lock()
-        self._turn = threading.Condition(threading.Lock())
+        self._turns = Turns()
 
     def close(self) -> None:
         """Let the helper end; waits return as soon as they look."""
@@ -353,3 +311,9 @@ class Pump:
         helper = self._helper
         if helper is not None and helper is not threading.current_thread():
             helper.join(timeout=2.0)
+
+
+def _time_left(alarm: float | None, deadline: float | None) -> float | None:
+    """Return the seconds until the first of two moments, never negative; None where there is neither."""
+    moments = [moment for moment in (alarm, deadline) if moment is not None]
+    return max(0.0, min(moments) - monotonic()) if moments else None

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from scalepool.engines.local import LocalEngine
 
     class _Group(Protocol):
-        group: int
         depth: int
+
+        @property
+        def group(self) -> int: ...
 
     class _Executing(Protocol):
         @property

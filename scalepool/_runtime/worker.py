@@ -24,6 +24,7 @@ from scalepool._runtime.randomness import pause, resume, seed_from_os, seed_torc
 from scalepool._runtime.session import WorkerSession, set_current
 from scalepool._runtime.spec import WorkerConfig
 from scalepool._runtime.surroundings import Surroundings
+from scalepool._runtime.whereabouts import Whereabouts
 from scalepool._store.flight import FlightRecord
 from scalepool._wire import messages as m
 from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
@@ -56,6 +57,7 @@ class WorkerStation:
         self._channel = open_peer_channel(config.address, max_message_bytes=MAX_MESSAGE_BYTES)
         self.holdings = Holdings()
         self._surroundings = Surroundings(config.spec.context)
+        self._whereabouts = Whereabouts(config.worker)
         self._records: deque[bytes | tuple[bytes, Packed | None, Sequence[int]]] = deque()
         self._flushed_at = 0.0
         self._logged = 0
@@ -76,6 +78,7 @@ class WorkerStation:
         self._client.deliver()
         self._send_all()
         if self.executor.depth:
+            self._whereabouts.look(self.executor)
             # The tick thread, or a task that submits: nobody polled, so take whatever has come.
             while self._channel.receive_into(self._receive):
                 pass
@@ -99,9 +102,10 @@ class WorkerStation:
         return None
 
     def rest(self) -> None:
-        """Give back shared memory that was kept for the next object of its size."""
+        """Give back shared memory that was kept for the next object of its size; be there for who asks."""
         self._client.store.expire(monotonic_s())
         self._client.views.expire(monotonic_s())
+        self._whereabouts.look(self.executor)
 
     def broken(self, error: Exception) -> None:
         """Die: the hub then ends or moves what this worker held. The reason goes where the driver's stderr goes."""
@@ -195,6 +199,7 @@ class WorkerStation:
             return
         pump = self._client.pump
         if not pump.awake:
+            self._whereabouts.begin()
             pump.arm()
         surroundings = self._surroundings
         outer = surroundings.current

@@ -27,6 +27,7 @@ __all__ = [
     "anonymous_file",
     "default_max_fds",
     "map_file",
+    "open_board",
     "open_segment",
     "write_buffers",
 ]
@@ -107,6 +108,23 @@ def map_file(fd: int, size_bytes: int, *, flags: int, prot: int) -> mmap.mmap:
         return mmap.mmap(fd, size_bytes, flags=flags, prot=prot)
     except (OSError, ValueError) as error:
         raise StoreError(f"{size_bytes} bytes of shared memory cannot be mapped: {error}") from error
+
+
+def open_board(name: str, size_bytes: int) -> tuple[int, mmap.mmap]:
+    """Make an anonymous file that this process writes through a mapping and others read through its descriptor.
+
+    Raises
+    ------
+    StoreError
+        No descriptor or no memory for it.
+    """
+    fd = anonymous_file(name, size_bytes)
+    try:
+        os.posix_fallocate(fd, 0, size_bytes)  # a page that is missing when it is written would kill the writer
+        return fd, map_file(fd, size_bytes, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    except (OSError, StoreError) as error:
+        os.close(fd)
+        raise StoreError(f"no memory for {name}: {error}") from error
 
 
 def write_buffers(fd: int, parts: Sequence[tuple[int, memoryview]]) -> None:

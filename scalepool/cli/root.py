@@ -19,7 +19,10 @@ __all__ = ["INTERRUPTED", "VERBS", "program", "run"]
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C, as shells have it."""
 
-VERBS: Final[Mapping[str, str]] = {"bench": "scalepool.cli.bench:bench"}
+VERBS: Final[Mapping[str, str]] = {
+    "bench": "scalepool.cli.bench:bench",
+    "stack": "scalepool.cli.stack:stack",
+}
 """Each verb and where its command is."""
 
 
