@@ -75,9 +75,11 @@ class Dispatcher:
         now = self._state.now
         found: list[tuple[Worker, int]] = []
         if self._state.roster.has_idle(group.key) and (free := group.free_slots(now)):
-            for worker in self._state.roster.idle_of(group.key)[:free]:
+            for worker in self._state.roster.idle_of(group.key):
                 if room := worker.room(mean_s):
                     found.append((worker, room))
+                    if len(found) == free:
+                        break
         if group.workers:
             # One that sits in a long task gets nothing: that would only be recalled again.
             patience_s = credit.STALE_S + (mean_s or 0.0)
@@ -137,7 +139,9 @@ class Dispatcher:
         mean_s = group.ready[0].function.mean_s
         wanted = min(credit.workers_wanted(group.queued, mean_s), group.free_slots(self._state.now))
         wanted = min(wanted, self._may_try(group))
-        for _ in range(wanted - group.root.tree_starting()):
+        # One that is idle still has not answered a recall; that is quicker than a start.
+        coming = group.root.tree_starting() + len(self._state.roster.idle_of(group.key))
+        for _ in range(wanted - coming):
             self.start_worker(group)
 
     def _may_try(self, group: Group) -> int:

@@ -44,6 +44,8 @@ __all__ = ["WorkerStation", "main"]
 
 _FLUSH_AFTER_S = 0.005
 """A finished result waits no longer than this for others to travel with."""
+_FLUSH_BYTES = 1 << 19
+"""Nor until they are more than this together: a message is copied several times on its way, at both ends."""
 
 
 class WorkerStation:
@@ -59,6 +61,7 @@ class WorkerStation:
         self._surroundings = Surroundings(config.spec.context)
         self._whereabouts = Whereabouts(config.worker)
         self._records: deque[bytes | tuple[bytes, Packed | None, Sequence[int]]] = deque()
+        self._waiting_bytes = 0
         self._flushed_at = 0.0
         self._logged = 0
         self._acked = 0
@@ -148,6 +151,7 @@ class WorkerStation:
         objects: list[int] = []
         held: set[int] = set()
         waiting = self._records
+        self._waiting_bytes = 0
         while waiting:
             entry = waiting.popleft()
             if isinstance(entry, bytes):
@@ -209,9 +213,11 @@ class WorkerStation:
             surroundings.restore(outer)
         self._logged += 1
         self._records.append(record if packed is None and not item.references else (record, packed, item.references))
+        self._waiting_bytes += len(record)
         if (
             not self.holdings.queue
             or len(self._records) >= self._flush_count
+            or self._waiting_bytes >= _FLUSH_BYTES
             or monotonic_s() - self._flushed_at > _FLUSH_AFTER_S
         ):
             pump.kick(now=True)

@@ -18,7 +18,7 @@ class ReadAhead:
     ----------
     buffersize
         Size of the window, exactly; ``None`` adapts: four chunks per worker, and more (a few thousand items at most)
-        while all of the window is worth less than 20 ms of measured work and its results take less than 8 MB.
+        while all of the window is worth less than 20 ms of measured work and its results take less than 4 MB.
     workers
         Number of workers.
     chunksize

@@ -136,6 +136,40 @@ def test_of_several_workers_the_one_that_hoards_most_gives_back() -> None:
     assert not sent(talk.heard, m.Recall, short)
 
 
+def test_an_idle_worker_that_has_not_answered_a_recall_is_waited_for() -> None:
+    talk = Dialogue()
+    group = talk.opens(2)
+    talk.starts_workers(group)
+    (warm,) = talk.submits(group)
+    talk.finishes(next(iter(runs(talk.heard))), [warm], micros=2000)
+    talk.submits(group, 8)
+    held = runs(talk.heard)
+    free, busy = held
+    talk.finishes(free, held[free], micros=2000)
+    assert sent(talk.heard, m.Recall, busy)
+    talk.finishes(busy, held[busy], micros=2000)  # it has run them all before it reads the recall
+    talk.submits(group, 30)
+    assert list(runs(talk.heard)) == [free]
+    assert started(talk.heard) == []
+    talk.says(busy, m.Returned([], []))
+    assert list(runs(talk.heard)) == [busy]
+
+
+def test_of_the_idle_workers_one_that_can_take_something_is_used() -> None:
+    talk = Dialogue()
+    group, other = talk.opens(2), talk.opens(1)
+    talk.starts_workers(group)
+    (warm,) = talk.submits(group)
+    talk.finishes(next(iter(runs(talk.heard))), [warm], micros=2000)
+    talk.submits(group, 8)
+    held = runs(talk.heard)
+    free, busy = held
+    talk.finishes(free, held[free], micros=2000)
+    talk.finishes(busy, held[busy], micros=2000)  # the last one used, and asked to give tasks back
+    talk.submits(other)
+    assert list(runs(talk.heard)) == [free]
+
+
 def test_tasks_behind_a_long_one_get_a_new_worker_when_nobody_is_idle() -> None:
     # Given two tasks that look so short that one worker gets both ...
     talk = Dialogue()
