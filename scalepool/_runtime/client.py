@@ -295,10 +295,14 @@ class Client:
             elif status == Status.CANCELLED:
                 _settle_cancelled(future, group)
             else:
-                future.settle(None, self._error(future, group, status, data))
+                future.settle(None, self._error(future, group, status, data, places))
 
-    def _error(self, future: TaskFuture, group: GroupState, status: int, data: bytes) -> BaseException:
+    def _error(
+        self, future: TaskFuture, group: GroupState, status: int, data: bytes, places: dict[int, SegmentRef]
+    ) -> BaseException:
         try:
+            if status == Status.ERROR and data[0] != _PICKLE:  # it holds data, and came as results do
+                data = self.packer.unpack(data, places)
             return error_of(group.errors, future.name, status, data)
         except KeyboardInterrupt as error:
             future.settle(None, error)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from scalepool._base.clock import monotonic_s
 from scalepool._base.ids import peer_of
 from scalepool._runtime.randomness import seed_torch
+from scalepool._store.flight import LOG_CAPACITY
 from scalepool._wire.messages import Status
 from scalepool._wire.payload import dumps_scalar, loads_inline
 from scalepool._wire.pickling.exceptions import ResultEncodingError, encode_exception
@@ -25,6 +26,9 @@ __all__ = ["Executor", "FunctionSlot", "WorkItem"]
 
 _SCALAR_BYTES: Final = 4096
 """Numbers and strings up to this size are pickled without a look for what may be in them."""
+_ERROR_BYTES: Final = 65_536
+"""Records of errors up to this size travel inside their message."""
+_LOGGED_BYTES: Final = LOG_CAPACITY - 64
 _PICKLE: Final = 0x80
 _VALUE: Final = int(Status.VALUE)
 _ERROR: Final = int(Status.ERROR)
@@ -112,12 +116,15 @@ class Executor:
             # What else the result refers to (a SharedBuffer) is not made here: who made it keeps it.
             objects = 0 if packed is None else len(packed.segments)
             record = pack_result(task, item.attempt, status, objects, micros, data)
-            while not flight.log_result(record):
+            # What never fits (the store had no descriptor left for it) is logged as lost; the message still brings it.
+            logged = record if len(record) <= _LOGGED_BYTES else pack_result(task, item.attempt, status, 1, micros, b"")
+            while not flight.log_result(logged):
                 self._make_room()
         finally:
-            flight.end(task)
             self.depth -= 1
             self.item = outer
+        # Not if the above failed, which ends this process: the task must not look as if it had never started.
+        flight.end(task)
         return record, packed
 
     def _call(self, item: WorkItem) -> tuple[int, bytes, Packed | None, int]:
@@ -129,7 +136,7 @@ class Executor:
             value = fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are this task's errors, too
             micros = int((monotonic_s() - started) * 1e6)
-            return _ERROR, self._pack_error(error, item.task), None, micros
+            return (*self._pack_error(error, item.task), micros)
         micros = int((monotonic_s() - started) * 1e6)
         args = kwargs = None
         scalar = dumps_scalar(value, _SCALAR_BYTES)
@@ -157,10 +164,17 @@ class Executor:
                 error = again
             else:
                 return _VALUE, packed.data, packed
-        return _ERROR, self._pack_error(error, task), None
+        return self._pack_error(error, task)
 
-    def _pack_error(self, error: BaseException, task: int) -> bytes:
+    def _pack_error(self, error: BaseException, task: int) -> tuple[int, bytes, Packed | None]:
         # The first frame is this module's: the user's traceback begins below it.
         below = error.__traceback__.tb_next if error.__traceback__ is not None else None
-        error = error.with_traceback(below)
-        return encode_exception(error, format_traceback(error), reader=self._reader(task))
+        text = format_traceback(error.with_traceback(below))
+        record = encode_exception(error, text, reader=self._reader(task))
+        if len(record) <= _ERROR_BYTES:
+            return _ERROR, record, None
+        try:  # it holds data, which goes where results go
+            packed = self._packer.pack_result(record, self._reader(task))
+        except Exception as full:  # noqa: BLE001 - no memory for it, and the task must have an end all the same
+            return _ERROR, encode_exception(full, f"{text}\n\nThis could not be sent:\n{format_traceback(full)}"), None
+        return _ERROR, packed.data, packed

@@ -125,3 +125,41 @@ def test_a_task_inside_a_task(bench: Bench) -> None:
     bench.executor.run(WorkItem(1, 1, 9, slot, pickle.dumps(((), {})), {}))
 
     assert depths == [(1, 9, 1)]
+
+
+def test_an_error_that_holds_data_goes_where_results_go(bench: Bench) -> None:
+    def fail() -> None:
+        raise ValueError(np.zeros(500_000))
+
+    record, packed = bench.run(fail)
+
+    assert (record.status, record.objects) == (Status.ERROR, 1)
+    (segment,) = packed.segments
+    data = bench.packer.unpack(record.payload, {segment.object_id: segment})
+    assert decode_exception(data, RemoteTraceback).args[0].shape == (500_000,)
+
+
+def test_what_never_fits_into_the_log_is_logged_as_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SegmentStore, "has_capacity", lambda self: False)
+
+    record, _ = bench.run(bytes, 3_000_000)
+
+    assert len(record.payload) > 3_000_000
+    (logged,) = bench.flight.unacked(0)
+    assert (unpack_result(logged).task, unpack_result(logged).objects, unpack_result(logged).payload) == (
+        record.task,
+        1,
+        b"",
+    )
+
+
+def test_a_task_whose_end_cannot_be_told_has_started(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(bench.executor, "_call", broken)
+    with pytest.raises(MemoryError):
+        bench.run(abs, 1)
+
+    assert bench.flight.running() == (make_id(0, 5),)
+    bench.flight.end(make_id(0, 5))

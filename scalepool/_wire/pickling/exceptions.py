@@ -253,14 +253,19 @@ def decode_exception(data: bytes, remote_traceback: Callable[[str], BaseExceptio
         _decode(position, nodes, built)
     for position, node in enumerate(nodes):
         exception = built[position]
-        exception.__cause__ = built.get(node.cause)
-        exception.__context__ = built.get(node.context)
-        exception.__suppress_context__ = node.suppress_context
+        _link(exception, "__cause__", built.get(node.cause))
+        _link(exception, "__context__", built.get(node.context))
+        _link(exception, "__suppress_context__", node.suppress_context)
     error = built[0]
     if error.__cause__ is not None:
-        error.__context__ = error.__cause__
-    error.__cause__ = remote_traceback(tb_text)
+        _link(error, "__context__", error.__cause__)
+    _link(error, "__cause__", remote_traceback(tb_text))
     return error
+
+
+def _link(exception: BaseException, name: str, value: object) -> None:
+    """Set one of the attributes that every exception has, whatever its class thinks of that (a frozen dataclass)."""
+    vars(BaseException)[name].__set__(exception, value)
 
 
 def _decode(position: int, nodes: list[_Node], built: dict[int, BaseException]) -> BaseException:
@@ -291,7 +296,7 @@ def _assemble(cls: type[BaseException], arguments: tuple[Any, ...], attributes: 
     builtin: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     exception: BaseException = builtin.__new__(cls, *arguments)
     if not hasattr(cls, "derive"):
-        exception.args = arguments
+        _link(exception, "args", arguments)
     for name, value in attributes.items():
         _set_field(exception, name, value)
     return exception
@@ -310,7 +315,7 @@ def _set_field(exception: BaseException, name: str, value: object) -> None:
 def _safe(text: Callable[[object], str], value: object) -> str:
     try:
         shown = text(value)
-    except Exception as error:  # noqa: BLE001 - a broken __repr__ must not hide the error that it is part of
+    except BaseException as error:  # noqa: BLE001 - no __repr__ may hide the error that it is part of, nor end the worker
         shown = f"<{type(value).__qualname__} whose {text.__name__}() raises {type(error).__name__}>"
     return shown if len(shown) <= MAX_REPR else f"{shown[:MAX_REPR]}... ({len(shown)} characters)"
 

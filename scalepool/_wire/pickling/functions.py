@@ -15,6 +15,7 @@ import functools
 import io
 import pickle
 import sys
+from _thread import RLock, _local, allocate_lock
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +25,7 @@ from scalepool._wire.pickling.importable import by_value_modules
 from scalepool._wire.pickling.namespaces import MAIN, Captured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from scalepool._wire.pickling.exchange import Exchange
     from scalepool._wire.pickling.ledger import Scope, Token
@@ -58,6 +59,30 @@ _PLAIN: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 """Whose copies are as good as the original; a lock or a sentinel is not, and stays what the reader's import made."""
 _AS_EVER: Final = frozenset({BuiltinFunctionType, functools.partial})
 """Which no pickler of ours takes apart in its own way, beside this package's own classes."""
+
+
+class _Fresh:
+    """Pickles as a call without arguments."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        self._make = make
+
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
+        return self._make, ()
+
+
+def _itself(value: object) -> object:
+    return value
+
+
+# As globals and attributes of classes: each process has one of its own, as if it had run the module itself.
+_LOCKS: Final[dict[type, Callable[[Any], object]]] = {
+    type(allocate_lock()): lambda _: _Fresh(allocate_lock),
+    type(RLock()): lambda _: _Fresh(RLock),
+    _local: lambda _: _Fresh(_local),
+}
 
 
 class _NamespaceRef:
@@ -120,7 +145,8 @@ class FunctionReducer:
         """Return values with the tokens that tell the reader which of them are new."""
         token = self._exchange.ledger.token
         return {
-            name: (None if name in _ALWAYS_SET else token(scope, name, value), value) for name, value in values.items()
+            name: (None if name in _ALWAYS_SET else token(scope, name, value), _LOCKS.get(type(value), _itself)(value))
+            for name, value in values.items()
         }
 
     def _rebound(self, module: str, values: Mapping[str, Any]) -> Captured:

@@ -22,6 +22,7 @@ import types
 # Where hashlib has it from; that would load OpenSSL (3 ms, 1 MB) into every driver and worker.
 from _blake2 import blake2b
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
@@ -49,6 +50,10 @@ _NO_CONTENT = frozenset({
 
 # Bytes of a buffer from which on a digest of it (1 s per GiB) is worth avoiding.
 _LARGE_BYTES = 1 << 20
+
+
+_SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
+_EMPTY_CELL = types.CellType()
 
 
 class _Entry(NamedTuple):
@@ -172,6 +177,46 @@ class Definitions:
         self._by_id[identity] = definition
 
 
+class _Parts:
+    """What a function consists of and may get other ones of: code, defaults, attributes, variables of its closure.
+
+    Equal to another when all parts are the same objects, for numbers and strings also the same value. Keeps none alive.
+    """
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, function: types.FunctionType) -> None:
+        parts: list[object] = [_part(function.__code__), *map(_part, function.__defaults__ or ())]
+        for attributes in (function.__kwdefaults__ or {}, function.__dict__):
+            for name, value in list(attributes.items()):
+                parts += (name, _part(value))
+                if name == "registry" and isinstance(value, Mapping):  # functools.singledispatch
+                    parts += [_part(part) for pair in list(value.items()) for part in pair]
+        parts += [_part(cell) for cell in function.__closure__ or ()]
+        parts += [_part(cell.cell_contents) for cell in function.__closure__ or () if cell != _EMPTY_CELL]
+        self._parts = parts
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Parts) or len(self._parts) != len(other._parts):
+            return False
+        return all(one is two or _same_scalar(one, two) for one, two in zip(self._parts, other._parts, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _part(value: object) -> object:
+    if type(value) in _SCALARS:
+        return value
+    try:
+        return ref(value)  # always the same one for the same object
+    except TypeError:
+        return id(value)
+
+
+def _same_scalar(one: object, two: object) -> bool:
+    return type(one) is type(two) and type(one) in _SCALARS and one == two
+
+
 def _holder_of(value: object) -> Callable[[], object]:
     """Hold weakly what allows it; the rest strongly, so that its id cannot be used again."""
     try:
@@ -186,6 +231,8 @@ def _is_identity_enough(value: object) -> bool:
 
 def _content_of(value: object, keep: Callable[[memoryview], int | None]) -> tuple[object, ...] | None:
     """Return a digest of a mutable value and numbers for its large buffers; ``None``: identity alone has to do."""
+    if type(value) is types.FunctionType:
+        return (_Parts(value),)
     if _is_identity_enough(value):
         return None
     digest = blake2b(digest_size=16)

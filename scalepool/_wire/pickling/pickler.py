@@ -21,13 +21,15 @@ import io
 import sys
 from collections import ChainMap
 from collections.abc import Callable, Mapping
-from types import CellType, CodeType, FunctionType, ModuleType
+from enum import Enum
+from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import TYPE_CHECKING, Any, NewType
 
 import cloudpickle
 from cloudpickle.cloudpickle import _builtin_type, _dynamic_class_reduce, _module_reduce, subimport
 
 from scalepool._wire.pickling import rebuild
+from scalepool._wire.pickling.enums import enum_arguments, make_enum, member_states
 from scalepool._wire.pickling.functions import FunctionReducer, reduce_cell, reduce_code
 
 if TYPE_CHECKING:
@@ -101,6 +103,8 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if kind is ModuleType:
             reduced = _module_reduce(obj)
             return (rebuild.import_module, reduced[1]) if reduced[0] is subimport else reduced
+        if kind is functools.cached_property:  # before Python 3.12 it has a lock
+            return functools.cached_property, (obj.func,), {"attrname": obj.attrname, "__doc__": obj.__doc__}
         if kind is _LRU_CACHE and self._is_by_value(obj):
             return self._reduce_cache(obj)
         if kind is NewType and self._is_by_value(obj):
@@ -110,8 +114,11 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     # --- functions
 
     def _reduce_function(self, function: FunctionType) -> Any:
-        if function.__globals__ is vars(functools) and hasattr(function, "registry") and self._is_by_value(function):
-            return self._reduce_dispatcher(function)
+        if function.__globals__ is vars(functools):
+            if hasattr(function, "registry") and self._is_by_value(function):
+                return self._reduce_dispatcher(function)
+            if function.__qualname__ == "singledispatch.<locals>.dispatch":  # singledispatchmethod keeps it
+                return getattr, (_dispatcher_of(function), "dispatch")
         reduced = super().reducer_override(function)
         if reduced is NotImplemented and function.__module__ in self._by_value:
             return self._dynamic_function_reduce(function)
@@ -136,12 +143,18 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if reduced is NotImplemented or len(reduced) != 6:
             return reduced  # by reference, or NoneType and the like
         maker, arguments, (attributes, slots), _, _, setter = reduced
+        members = {}
+        if issubclass(cls, Enum):
+            maker, arguments = make_enum, (maker, *enum_arguments(cls, arguments))
+            members = member_states(cls)
+        elif cls.__dict__.get("__slots__", ()) and not hasattr(cls, "_fields"):
+            arguments, attributes = _with_slots(cls, arguments, attributes)
         identity = definitions.id_of(cls)
         captured = self._functions.captured(identity, attributes)
         return (
             rebuild.rebuild_class,
             (identity, maker, arguments),
-            (identity, setter, captured, slots, self._functions.main_token(cls)),
+            (identity, setter, captured, slots, self._functions.main_token(cls), members),
             None,
             None,
             rebuild.restore_class,
@@ -168,14 +181,43 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_cache(self, cache: Any) -> Any:
         parameters = cache.cache_parameters()
         attributes = {name: value for name, value in vars(cache).items() if name != "cache_parameters"}
+        identity = self._exchange.definitions.id_of(cache)
         return (
             rebuild.rebuild_cache,
-            (parameters["maxsize"], parameters["typed"]),
+            (identity, parameters["maxsize"], parameters["typed"]),
             (cache.__wrapped__, attributes),
             None,
             None,
             rebuild.fill_cache,
         )
+
+
+def _dispatcher_of(dispatch: FunctionType) -> Any:
+    """Return a generic function with the implementations of the one that `dispatch` is a part of."""
+    names = dispatch.__code__.co_freevars
+    registry: Any = (dispatch.__closure__ or ())[names.index("registry")].cell_contents
+    dispatcher = functools.singledispatch(registry[object])
+    for cls, function in registry.items():
+        dispatcher.register(cls, function)
+    return dispatcher
+
+
+def _with_slots(
+    cls: Any, arguments: tuple[Any, ...], attributes: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Have a class with ``__slots__`` made with them: cloudpickle sets the attribute later, when it has no effect.
+
+    Its instances would have a ``__dict__`` there, in which the reader of a result cannot put them.
+    """
+    slots = cls.__slots__ if isinstance(cls.__slots__, (str, dict)) else tuple(cls.__slots__)
+    constructor, name, bases, options, *rest = arguments
+    own = MemberDescriptorType, GetSetDescriptorType
+    kept = {
+        key: value
+        for key, value in attributes.items()
+        if key != "__slots__" and not (isinstance(value, own) and value.__objclass__ is cls)
+    }
+    return (constructor, name, bases, {**options, "__slots__": slots}, *rest), kept
 
 
 def dumps_by_value(

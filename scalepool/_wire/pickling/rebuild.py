@@ -148,10 +148,14 @@ def restore_class(cls: type, state: tuple[Any, ...]) -> None:
     exchange = current()
     if exchange.definitions.is_native(cls):
         return
-    identity, setter, captured, slots, bind = state
+    identity, setter, captured, slots, bind, members = state
     news = exchange.namespaces.class_news(cls, identity, captured)
     if news:
         setter(cls, (news, slots))
+    if members:
+        from scalepool._wire.pickling.enums import set_members
+
+        set_members(cls, members)
     if bind is not None:
         exchange.namespaces.store(MAIN, exchange.namespaces.private(MAIN, {}), {cls.__name__: (bind, cls)})
 
@@ -209,13 +213,20 @@ class _Trampoline:
     target: Callable[..., Any]
 
 
-def rebuild_cache(maxsize: int | None, typed: bool) -> Any:
-    """Return an empty ``functools.lru_cache`` around nothing yet."""
-    return functools.lru_cache(maxsize, typed)(_Trampoline())
+def rebuild_cache(identity: Token, maxsize: int | None, typed: bool) -> Any:
+    """Return the ``functools.lru_cache`` known under this id, with what it has cached, else an empty one."""
+    definitions = current().definitions
+    known = definitions.get(identity)
+    if known is None:
+        known = functools.lru_cache(maxsize, typed)(_Trampoline())
+        definitions.receive(identity, known)
+    return known
 
 
 def fill_cache(cache: Any, state: tuple[Any, ...]) -> None:
     """Give the cache its function and attributes; the entries stay where they were computed."""
+    if current().definitions.is_native(cache):
+        return
     function, attributes = state
     cache.__wrapped__.target = function
     cache.__dict__.update(attributes)

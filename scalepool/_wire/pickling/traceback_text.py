@@ -26,10 +26,10 @@ _LEFT_OUT = r'  File "<(\d+) frames left out>", line \d+, in \.\.\.\n'
 
 
 def format_traceback(error: BaseException) -> str:
-    """Return the formatted traceback of an exception with its chain. Never raises an `Exception`."""
+    """Return the formatted traceback of an exception with its chain. Never raises."""
     try:
         text = _format(error)
-    except Exception as broken:  # noqa: BLE001 - a __str__ or __repr__ of the user's; the task's error matters more
+    except BaseException as broken:  # noqa: BLE001 - a __str__ or __repr__ of the user's; the task's error matters more
         text = f"{type(error).__qualname__}: (its traceback cannot be formatted: {type(broken).__name__})\n"
     return text if len(text) <= MAX_TEXT else _without_middle(text)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -339,3 +340,56 @@ def test_a_hundred_thousand_frames() -> None:
 def test_huge_and_broken_messages() -> None:
     assert len(format_traceback(ValueError("x" * 10_000_000))) < MAX_TEXT + 100
     assert "NoText" in format_traceback(NoText())
+
+
+# --- classes that fight back
+
+
+class Exits(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    __repr__ = __str__
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenError(Exception):
+    code: int
+
+
+class Immutable(Exception):
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("immutable")
+
+
+class Other(Exception):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ValueError, ("I am another",)
+
+
+def test_a_text_that_exits_does_not_end_the_worker() -> None:
+    assert type(travel(Exits("x"))) is Exits
+    assert "Exits" in format_traceback(Exits("x"))
+
+
+@pytest.mark.parametrize("error", [FrozenError(3), Immutable("x"), Other("x")], ids=lambda error: type(error).__name__)
+def test_classes_that_forbid_attributes_or_lie_arrive_as_themselves(error: BaseException) -> None:
+    back = travel(error, "text")
+    assert type(back) is type(error)
+    assert back.args == error.args
+    assert back.__cause__.tb == "text"
+
+
+def test_suppressed_contexts_stay_suppressed() -> None:
+    def fail() -> None:
+        try:
+            raise KeyError("hidden")
+        except KeyError:
+            raise ValueError("shown") from None
+
+    try:
+        fail()
+    except ValueError as error:
+        back = travel(error, format_traceback(error))
+    assert back.__suppress_context__
+    assert "KeyError: 'hidden'" not in "".join(traceback.format_exception(back))
