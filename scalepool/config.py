@@ -10,6 +10,7 @@ import os
 
 from scalepool._base.cpus import CpuCount, cpu_count
 from scalepool._base.memory import memory_bytes
+from scalepool._base.sizes import size_bytes
 from scalepool._base.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -52,6 +53,7 @@ class _Values(NamedTuple):
     outstanding_limit_bytes: int = 256 * 2**20
     recycle_limit_bytes: int | None = None
     transport: str = "unix"
+    max_worker_rss: int | None = None
 
 
 # Smallest and largest value of each.
@@ -64,7 +66,11 @@ _RANGES: dict[str, tuple[float, float]] = {
     "start_timeout_s": (0.1, _INFINITE),
     "outstanding_limit_bytes": (1, _INFINITE),
     "recycle_limit_bytes": (0, _INFINITE),
+    "max_worker_rss": (1, _INFINITE),
 }
+
+# Sizes that may be written as text with a unit.
+_SIZES = frozenset({"max_worker_rss"})
 
 # What a text may be; any, where it is not listed.
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -97,6 +103,9 @@ class Settings(_Values):
     transport
         What carries messages between the processes of this host: ``"unix"`` for plain Unix sockets, ``"ipc"`` for
         ZeroMQ's, which take three times as long there and back.
+    max_worker_rss
+        Bytes, or a text such as ``"2GB"``: a worker that has more memory to itself after a task is replaced. ``None``:
+        none is.
     """
 
     __slots__ = ()
@@ -136,7 +145,7 @@ def settings(arguments: Mapping[str, object] | None = None, environ: Mapping[str
         if name not in Settings._fields:
             raise TypeError(f"unknown setting {name!r}; known are {', '.join(Settings._fields)}")
         if value is not None:
-            merged[name] = value
+            merged[name] = size_bytes(value, name) if name in _SIZES else value
     return Settings(**merged)
 
 
@@ -189,6 +198,8 @@ def _parse(name: str, text: str, variable: str) -> int | float | str:
     if _is_text(name):
         _check(name, text.strip(), variable)
         return text.strip()
+    if name in _SIZES:
+        return size_bytes(text, variable)
     kind = int if _is_whole(name) else float
     try:
         value = kind(text.strip())

@@ -243,6 +243,13 @@ def test_an_unknown_argument_is_refused() -> None:
         settings({"tick": 1}, {})
 
 
+def test_a_size_may_be_text_with_a_unit() -> None:
+    assert settings({"max_worker_rss": "2GB"}, {}).max_worker_rss == 2 * 10**9
+    assert settings({}, {"SCALEPOOL_MAX_WORKER_RSS": "1 GiB"}).max_worker_rss == 1 << 30
+    with pytest.raises(ValueError, match="SCALEPOOL_MAX_WORKER_RSS must be"):
+        settings({}, {"SCALEPOOL_MAX_WORKER_RSS": "much"})
+
+
 # --- ids and clock -----------------------------------------------------------------------------------------------
 
 

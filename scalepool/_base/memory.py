@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["memory_bytes"]
+__all__ = ["memory_bytes", "private_bytes"]
 
 _UNKNOWN_BYTES = 1 << 32
 
@@ -31,6 +31,22 @@ def memory_bytes(*, physical_bytes: int | None = None, root: str = "/") -> int:
         elif "memory" in controllers.split(","):
             limits += _walk_up(f"{root}/sys/fs/cgroup/memory", path, "memory.limit_in_bytes")
     return min(limits)
+
+
+def private_bytes(root: str = "/") -> int:
+    """Return how much memory this process has to itself: resident, and neither a mapped file nor shared.
+
+    That is what its end would give back. 0 where the system does not tell.
+
+    Parameters
+    ----------
+    root
+        Directory that stands for ``/`` when ``proc`` is read.
+    """
+    fields = _read(f"{root}/proc/self/statm").split()
+    if len(fields) < 3:
+        return 0
+    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _physical_bytes() -> int:

@@ -50,16 +50,9 @@ class Dispatcher:
                     ready.pop(group.id, None)
                     continue
                 self._grow(group)
-                self._watch_for_starvation(group)
+                _watch_for_starvation(self._state, group)
         if len(ready) < len(self._state.groups):
             self._rebalance()
-
-    def _watch_for_starvation(self, group: Group) -> None:
-        root = group.root
-        if root.children:
-            # A little later than needed: a difference of floats must not fall short of STARVED_S.
-            due = root.moved_at + STARVED_S + 1e-4
-            self._state.alarm(due if due > self._state.now else self._state.now + STARVED_S)
 
     def _serve(self, group: Group) -> None:
         candidates = self._candidates(group)
@@ -94,6 +87,8 @@ class Dispatcher:
         self._attach(worker, group)
         if worker.used_up:
             worker.state = WorkerState.LEAVING
+            if (group.queued or group.started_min) and self.may_start(group):
+                self.start_worker(group, replaces=worker.id)
         group.root.moved_at = state.now
         if len(worker.held) > 1 and len(group.workers) < group.cap:
             state.alarm(state.now + credit.STALE_S + 1e-4)  # see _relieve
@@ -160,10 +155,16 @@ class Dispatcher:
         for _ in range(min(group.cap, group.started_min) - usable):
             self.start_worker(group)
 
-    def start_worker(self, group: Group) -> None:
-        """Order one more worker for ``group``."""
+    def may_start(self, group: Group) -> bool:
+        """Whether one more worker, in the place of one that will leave, is within the group's cap and worth a try."""
+        usable = sum(not worker.worn for worker in self._state.roster.of_key(group.key))
+        return (usable < group.cap or not group.private) and self._may_try(group) > group.root.tree_starting()
+
+    def start_worker(self, group: Group, replaces: int = 0) -> None:
+        """Order one more worker for ``group``, perhaps in the place of another one."""
         state = self._state
         worker = Worker(state.next_worker, group)
+        worker.replaces = replaces
         state.next_worker += 1
         group.starting += 1
         state.roster.add(worker)
@@ -266,6 +267,14 @@ class Dispatcher:
             self._assign(worker, (task,))
             self._attach(worker, group)
             given += 1
+
+
+def _watch_for_starvation(state: HubState, group: Group) -> None:
+    root = group.root
+    if root.children:
+        # A little later than needed: a difference of floats must not fall short of STARVED_S.
+        due = root.moved_at + STARVED_S + 1e-4
+        state.alarm(due if due > state.now else state.now + STARVED_S)
 
 
 def _working(group: Group) -> list[Worker]:

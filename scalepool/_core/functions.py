@@ -61,5 +61,9 @@ class Recent(Generic[T]):
         if len(self._entries) > KEEP_FUNCTIONS:
             self._entries.popitem(last=False)
 
+    def values(self) -> list[T]:
+        """All entries, the newest last."""
+        return list(self._entries.values())
+
     def __len__(self) -> int:
         return len(self._entries)

@@ -40,6 +40,7 @@ class Group:
         "initializer_s",
         "key",
         "look_at",
+        "max_rss",
         "max_tasks",
         "moved_at",
         "owner",
@@ -63,6 +64,7 @@ class Group:
         self.key = -opened.group if self.private else opened.kind
         self.max_tasks = opened.max_tasks if self.private else 0
         self.initializer_s = opened.initializer_ms * 1e-3 if self.private else 0.0
+        self.max_rss = opened.max_rss
         self.spec = opened.spec
         self.parent = parent
         self.root: Group = parent.root if parent else self

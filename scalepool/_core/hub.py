@@ -18,6 +18,7 @@ from scalepool._core.endings import Endings
 from scalepool._core.events import Event, Inspected, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
 from scalepool._core.intake import Intake
 from scalepool._core.lifecycle import Lifecycle
+from scalepool._core.recycling import Recycling
 from scalepool._core.reports import Reports
 from scalepool._core.state import HubState
 from scalepool._core.stats import GroupStatistics, HubStatistics, group_statistics, hub_statistics, violations
@@ -50,7 +51,8 @@ class Hub:
         self._deadlines = deadlines = Deadlines(state, endings)
         intake = Intake(state, dispatcher, endings, deadlines)
         self._reports = reports = Reports(state, dispatcher, endings)
-        self._lifecycle = lifecycle = Lifecycle(state, dispatcher, endings, reports)
+        recycling = Recycling(state, dispatcher, endings)
+        self._lifecycle = lifecycle = Lifecycle(state, dispatcher, endings, reports, recycling)
         self._on_event: dict[type, Callable[[Any], None]] = {
             Received: self._received,
             WorkerStarted: lifecycle.worker_started,
@@ -74,6 +76,7 @@ class Hub:
             m.Unblock: reports.unblock,
             m.Sync: reports.sync,
             m.Output: reports.output,
+            m.Memory: recycling.memory,
             m.Hello: lifecycle.hello,
             m.InitializerFailed: lifecycle.initializer_failed,
         }

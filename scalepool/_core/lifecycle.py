@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scalepool._core.dispatch import Dispatcher
     from scalepool._core.endings import Endings
     from scalepool._core.events import LaunchFailed, WorkerExited, WorkerStarted
+    from scalepool._core.recycling import Recycling
     from scalepool._core.reports import Reports
     from scalepool._core.state import HubState
     from scalepool._core.workers import Worker
@@ -36,10 +37,13 @@ RETRY_LAUNCH_S: Final = 1.0
 class Lifecycle:
     """Follows worker processes from their order to their end. All state is in HubState."""
 
-    __slots__ = ("_dispatcher", "_endings", "_reports", "_state")
+    __slots__ = ("_dispatcher", "_endings", "_recycling", "_reports", "_state")
 
-    def __init__(self, state: HubState, dispatcher: Dispatcher, endings: Endings, reports: Reports) -> None:
+    def __init__(
+        self, state: HubState, dispatcher: Dispatcher, endings: Endings, reports: Reports, recycling: Recycling
+    ) -> None:
         self._state = state
+        self._recycling = recycling
         self._dispatcher = dispatcher
         self._endings = endings
         self._reports = reports
@@ -92,6 +96,7 @@ class Lifecycle:
         self._no_longer_starting(worker)
         self._state.out.command(Send(peer, m.Welcome(m.WIRE_VERSION)))
         self._dispatcher.detach(worker)
+        self._recycling.is_ready(worker)
         if worker.key < 0:
             group = self._state.groups[-worker.key]  # a private group stays until its last worker is gone
             if group.failure is not None or (group.closing is not None and not group.unfinished):
@@ -155,6 +160,7 @@ class Lifecycle:
         state.roster.remove(worker.id)
         self._endings.lose(worker, autopsy)
         if never_ready:
+            self._recycling.has_failed(worker)
             self._count_failure(worker, autopsy)
         elif overdue:
             self._initializer_timed_out(worker, autopsy)

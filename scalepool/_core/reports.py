@@ -121,7 +121,7 @@ class Reports:
         worker.recalled = False
         back = [task for task_id in message.tasks if (task := worker.held.pop(task_id, None)) is not None]
         worker.assigned_total -= len(back)
-        if worker.state is WorkerState.LEAVING and not worker.used_up and worker.force_at is None:
+        if worker.state is WorkerState.LEAVING and not (worker.used_up or worker.worn) and worker.force_at is None:
             worker.state = WorkerState.READY
         self._endings.requeue(back)
         self._refuse(worker, message.kept)

@@ -59,21 +59,29 @@ class Worker:
         "look_at",
         "lost",
         "lost_at",
+        "max_rss",
         "max_tasks",
         "pid",
         "recalled",
         "received",
+        "replaces",
         "reported_at",
         "seen",
         "started_for",
         "state",
         "waits",
+        "worn",
     )
 
     def __init__(self, worker_id: int, group: Group) -> None:
         self.id = worker_id
         self.key = group.key
         self.max_tasks = group.max_tasks
+        self.max_rss = group.max_rss
+        self.worn = False
+        """Whether it is too large, and will leave when its successor is ready; see ``recycling``."""
+        self.replaces = 0
+        """The worker that it was started to replace; 0: none."""
         self.started_for: Group | None = group
         self.pid = 0
         self.state = WorkerState.STARTING

@@ -44,6 +44,10 @@ class FunctionSlot:
         self._places = places
         self.fn: Callable[..., Any] | None = None
 
+    def unload(self) -> None:
+        """Hold only the pickle, until the next call."""
+        self.fn = None
+
     def load(self, packer: Packer) -> Callable[..., Any]:
         """Return the function; raises what loading it raises."""
         if self.fn is None:

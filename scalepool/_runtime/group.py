@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.clock import monotonic_s
+from scalepool._base.sizes import size_bytes
 from scalepool._base.tuples import NamedTuple
 from scalepool._core.task import PLAIN, Terms
 from scalepool._proc.context import ProcessContext
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from scalepool._runtime.stored import Snapshot
+    from scalepool.config import Settings
 
 _LONGEST_S = 1e9  # thirty years; a finite bound keeps infinity and nan out of the arithmetic of clocks
 
@@ -67,6 +69,11 @@ class GroupStatistics(NamedTuple):
     queued: int
     running: int
     unfinished: int
+
+
+def _limit_bytes(max_worker_rss: int | str | None, own: Settings) -> int:
+    limit = own.max_worker_rss if max_worker_rss is None else max_worker_rss
+    return 0 if limit is None else size_bytes(limit, "max_worker_rss")
 
 
 def _limits(cpus: int, workers: int, threads: int | None) -> dict[str, str]:
@@ -125,7 +132,7 @@ class WorkerGroup:
     """A view on the session's workers: at most ``max_workers`` of them run its tasks at once.
 
     Nothing starts before the first task. Idle workers are shared with all other groups; with an ``initializer`` or
-    ``max_tasks_per_worker`` the group has workers of its own. Works the same inside a task.
+    ``max_tasks_per_worker`` or ``max_worker_rss`` the group has workers of its own. Works the same inside a task.
 
     Parameters
     ----------
@@ -138,6 +145,9 @@ class WorkerGroup:
         inheritance (locks, queues, values, ends of pipes) may be among the arguments, if made in its ``spawn`` context.
     max_tasks_per_worker
         A worker is replaced after so many tasks; ``None``: never.
+    max_worker_rss
+        Bytes, or a text such as ``"2GB"``: a worker that has more memory to itself after a task is replaced. ``None``:
+        the setting of that name.
     threads_per_worker
         Threads that numeric libraries may use in a worker; ``None``: ``max(1, cpus // max_workers)``.
     task_timeout_s
@@ -164,6 +174,7 @@ class WorkerGroup:
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         max_tasks_per_worker: int | None = None,
+        max_worker_rss: int | str | None = None,
         threads_per_worker: int | None = None,
         task_timeout_s: float | None = None,
         max_retries: int = 0,
@@ -173,6 +184,7 @@ class WorkerGroup:
         terms = terms_of(task_timeout_s, max_retries)
         initializer_s = check_timeout(initializer_timeout_s, "initializer_timeout")
         session = current()
+        max_rss = _limit_bytes(max_worker_rss, session.settings)
         self._session = session
         self._client = session.client
         self._max_workers = max_workers
@@ -180,18 +192,12 @@ class WorkerGroup:
         limits = _limits(session.cpus, max_workers, threads_per_worker)
         inheritance = Inheritance()
         self._initializer = b"" if initializer is None else self._pack((initializer, tuple(initargs)), inheritance)
-        spec = WorkerSpec(limits, ProcessContext.capture().encode(), self._initializer, self._name)
-        private = bool(initializer is not None or max_tasks_per_worker)
-        opened = {
-            "parent": session.parent_group,
-            "kind": spec.kind,
-            "cap": max_workers,
-            "private": int(private),
-            "max_tasks": max_tasks_per_worker or 0,
-            "spec": spec.encode(),
-            "initializer_ms": int(initializer_s * 1000),
-        }
-        self._state = self._client.open_group(lambda group: m.OpenGroup(group=group, **opened), errors)  # type: ignore[arg-type]
+        spec = WorkerSpec(limits, ProcessContext.capture().encode(), self._initializer, self._name, max_rss)
+        private = bool(initializer is not None or max_tasks_per_worker or max_worker_rss is not None)
+        # In the order of the message's fields: parent, kind, cap, private, max_tasks, spec, initializer_ms, max_rss.
+        size = (session.parent_group, spec.kind, max_workers, int(private), max_tasks_per_worker or 0)
+        opened = (*size, spec.encode(), int(initializer_s * 1000), max_rss)
+        self._state = self._client.open_group(lambda group: m.OpenGroup(group, *opened), errors)  # type: ignore[arg-type]
         self._state.inheritance = inheritance
         self._state.terms = terms
         if isinstance(session, DriverSession):

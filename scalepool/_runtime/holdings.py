@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from functools import partial
 from itertools import repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from scalepool._core.functions import Recent
 from scalepool._runtime.executor import FunctionSlot, WorkItem
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Holdings"]
 
+KEEP_LOADED: Final = 32
+"""Functions that stay loaded: an older one is loaded again from its pickle, should it be called."""
+
 _new_item = partial(tuple.__new__, WorkItem)  # a third of the price of WorkItem(...)
 
 
@@ -27,10 +30,11 @@ class Holdings:
     Each step on the deque is one step of the interpreter, so the two never take the same task.
     """
 
-    __slots__ = ("_slots", "queue", "wanted")
+    __slots__ = ("_loaded", "_slots", "queue", "wanted")
 
     def __init__(self) -> None:
         self._slots: Recent[FunctionSlot] = Recent()
+        self._loaded: deque[FunctionSlot] = deque()
         self.queue: deque[WorkItem] = deque()
         self.wanted: frozenset[int] | None = None
         """While the main thread waits inside a task: those of the awaited tasks that it may run in place."""
@@ -77,8 +81,16 @@ class Holdings:
                 if slot is None:
                     slot = FunctionSlot(blobs[call], places)
                     self._slots.add(call, slot)
+                    self._loaded.append(slot)
+                    if len(self._loaded) > KEEP_LOADED:
+                        self._loaded.popleft().unload()
             slots.append(slot)  # type: ignore[arg-type]  # set for the first call at the latest
         return slots
+
+    def unload(self) -> None:
+        """Let go of what functions hold: a closure's or a partial's objects. Their pickles stay, for the next call."""
+        for slot in self._slots.values():
+            slot.unload()
 
     def take_oldest(self) -> WorkItem | None:
         """Take the next task to run; ``None`` when there is none (any more)."""

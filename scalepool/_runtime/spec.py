@@ -33,12 +33,15 @@ class WorkerSpec(NamedTuple):
         Payload of ``(initializer, initargs)``; empty for none.
     name
         Prefix of its process name.
+    max_rss
+        Bytes of memory beyond which it tells the hub; 0: never.
     """
 
     limits: Mapping[str, str]
     context: bytes
     initializer: bytes = b""
     name: str = "ScalepoolWorker"
+    max_rss: int = 0
 
     @property
     def kind(self) -> int:
@@ -48,7 +51,7 @@ class WorkerSpec(NamedTuple):
 
     def encode(self) -> bytes:
         """Return it as bytes."""
-        head = json.dumps({"limits": dict(self.limits), "name": self.name}).encode()
+        head = json.dumps({"limits": dict(self.limits), "name": self.name, "max_rss": self.max_rss}).encode()
         lengths = _LENGTHS.pack(len(head), len(self.context), len(self.initializer))
         return b"".join((lengths, head, self.context, self.initializer))
 
@@ -60,7 +63,7 @@ class WorkerSpec(NamedTuple):
         head = json.loads(data[start : start + head_size])
         start += head_size
         context = data[start : start + context_size]
-        return cls(head["limits"], context, data[start + context_size :], head["name"])
+        return cls(head["limits"], context, data[start + context_size :], head["name"], head["max_rss"])
 
 
 class WorkerConfig(NamedTuple):

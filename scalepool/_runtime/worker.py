@@ -17,6 +17,7 @@ from scalepool._net.channel import open_peer_channel
 from scalepool._proc.context import ProcessContext
 from scalepool._runtime.client import Client
 from scalepool._runtime.executor import Executor, WorkItem
+from scalepool._runtime.gauge import MemoryGauge
 from scalepool._runtime.holdings import Holdings
 from scalepool._runtime.output import TaskOutput
 from scalepool._runtime.pump import Pump
@@ -46,6 +47,8 @@ _FLUSH_AFTER_S = 0.005
 """A finished result waits no longer than this for others to travel with."""
 _FLUSH_BYTES = 1 << 19
 """Nor until they are more than this together: a message is copied several times on its way, at both ends."""
+_UNLOAD_AFTER_LOOKS = 5
+"""About so many seconds after its last task a worker lets go of the functions that it has loaded."""
 
 
 class WorkerStation:
@@ -63,7 +66,10 @@ class WorkerStation:
         self._records: deque[bytes | tuple[bytes, Packed | None, Sequence[int]]] = deque()
         self._waiting_bytes = 0
         self._flushed_at = 0.0
+        self._gauge = MemoryGauge(config.spec.max_rss)
         self._logged = 0
+        self._idle_looks = 0
+        self._rested_at_logged = -1
         self._acked = 0
         self.output: deque[tuple[int, str]] = deque()
         self.leaving = False
@@ -109,6 +115,14 @@ class WorkerStation:
         self._client.store.expire(monotonic_s())
         self._client.views.expire(monotonic_s())
         self._whereabouts.look(self.executor)
+        if self.introduced and (rss := self._gauge.excess(monotonic_s())):
+            self._client.post(m.Memory(rss))
+        if self._logged != self._rested_at_logged:
+            self._rested_at_logged, self._idle_looks = self._logged, 0
+        elif not self.executor.depth:
+            self._idle_looks += 1
+            if self._idle_looks == _UNLOAD_AFTER_LOOKS:
+                self.holdings.unload()
 
     def broken(self, error: Exception) -> None:
         """Die: the hub then ends or moves what this worker held. The reason goes where the driver's stderr goes."""
@@ -145,6 +159,8 @@ class WorkerStation:
             self._channel.send(encode(message))
         if self._records:
             self._send_results()
+            if rss := self._gauge.excess(self._flushed_at):
+                self._channel.send(encode(m.Memory(rss)))
 
     def _send_results(self) -> None:
         records: list[bytes] = []

@@ -32,6 +32,7 @@ __all__ = [
     "GroupClosed",
     "Hello",
     "InitializerFailed",
+    "Memory",
     "Message",
     "OpenGroup",
     "Output",
@@ -104,7 +105,8 @@ class OpenGroup(NamedTuple):
 
     ``parent`` is the group of the task that opens it (0: none); ``kind`` names the sort of worker it needs;
     ``private`` groups have workers of their own, recycled after ``max_tasks`` tasks (0: never); one that is not ready
-    ``initializer_ms`` after its process began (0: never) fails the group.
+    ``initializer_ms`` after its process began (0: never) fails the group. A worker that was started for the group is
+    replaced when its memory has grown beyond ``max_rss`` bytes (0: never).
     """
 
     group: int
@@ -115,6 +117,7 @@ class OpenGroup(NamedTuple):
     max_tasks: int
     spec: bytes
     initializer_ms: int = 0
+    max_rss: int = 0
 
 
 class Submit(NamedTuple):
@@ -242,6 +245,12 @@ class InitializerFailed(NamedTuple):
     error: bytes
 
 
+class Memory(NamedTuple):
+    """How many bytes of memory the worker has to itself; only sent when that is more than it should."""
+
+    rss: int
+
+
 class Output(NamedTuple):
     """Text that a task printed; ``stream`` is 1 for stdout and 2 for stderr."""
 
@@ -323,4 +332,5 @@ Message: TypeAlias = (
     | Release
     | Free
     | Stop
+    | Memory
 )

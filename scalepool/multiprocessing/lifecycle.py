@@ -58,6 +58,9 @@ class Lifecycle:
         and starts them at once.
     maxtasksperchild
         Tasks (chunks) after which a worker is replaced. Such a pool has workers of its own.
+    max_worker_rss
+        Bytes, or a text such as ``"2GB"``: a worker that has more memory to itself after a task is replaced, and its
+        successor starts first. Such a pool has workers of its own.
     context
         As ``multiprocessing.get_context()`` returns. Kept as ``_ctx``; workers never start by a fork of the caller's
         process, whatever it says.
@@ -79,6 +82,8 @@ class Lifecycle:
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: Any = None,
+        *,
+        max_worker_rss: int | str | None = None,
     ) -> None:
         if processes is None:
             processes = api.cpu_count()
@@ -92,7 +97,7 @@ class Lifecycle:
         self._context = context
         self._processes = processes
         self._name = f"pool-{next(_pool_numbers)}"
-        self._group = _open_group(processes, self._name, initializer, tuple(initargs), maxtasksperchild)
+        self._group = _open_group(processes, self._name, initializer, tuple(initargs), maxtasksperchild, max_worker_rss)
         self._callbacks = _parts.CallbackThread(f"{self._name}-callbacks")
         self._jobs: dict[int, Job] = {}
         self._job_numbers = itertools.count()
@@ -225,6 +230,7 @@ def _open_group(
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
     maxtasksperchild: int | None,
+    max_worker_rss: int | str | None,
 ) -> api.WorkerGroup:
     api.init()  # before the names below are looked at, which loads what is behind them: see _parts
     try:
@@ -234,6 +240,7 @@ def _open_group(
             initializer=initializer,
             initargs=initargs,
             max_tasks_per_worker=maxtasksperchild,
+            max_worker_rss=max_worker_rss,
             errors=_parts.POOL_ERRORS,
         )
     except SerializationError as error:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from scalepool._base.memory import memory_bytes
+from scalepool._base.memory import memory_bytes, private_bytes
 from scalepool.config import Settings, recycle_limit_bytes
 
 if TYPE_CHECKING:
@@ -58,3 +59,19 @@ def test_what_is_kept_is_a_share_of_the_memory_unless_it_is_set(monkeypatch: pyt
     assert recycle_limit_bytes(Settings(), sharers=10_000) == GIB // 4
     assert recycle_limit_bytes(Settings(recycle_limit_bytes=5), sharers=8) == 5
     assert recycle_limit_bytes(Settings(recycle_limit_bytes=0)) == 0
+
+
+def test_memory_of_ones_own_is_what_is_resident_and_not_shared(tmp_path: Path) -> None:
+    statm = tmp_path / "proc" / "self" / "statm"
+    statm.parent.mkdir(parents=True)
+    statm.write_text("5000 3000 1000 10 0 400 0\n")
+
+    assert private_bytes(str(tmp_path)) == 2000 * os.sysconf("SC_PAGE_SIZE")
+    assert private_bytes(str(tmp_path / "nothing")) == 0
+
+
+def test_memory_of_ones_own_grows_with_what_is_written() -> None:
+    before = private_bytes()
+    ballast = bytearray(os.urandom(1 << 16)) * 512
+
+    assert private_bytes() - before > len(ballast) // 2

@@ -70,9 +70,11 @@ class Dialogue:
         private: bool = False,
         max_tasks: int = 0,
         initializer_ms: int = 0,
+        max_rss: int = 0,
     ) -> int:
         group = self.new_id(peer)
-        self.says(peer, m.OpenGroup(group, parent, kind, cap, int(private), max_tasks, b"spec", initializer_ms))
+        opened = m.OpenGroup(group, parent, kind, cap, int(private), max_tasks, b"spec", initializer_ms, max_rss)
+        self.says(peer, opened)
         return group
 
     def submits(

@@ -175,9 +175,10 @@ def test_a_recycled_worker_leaves_after_its_last_task() -> None:
     talk = Dialogue()
     _, worker, tasks = working(talk, 5, private=True, max_tasks=3)
     assert runs(talk.heard) == {worker: tasks[:2]}
+    assert len(started(talk.heard)) == 1  # its successor
     talk.finishes(worker, tasks[:2], micros=10)
     assert told(talk.heard, m.Exit) == [worker]
-    assert len(started(talk.heard)) == 1
+    assert not started(talk.heard)
     assert talk.says(worker, m.Returned([], [])) == []  # too late: it is leaving
     assert killed(talk.later(11.0)) == {worker: True}
 

@@ -23,10 +23,11 @@ class Chaos:
         world.initializer_failures = chance.choice([0.0, 0.0, 0.0, 0.1])
         world.lost_objects = chance.choice([0.0, 0.0, 0.05])
         world.delay_s = chance.choice([0.00005, 0.0005, 0.005])
+        world.growth = chance.choice([0.0, 0.0, 0.2])
         self.groups = [
+            world.open_group(chance.randint(1, 4), max_rss=1000),
             world.open_group(chance.randint(1, 4)),
-            world.open_group(chance.randint(1, 4)),
-            world.open_group(chance.randint(1, 4), private=True, max_tasks=chance.choice([0, 0, 3])),
+            world.open_group(chance.randint(1, 4), private=True, max_tasks=chance.choice([0, 0, 3]), max_rss=1000),
         ]
 
     def run(self) -> None:

@@ -209,3 +209,5 @@ class SimWorker:
             records, made, kept = zip(*self.unsent, strict=True)
             self.send(m.Done(records, [n for each in made for n in each], [n for each in kept for n in each]))
             self.unsent = []
+            if self.world.chance(self.world.growth):
+                self.send(m.Memory(self.world.random.choice([10, 2000])))

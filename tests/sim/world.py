@@ -37,6 +37,7 @@ class World:
         self.launch_failures = launch_failures
         self.delay_s = 0.0005
         self.initializer_failures = 0.0
+        self.growth = 0.0
         self.lost_objects = 0.0
         self.workers: dict[int, SimWorker] = {}
         self.plans: dict[int, Plan] = {}
@@ -201,11 +202,13 @@ class World:
         self.objects.add(object_id)
         return object_id, 1000 + peer, 3, 4096
 
-    def open_group(self, cap: int, *, private: bool = False, max_tasks: int = 0, parent: int = 0) -> int:
+    def open_group(
+        self, cap: int, *, private: bool = False, max_tasks: int = 0, parent: int = 0, max_rss: int = 0
+    ) -> int:
         group = self.new_id(DRIVER)
         self.cap[group] = cap
         spec = b"%d" % max_tasks if private else b""
-        self.feed(Received(DRIVER, m.OpenGroup(group, parent, 1, cap, int(private), max_tasks, spec)))
+        self.feed(Received(DRIVER, m.OpenGroup(group, parent, 1, cap, int(private), max_tasks, spec, 0, max_rss)))
         return group
 
     def close(self, group: int, mode: CloseMode = CloseMode.DRAIN) -> None:

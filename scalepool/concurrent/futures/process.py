@@ -39,8 +39,8 @@ class ProcessPoolExecutor(Executor):
     - When a worker dies, only the call that it ran fails (with ``WorkerDied``, a ``BrokenProcessPool``); the executor
       stays usable. A failing `initializer` breaks it, as in the standard library.
     - Functions and arguments may be lambdas, closures and classes of ``__main__``; the main script is never run again.
-    - Workers are shared with other executors and pools and stay warm, unless `initializer` or `max_tasks_per_child`
-      is given. An executor inside a task works.
+    - Workers are shared with other executors and pools and stay warm, unless `initializer`, `max_tasks_per_child`
+      or `max_worker_rss` is given. An executor inside a task works.
     - ``map`` reads long inputs as they are needed, has `buffersize` on every Python, and sends inputs in chunks.
     - ``kill_workers`` and ``terminate_workers`` (Python 3.14) are there on every Python.
 
@@ -56,6 +56,9 @@ class ProcessPoolExecutor(Executor):
         Arguments of `initializer`.
     max_tasks_per_child
         A worker is replaced after so many calls; default: never.
+    max_worker_rss
+        Bytes, or a text such as ``"2GB"``: a worker that has more memory to itself after a call is replaced, and its
+        successor starts first.
 
     Raises
     ------
@@ -73,6 +76,7 @@ class ProcessPoolExecutor(Executor):
         initargs: tuple[Any, ...] = (),
         *,
         max_tasks_per_child: int | None = None,
+        max_worker_rss: int | str | None = None,
     ) -> None:
         if max_workers is None:
             max_workers = cpu_count()
@@ -90,6 +94,7 @@ class ProcessPoolExecutor(Executor):
             initializer=None if initializer is None else _Initializer(initializer),
             initargs=initargs,
             max_tasks_per_worker=max_tasks_per_child,
+            max_worker_rss=max_worker_rss,
             errors=ERRORS,
         )
         self._work = Work(group, max_workers, may_break=initializer is not None)
