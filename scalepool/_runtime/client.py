@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.clock import monotonic_s
 from scalepool._base.ids import IdSource
@@ -15,6 +14,7 @@ from scalepool._runtime.functions import Exporter, Function
 from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.outgoing import Outgoing
 from scalepool._runtime.packing import Packed, Packer
+from scalepool._runtime.refusal import refuse
 from scalepool._runtime.stored import StoredBuffers
 from scalepool._store.files import SegmentRef
 from scalepool._store.mapping import IdleLimits, Views
@@ -25,7 +25,6 @@ from scalepool._wire.messages import Message, Status
 from scalepool._wire.payload import dumps_scalars, loads_inline
 from scalepool._wire.pickling import exchange
 from scalepool.config import recycle_limit_bytes
-from scalepool.errors import ScalepoolError, SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from scalepool._runtime.pump import Pump
     from scalepool._runtime.stored import Snapshot
     from scalepool.config import Settings
+    from scalepool.errors import ScalepoolError
 
 __all__ = ["Client", "GroupState"]
 
@@ -147,7 +147,7 @@ class Client:
     ) -> TaskFuture:
         """Submit one call; arguments that cannot be pickled end its future with that error."""
         if self.closed:
-            raise SessionError(self._end_text)
+            refuse(self._end_text, at_exit=self.at_exit)
         future = TaskFuture(self, group, on_done, function.name)
         data = dumps_scalars(args, kwargs, self._inline_limit_bytes)
         packed: Packed | None = None
@@ -211,7 +211,7 @@ class Client:
             self.pump.wait_for(done, deadline) if self.pump.is_mine else self.blocking_wait(done, futures, deadline)
         )
         if not in_time and self.closed:
-            self._refuse_to_wait()
+            refuse(self._end_text, at_exit=self.at_exit)
         return in_time
 
     def wait_until(self, done: Callable[[], bool], timeout_s: float | None = None) -> bool:
@@ -219,13 +219,8 @@ class Client:
         deadline = None if timeout_s is None else monotonic_s() + max(0.0, timeout_s)
         in_time = self.pump.wait_for(done, deadline)
         if not in_time and self.closed:
-            self._refuse_to_wait()
+            refuse(self._end_text, at_exit=self.at_exit)
         return in_time
-
-    def _refuse_to_wait(self) -> NoReturn:
-        if self.at_exit and threading.current_thread() is not threading.main_thread():
-            threading.Event().wait()  # a daemon thread while the interpreter ends: it must not wake up to complain
-        raise SessionError(self._end_text)
 
     @property
     def pending(self) -> bool:

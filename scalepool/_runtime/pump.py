@@ -309,7 +309,8 @@ class Pump:
         self._armed.set()
         self._station.wake()
         helper = self._helper
-        if helper is not None and helper is not threading.current_thread():
+        # One that another thread is about to start, at this very moment, sees that it is not needed.
+        if helper is not None and helper.is_alive() and helper is not threading.current_thread():
             helper.join(timeout=2.0)
 
 

@@ -15,6 +15,8 @@ import os
 import sys
 import threading
 
+from scalepool._runtime.refusal import stop_at_exit
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,6 +93,8 @@ class WorkerSession:
 
 _lock = threading.RLock()
 _current: DriverSession | WorkerSession | None = None
+_ended = False
+"""Whether the interpreter is ending. The main thread may start a session even then, in another exit handler."""
 
 
 def set_current(session: DriverSession | WorkerSession | None) -> None:
@@ -112,6 +116,8 @@ def current() -> DriverSession | WorkerSession:
 
 def start(arguments: Mapping[str, object]) -> DriverSession | WorkerSession:
     """Start the session unless there is one."""
+    if _ended:
+        stop_at_exit()
     with _lock:
         if _current is None:
             set_current(_open(arguments))
@@ -144,6 +150,8 @@ def _open(arguments: Mapping[str, object]) -> DriverSession:
 
 def shut_down(*, at_exit: bool = False) -> None:
     """End this process's session; the next use starts a new one. In a worker this does nothing."""
+    global _ended  # noqa: PLW0603 - as an interpreter ends once
+    _ended = _ended or at_exit
     with _lock:
         session = _current
         if isinstance(session, DriverSession):

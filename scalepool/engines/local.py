@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from typing import TYPE_CHECKING, Final
 
 from scalepool._net.channel import carrier
@@ -82,7 +83,9 @@ class LocalEngine:
         share_bytes = recycle_limit_bytes(settings, os.cpu_count() or 1)
         self._for_workers = settings._replace(recycle_limit_bytes=share_bytes)
         self._on_event = on_event
+        self._lock = threading.Lock()  # of what follows: pools are made in any thread, workers started in who pumps
         self._zygotes: dict[tuple[tuple[str, str], ...], Zygote] = {}
+        self._closed = False
         self._started = 0
         self._spare: Zygote | None = None
         self._watcher = ProcessWatcher(self._watched)
@@ -93,7 +96,9 @@ class LocalEngine:
 
     def prepare(self, limits: Mapping[str, str]) -> None:
         """Have the zygote that workers with these thread limits will need get ready, without waiting for it."""
-        self._zygote(limits)
+        with self._lock:
+            if not self._closed:
+                self._zygote(limits)
 
     def start(self, worker: int, spec_bytes: bytes) -> str | None:
         """Start a worker; return why it could not be ordered, else ``None``. What follows comes as events."""
@@ -106,7 +111,9 @@ class LocalEngine:
             spec=spec,
         )
         try:
-            self._zygote(spec.limits).fork(worker, config.encode())
+            with self._lock:
+                zygote = self._zygote(spec.limits)
+            zygote.fork(worker, config.encode())
         except (OSError, ScalepoolError) as error:
             return str(error)
         return None
@@ -121,10 +128,13 @@ class LocalEngine:
 
     def close(self) -> None:
         """End all workers and zygotes."""
-        for zygote in [*self._zygotes.values(), *filter(None, [self._spare])]:
+        with self._lock:
+            self._closed = True
+            zygotes = [*self._zygotes.values(), *filter(None, [self._spare])]
+            self._spare = None
+            self._zygotes.clear()
+        for zygote in zygotes:
             zygote.close()
-        self._spare = None
-        self._zygotes.clear()
         self._watcher.close()
         for fate in self.fates.values():
             fate.flight.close()
@@ -164,7 +174,8 @@ class LocalEngine:
             self.fates[event.worker_id] = WorkerFate(event.pid, FlightRecord.attach(event.flight_fd))
             os.close(event.flight_fd)
         elif isinstance(event, ZygoteDied):
-            for key, zygote in list(self._zygotes.items()):
-                if zygote.name == event.zygote:
-                    del self._zygotes[key]
+            with self._lock:
+                for key, zygote in list(self._zygotes.items()):
+                    if zygote.name == event.zygote:
+                        del self._zygotes[key]
         self._on_event(event)

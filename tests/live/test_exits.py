@@ -65,6 +65,17 @@ def test_an_interpreter_that_ends_leaves_nothing_and_says_nothing(tmp_path: Path
     assert run(tmp_path, source) == "done\n"
 
 
+@pytest.mark.parametrize("moment_s", [0.0, 0.02, 0.05, 0.08, 0.12])
+def test_an_interpreter_may_end_while_a_daemon_thread_starts_the_first_group(tmp_path: Path, moment_s: float) -> None:
+    source = f"""{PRELUDE}
+def first(): WorkerGroup(2).submit(time.sleep, (600,)).result()
+threading.Thread(target=first, daemon=True).start()
+time.sleep({moment_s})
+print('done', flush=True)
+"""
+    assert run(tmp_path, source) == "done\n"
+
+
 @pytest.mark.parametrize("state", ["idle", "running", "closed_while_running"])
 def test_sys_exit_gives_the_code_that_was_asked_for(tmp_path: Path, state: str) -> None:
     with script(tmp_path, f"{PRELUDE}{WAIT_RUNNING}{STATES[state]}\nsys.exit(7)\n") as driver:
