@@ -54,6 +54,7 @@ class _Values(NamedTuple):
     recycle_limit_bytes: int | None = None
     transport: str = "unix"
     max_worker_rss: int | None = None
+    worker_output: str = "auto"
 
 
 # Smallest and largest value of each.
@@ -75,6 +76,7 @@ _SIZES = frozenset({"max_worker_rss"})
 # What a text may be; any, where it is not listed.
 _CHOICES: dict[str, tuple[str, ...]] = {
     "transport": ("unix", "ipc"),
+    "worker_output": ("auto", "fold", "plain", "off"),
 }
 
 
@@ -106,6 +108,10 @@ class Settings(_Values):
     max_worker_rss
         Bytes, or a text such as ``"2GB"``: a worker that has more memory to itself after a task is replaced. ``None``:
         none is.
+    worker_output
+        What becomes of what workers print and log: ``"auto"`` shows it, and folds lines that repeat fast on stderr, and
+        on stdout where that is a terminal or a notebook; ``"fold"`` folds on both, ``"plain"`` on neither; ``"off"``
+        shows nothing.
     """
 
     __slots__ = ()

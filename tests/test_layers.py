@@ -11,6 +11,8 @@ import scalepool
 
 #: Constructors with more than six parameters, each with the reason that the budget gives way.
 LONG_CONSTRUCTORS: dict[str, str] = {
+    "scalepool.concurrent.futures.process.ProcessPoolExecutor": "the standard library's five, and our extras",
+    "scalepool.multiprocessing.lifecycle.Lifecycle": "the standard library's five, and our extras",
     "scalepool._runtime.group.WorkerGroup": "one keyword for each option of the pools and executors that it serves",
 }
 

@@ -149,5 +149,10 @@ class Reports:
         self._state.out.command(Send(peer, m.Run(received, (), (), (), (), (), (), ())))
 
     def output(self, _: int, message: m.Output) -> None:
-        """Text that a task printed goes to the driver."""
-        self._state.out.command(Send(m.DRIVER, message))
+        """Text that a task printed goes to the driver, or to the task's owner where that wants to keep it."""
+        if not message.task:
+            self._state.out.command(Send(m.DRIVER, message))
+            return
+        task = self._state.tasks.get(message.task)
+        if task is not None:  # else it was cancelled meanwhile
+            self._state.out.command(Send(task.owner, message))

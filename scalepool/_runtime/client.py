@@ -52,13 +52,14 @@ _FORCE_WAIT_S = 5.0
 class GroupState:
     """What the client knows of one of its groups."""
 
-    __slots__ = ("closed", "errors", "gone", "id", "inheritance", "terminated", "terms", "unfinished")
+    __slots__ = ("captures", "closed", "errors", "gone", "id", "inheritance", "terminated", "terms", "unfinished")
 
     def __init__(self, group_id: int, errors: GroupErrors) -> None:
         self.id = group_id
         self.errors = errors
         self.terms = PLAIN
         self.unfinished = 0
+        self.captures = False
         self.closed = False
         self.terminated = False
         self.gone = False
@@ -248,6 +249,8 @@ class Client:
         elif type(message) is m.Free:
             for object_id in message.objects:
                 self.store.free(object_id)
+        elif type(message) is m.Output and (future := self._futures.get(message.task)) is not None:
+            future.add_output(message.text)
         else:
             return False
         return True

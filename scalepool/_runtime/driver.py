@@ -12,6 +12,7 @@ from scalepool._core.hub import Hub
 from scalepool._net.channel import HubChannel, open_hub_channel
 from scalepool._runtime.client import Client
 from scalepool._runtime.local import LocalStation
+from scalepool._runtime.output import Printer
 from scalepool._runtime.pump import Pump
 from scalepool._runtime.session import DriverSession
 from scalepool._runtime.session_dir import SessionDir
@@ -71,6 +72,7 @@ class LocalSession(DriverSession):
         self.client = Client(m.DRIVER, own)
         self.hub = Hub(idle_worker_s=own.idle_worker_s)
         self.station = LocalStation(self.hub, channel, self.client, token)
+        self.station.printer = Printer(own.worker_output)
         self.client.pump = Pump(self.station, "scalepool-helper")
         self.client.blocking_wait = lambda done, futures, deadline: self.client.pump.wait_for(done, deadline)
         self.engine = LocalEngine(self._dir.path, address, token.hex(), own, self.station.process_event, zygote)

@@ -53,6 +53,7 @@ class TaskFuture(Future[Any]):
     size_bytes: int = 0
     _client: Client | None = None
     _lazy: threading.Condition | None = None
+    _output: str = ""
     _result: Any = None
     _exception: BaseException | None = None
 
@@ -155,6 +156,15 @@ class TaskFuture(Future[Any]):
                 raise FutureTimeoutError
         if self._state != _FINISHED:
             raise CancelledError
+
+    @property
+    def output(self) -> str | None:
+        """What the task has printed so far, stdout and stderr; ``None`` where its pool does not capture that."""
+        return self._output if self._output or getattr(self.group, "captures", False) else None
+
+    def add_output(self, text: bytes) -> None:
+        """The task printed this."""
+        self._output += text.decode("utf-8", "surrogatepass")
 
     # ---- ended by the client ----
 

@@ -13,6 +13,7 @@ from scalepool._proc.context import ProcessContext
 from scalepool._runtime.functions import Function, name_of
 from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.inheritance import Inheritance
+from scalepool._runtime.logs import current_levels
 from scalepool._runtime.session import DriverSession, current
 from scalepool._runtime.spec import WorkerSpec
 from scalepool._wire import messages as m
@@ -157,6 +158,8 @@ class WorkerGroup:
         How many more times a task is tried whose worker died while it ran.
     initializer_timeout_s
         How long `initializer` may take in a worker; after that the group's tasks fail. ``None``: as long as it likes.
+    capture_output
+        What a task prints is not shown, but is its future's ``output``.
     errors
         Classes for the errors that this group reports.
 
@@ -179,6 +182,7 @@ class WorkerGroup:
         task_timeout_s: float | None = None,
         max_retries: int = 0,
         initializer_timeout_s: float | None = None,
+        capture_output: bool = False,
         errors: ErrorTypes = _OWN_ERRORS,
     ) -> None:
         terms = terms_of(task_timeout_s, max_retries)
@@ -192,7 +196,8 @@ class WorkerGroup:
         limits = _limits(session.cpus, max_workers, threads_per_worker)
         inheritance = Inheritance()
         self._initializer = b"" if initializer is None else self._pack((initializer, tuple(initargs)), inheritance)
-        spec = WorkerSpec(limits, ProcessContext.capture().encode(), self._initializer, self._name, max_rss)
+        settled = (self._initializer, self._name, max_rss, current_levels(), capture_output)
+        spec = WorkerSpec(limits, ProcessContext.capture().encode(), *settled)
         private = bool(initializer is not None or max_tasks_per_worker or max_worker_rss is not None)
         # In the order of the message's fields: parent, kind, cap, private, max_tasks, spec, initializer_ms, max_rss.
         size = (session.parent_group, spec.kind, max_workers, int(private), max_tasks_per_worker or 0)
@@ -200,6 +205,7 @@ class WorkerGroup:
         self._state = self._client.open_group(lambda group: m.OpenGroup(group, *opened), errors)  # type: ignore[arg-type]
         self._state.inheritance = inheritance
         self._state.terms = terms
+        self._state.captures = capture_output
         if isinstance(session, DriverSession):
             session.engine.prepare(limits)
 

@@ -17,7 +17,7 @@ from scalepool._core.events import Event, Inspected, LaunchFailed, Received, Tic
 from scalepool._proc.death import Event as ProcessEvent
 from scalepool._proc.death import Exited, ForkFailed, Started
 from scalepool._runtime.links import PeerLinks
-from scalepool._runtime.output import show
+from scalepool._runtime.output import Printer, show
 from scalepool._store.files import SegmentRef
 from scalepool._store.segments import SegmentStore
 from scalepool._wire import messages as m
@@ -65,6 +65,7 @@ class LocalStation:
         # Objects made by workers are kept open here, so that they outlive their makers; not in the client's store,
         # whose ids are its own.
         self._adopted = SegmentStore()
+        self.printer = Printer("auto")
         self.exitcodes: dict[int, int | None] = {}
         client.eager = self.eager
 
@@ -94,6 +95,8 @@ class LocalStation:
             alarm = self._hub.alarm_at
             if alarm is not None and monotonic_s() >= alarm:
                 self._handle(Tick())
+            if self.printer.due_at is not None and monotonic_s() >= self.printer.due_at:
+                self.printer.flush(monotonic_s())
             if not self.pending():
                 return
 
@@ -110,8 +113,9 @@ class LocalStation:
         self._channel.wake()
 
     def alarm_at(self) -> float | None:
-        """When the hub wants a tick."""
-        return self._hub.alarm_at
+        """When the hub wants a tick, or folded lines are to be counted."""
+        due_at, alarm = self.printer.due_at, self._hub.alarm_at
+        return alarm if due_at is None else due_at if alarm is None else min(due_at, alarm)
 
     def rest(self) -> None:
         """Give back shared memory that was kept for the next object of its size."""
@@ -220,8 +224,8 @@ class LocalStation:
     def _send(self, command: Send) -> None:
         message = command.message
         if command.peer == m.DRIVER:
-            if type(message) is m.Output:
-                show(message.stream, message.text.decode("utf-8", "surrogatepass"))
+            if type(message) is m.Output and not message.task:
+                self.printer.show(message.stream, message.text.decode("utf-8", "surrogatepass"), monotonic_s())
             else:
                 self._client.receive(message)
             return
@@ -237,6 +241,7 @@ class LocalStation:
         """Close the socket and let go of all objects."""
         self._channel.close()
         self._adopted.close()
+        self.printer.flush(monotonic_s(), everything=True)
         sys.stdout.flush() if sys.stdout is not None else None
 
 

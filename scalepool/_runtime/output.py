@@ -1,19 +1,29 @@
-"""What tasks print: taken from the worker's ``sys.stdout`` and ``sys.stderr``, shown on those of the driver."""
+"""What tasks print: taken from the worker's ``sys.stdout`` and ``sys.stderr``, shown on those of the driver.
+
+Lines that repeat fast are folded: on stderr always, on stdout only where a person reads it, since what goes to a file
+may be data. A group that captures has the text of each task in its future instead.
+"""
 
 from __future__ import annotations
 
 import io
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections import deque
+    from collections.abc import Callable, Sequence
 
-__all__ = ["TaskOutput", "show"]
+    from scalepool._runtime.folding import Folder
 
-STDOUT = 1
-STDERR = 2
+__all__ = ["LOG", "Printer", "TaskOutput", "run_for", "show"]
+
+STDOUT: Final = 1
+STDERR: Final = 2
+LOG: Final = 3
+
+Result = TypeVar("Result")
 
 
 def show(stream: int, text: str) -> None:
@@ -29,6 +39,77 @@ def show(stream: int, text: str) -> None:
         return
 
 
+class Printer:
+    """Shows what comes from workers.
+
+    Parameters
+    ----------
+    mode
+        ``"auto"``: folded as described above; ``"fold"``: folded on both streams; ``"plain"``: as it comes.
+
+    Attributes
+    ----------
+    due_at
+        When ``flush`` has something to say; ``None``: it has not.
+    """
+
+    def __init__(self, mode: str) -> None:
+        self._mode = mode
+        self._folders: dict[int, Folder] = {}
+        self.due_at: float | None = None
+
+    def show(self, stream: int, text: str, now: float) -> None:
+        """Show printed text, or have ``logging`` records handled."""
+        if stream == LOG:
+            from scalepool._runtime.logs import handle
+
+            handle(text)
+        elif not self._folds(stream):
+            show(stream, text)
+        else:
+            if stream not in self._folders:
+                from scalepool._runtime.folding import Folder
+
+                self._folders[stream] = Folder()
+            if shown := self._folders[stream].take(text, now):
+                show(stream, shown)
+            self._look_ahead()
+
+    def flush(self, now: float, *, everything: bool = False) -> None:
+        """Show the counts of folded lines that are due, or all."""
+        for stream, folder in self._folders.items():
+            if text := folder.flush(now, everything=everything):
+                show(stream, text)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        self.due_at = min(
+            (due for folder in self._folders.values() if (due := folder.due_at) is not None), default=None
+        )
+
+    def _folds(self, stream: int) -> bool:
+        if self._mode != "auto":
+            return self._mode == "fold"
+        return stream == STDERR or _is_read_by_a_person()
+
+
+def _is_read_by_a_person() -> bool:
+    try:
+        return sys.stdout.isatty() or "ipykernel" in type(sys.stdout).__module__
+    except (AttributeError, ValueError):  # none, or closed
+        return False
+
+
+def run_for(task: int, streams: Sequence[TaskOutput], run: Callable[[], Result]) -> Result:
+    """Call ``run``, and note that what is printed meanwhile belongs to ``task`` (0: to all)."""
+    before = [stream.switch(task) for stream in streams]
+    try:
+        return run()
+    finally:
+        for stream, outer in zip(streams, before, strict=True):
+            stream.switch(outer)
+
+
 class TaskOutput(io.TextIOBase):
     """Stands in for a standard stream in a worker: passes on whole lines, and the rest when flushed.
 
@@ -37,13 +118,22 @@ class TaskOutput(io.TextIOBase):
     stream
         1 for stdout, 2 for stderr.
     queue
-        Takes (stream, text) for the next message to the hub.
+        Takes (stream, text, task) for the next message to the hub.
+    is_shown
+        Whether anybody wants to see what is not captured.
+
+    Attributes
+    ----------
+    task
+        The task that what is written belongs to; 0: it is to be shown.
     """
 
-    def __init__(self, stream: int, queue: deque[tuple[int, str]]) -> None:
+    def __init__(self, stream: int, queue: deque[tuple[int, str, int]], *, is_shown: bool = True) -> None:
         super().__init__()
         self._stream = stream
         self._queue = queue
+        self._is_shown = is_shown
+        self.task = 0
         self._lock = threading.Lock()
         self._rest = ""
 
@@ -76,13 +166,19 @@ class TaskOutput(io.TextIOBase):
         with self._lock:
             whole, newline, rest = (self._rest + text).rpartition("\n")
             self._rest = rest
-        if newline:
-            self._queue.append((self._stream, whole + newline))
+        if newline and (self._is_shown or self.task):
+            self._queue.append((self._stream, whole + newline, self.task))
         return len(text)
 
     def flush(self) -> None:
         """Pass on an unfinished line, too."""
         with self._lock:
             rest, self._rest = self._rest, ""
-        if rest:
-            self._queue.append((self._stream, rest))
+        if rest and (self._is_shown or self.task):
+            self._queue.append((self._stream, rest, self.task))
+
+    def switch(self, task: int) -> int:
+        """What is written from now on belongs to ``task``; return whose it was before."""
+        self.flush()
+        before, self.task = self.task, task
+        return before

@@ -35,6 +35,10 @@ class WorkerSpec(NamedTuple):
         Prefix of its process name.
     max_rss
         Bytes of memory beyond which it tells the hub; 0: never.
+    levels
+        Of the client's loggers.
+    captures
+        Whether what each task prints is for its future, and not to be shown.
     """
 
     limits: Mapping[str, str]
@@ -42,6 +46,8 @@ class WorkerSpec(NamedTuple):
     initializer: bytes = b""
     name: str = "ScalepoolWorker"
     max_rss: int = 0
+    levels: Mapping[str, int] = {}
+    captures: bool = False
 
     @property
     def kind(self) -> int:
@@ -51,7 +57,8 @@ class WorkerSpec(NamedTuple):
 
     def encode(self) -> bytes:
         """Return it as bytes."""
-        head = json.dumps({"limits": dict(self.limits), "name": self.name, "max_rss": self.max_rss}).encode()
+        rest = [self.name, self.max_rss, self.levels, self.captures]
+        head = json.dumps([dict(self.limits), *rest]).encode()
         lengths = _LENGTHS.pack(len(head), len(self.context), len(self.initializer))
         return b"".join((lengths, head, self.context, self.initializer))
 
@@ -63,7 +70,8 @@ class WorkerSpec(NamedTuple):
         head = json.loads(data[start : start + head_size])
         start += head_size
         context = data[start : start + context_size]
-        return cls(head["limits"], context, data[start + context_size :], head["name"], head["max_rss"])
+        limits, *rest = head
+        return cls(limits, context, data[start + context_size :], *rest)
 
 
 class WorkerConfig(NamedTuple):

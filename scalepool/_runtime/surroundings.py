@@ -1,18 +1,27 @@
-"""The working directory, environment and import path in which a task runs: those of whoever submitted it."""
+"""What a task finds around it: directory, environment, import path and levels of loggers of whoever submitted it."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
+from scalepool._base.tuples import NamedTuple
 from scalepool._proc.context import ProcessContext
 from scalepool._runtime.spec import WorkerSpec
 from scalepool.config import THREAD_VARIABLES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from scalepool._wire import messages as m
 
 __all__ = ["Surroundings"]
+
+
+class _Surrounding(NamedTuple):
+    context: bytes
+    levels: Mapping[str, int]
+    captures: bool
 
 
 class Surroundings:
@@ -23,30 +32,48 @@ class Surroundings:
 
     Parameters
     ----------
-    context
-        What the worker was started with, encoded.
+    spec
+        What the worker was started with; its context is set already, its levels are set here.
+
+    Attributes
+    ----------
+    captures
+        Whether what is printed now is for the future of the task.
     """
 
-    __slots__ = ("_by_group", "_contexts", "_limits", "current")
+    __slots__ = ("_by_group", "_levels", "_limits", "captures", "current")
 
-    def __init__(self, context: bytes) -> None:
-        self.current = context
-        self._by_group: dict[int, bytes] = {}
-        self._contexts: dict[bytes, bytes] = {}  # most groups of a client have equal ones: each is kept once
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.captures = False
+        self.current = _Surrounding(spec.context, {}, False)
+        self._levels: Mapping[str, int] = {}
+        self._by_group: dict[int, _Surrounding] = {}
         # The client does not have these: they belong to the sort of worker.
         self._limits = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
+        self.restore(_Surrounding(spec.context, spec.levels, False))
 
     def note(self, message: m.Enter) -> None:
         """Tasks of this group will come."""
-        context = WorkerSpec.decode(message.spec).context
-        self._by_group[message.group] = self._contexts.setdefault(context, context)
+        spec = WorkerSpec.decode(message.spec)
+        expected = _Surrounding(spec.context, spec.levels, spec.captures)
+        # Most groups of a client expect the same: it is kept once.
+        self._by_group[message.group] = next((one for one in self._by_group.values() if one == expected), expected)
 
     def enter(self, group: int) -> None:
         """A task of ``group`` begins."""
         self.restore(self._by_group.get(group, self.current))
 
-    def restore(self, context: bytes) -> None:
-        """Set what ``context`` says unless it is set."""
-        if context != self.current:
-            self.current = context
-            ProcessContext.decode(context).apply(self._limits)
+    def restore(self, wanted: _Surrounding) -> None:
+        """Set what ``wanted`` says unless it is set."""
+        before = self.current
+        if wanted is before:
+            return
+        self.current = wanted
+        self.captures = wanted.captures
+        if wanted.context != before.context:
+            ProcessContext.decode(wanted.context).apply(self._limits)
+        if wanted.levels != self._levels:
+            from scalepool._runtime.logs import apply_levels
+
+            apply_levels(wanted.levels, self._levels)
+            self._levels = wanted.levels

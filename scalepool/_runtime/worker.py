@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scalepool._base.clock import monotonic_s
@@ -19,7 +20,8 @@ from scalepool._runtime.client import Client
 from scalepool._runtime.executor import Executor, WorkItem
 from scalepool._runtime.gauge import MemoryGauge
 from scalepool._runtime.holdings import Holdings
-from scalepool._runtime.output import TaskOutput
+from scalepool._runtime.logs import forward
+from scalepool._runtime.output import LOG, TaskOutput, run_for
 from scalepool._runtime.pump import Pump
 from scalepool._runtime.randomness import pause, resume, seed_from_os, seed_torch
 from scalepool._runtime.session import WorkerSession, set_current
@@ -61,7 +63,7 @@ class WorkerStation:
         self._flight = flight
         self._channel = open_peer_channel(config.address, max_message_bytes=MAX_MESSAGE_BYTES)
         self.holdings = Holdings()
-        self._surroundings = Surroundings(config.spec.context)
+        self._surroundings = Surroundings(config.spec)
         self._whereabouts = Whereabouts(config.worker)
         self._records: deque[bytes | tuple[bytes, Packed | None, Sequence[int]]] = deque()
         self._waiting_bytes = 0
@@ -71,7 +73,8 @@ class WorkerStation:
         self._idle_looks = 0
         self._rested_at_logged = -1
         self._acked = 0
-        self.output: deque[tuple[int, str]] = deque()
+        self.output: deque[tuple[int, str, int]] = deque()
+        self.streams: tuple[TaskOutput, ...] = ()
         self.leaving = False
         self.introduced = False
         token = bytes.fromhex(config.token)
@@ -151,10 +154,10 @@ class WorkerStation:
         self._flushed_at = monotonic_s()
         output = self.output
         while output:
-            stream, text = output.popleft()
-            while output and output[0][0] == stream and len(text) < 65536:
+            stream, text, task = output.popleft()
+            while output and output[0][0] == stream and output[0][2] == task and len(text) < 65536:
                 text += output.popleft()[1]
-            self._channel.send(encode(m.Output(stream, text.encode("utf-8", "surrogatepass"))))
+            self._channel.send(encode(m.Output(stream, text.encode("utf-8", "surrogatepass"), task)))
         for message in self._client.outgoing.drain():
             self._channel.send(encode(message))
         if self._records:
@@ -224,7 +227,11 @@ class WorkerStation:
         surroundings = self._surroundings
         outer = surroundings.current
         surroundings.enter(item.group)
-        record, packed = self.executor.run(item)
+        if surroundings.captures or self.streams[0].task:
+            run = partial(self.executor.run, item)
+            record, packed = run_for(item.task if surroundings.captures else 0, self.streams, run)
+        else:
+            record, packed = self.executor.run(item)
         if self.executor.depth:
             surroundings.restore(outer)
         self._logged += 1
@@ -284,7 +291,7 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
     station = WorkerStation(config, client, flight)
     client.pump = Pump(station, "scalepool-tick", tick_s=config.settings.tick_s)
     _become_current(client, station, config.settings)
-    _redirect_output(station)
+    _redirect_output(station, config.settings.worker_output)
     error = _initialize(client, config)
     station.introduce()
     if error is not None:
@@ -328,9 +335,14 @@ def _set_up_process(config: WorkerConfig) -> None:
         current.name = f"{config.spec.name}-{config.worker}"
 
 
-def _redirect_output(station: WorkerStation) -> None:
-    sys.stdout = TaskOutput(1, station.output)
-    sys.stderr = TaskOutput(2, station.output)
+def _redirect_output(station: WorkerStation, mode: str) -> None:
+    is_shown = mode != "off"
+    sys.stdout = out = TaskOutput(1, station.output, is_shown=is_shown)
+    sys.stderr = err = TaskOutput(2, station.output, is_shown=is_shown)
+    station.streams = (out, err)
+    if is_shown:
+        put = station.output.append
+        forward(lambda text: put((LOG, text + "\n", 0)))
 
 
 def _become_current(client: Client, station: WorkerStation, own: Settings) -> None:

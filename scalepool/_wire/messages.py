@@ -252,10 +252,14 @@ class Memory(NamedTuple):
 
 
 class Output(NamedTuple):
-    """Text that a task printed; ``stream`` is 1 for stdout and 2 for stderr."""
+    """What came out of a worker: ``stream`` is 1 for stdout, 2 for stderr, 3 for ``logging`` records.
+
+    With a ``task`` it is for that task's submitter alone, else the driver shows it.
+    """
 
     stream: int
     text: bytes
+    task: int = 0
 
 
 # ---- the hub answers -----------------------------------------------------------------------------------------------

@@ -105,6 +105,7 @@ class MapJob:
         self._waiting = 0  # threads on the condition
         self._again: deque[_Chunk] = deque()  # halves of chunks that did not pickle as a whole
         self._outstanding: dict[int, TaskFuture | None] = {}  # by start; None while submit() has not returned
+        self._outputs: dict[int, str] = {}  # by start; only of pools that capture
         self._first_error: BaseException | None = None
         self._dropped: BaseException | None = None  # why some items were never run
         self._feeding = self._stopped = self._over = False
@@ -195,6 +196,8 @@ class MapJob:
         outcomes = future.result() if error is None else None
         with self._lock:
             self._outstanding.pop(chunk.start, None)
+            if future.output is not None:
+                self._outputs[chunk.start] = future.output
             if self._waiting:
                 self._lock.notify_all()
             if self._over:
@@ -236,6 +239,12 @@ class MapJob:
             self._first_error = error
         if self._dropped is None and isinstance(error, TaskCancelledError):
             self._dropped = error
+
+    @property
+    def output(self) -> str | None:
+        """What the chunks that have arrived printed, in input order; ``None`` where that is not captured."""
+        with self._lock:
+            return "".join(text for _, text in sorted(self._outputs.items())) if self._outputs else None
 
     # Ending
 

@@ -61,6 +61,8 @@ class Lifecycle:
     max_worker_rss
         Bytes, or a text such as ``"2GB"``: a worker that has more memory to itself after a task is replaced, and its
         successor starts first. Such a pool has workers of its own.
+    capture_output
+        What a task prints is not shown, but is the ``output`` of its `AsyncResult`.
     context
         As ``multiprocessing.get_context()`` returns. Kept as ``_ctx``; workers never start by a fork of the caller's
         process, whatever it says.
@@ -84,6 +86,7 @@ class Lifecycle:
         context: Any = None,
         *,
         max_worker_rss: int | str | None = None,
+        capture_output: bool = False,
     ) -> None:
         if processes is None:
             processes = api.cpu_count()
@@ -97,7 +100,15 @@ class Lifecycle:
         self._context = context
         self._processes = processes
         self._name = f"pool-{next(_pool_numbers)}"
-        self._group = _open_group(processes, self._name, initializer, tuple(initargs), maxtasksperchild, max_worker_rss)
+        self._group = _open_group(
+            processes,
+            name=self._name,
+            initializer=initializer,
+            initargs=tuple(initargs),
+            max_tasks_per_worker=maxtasksperchild,
+            max_worker_rss=max_worker_rss,
+            capture_output=capture_output,
+        )
         self._callbacks = _parts.CallbackThread(f"{self._name}-callbacks")
         self._jobs: dict[int, Job] = {}
         self._job_numbers = itertools.count()
@@ -224,25 +235,10 @@ class Lifecycle:
         return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={getattr(self, '_processes', 0)}>"
 
 
-def _open_group(
-    processes: int,
-    name: str,
-    initializer: Callable[..., object] | None,
-    initargs: tuple[Any, ...],
-    maxtasksperchild: int | None,
-    max_worker_rss: int | str | None,
-) -> api.WorkerGroup:
+def _open_group(processes: int, **options: Any) -> api.WorkerGroup:
     api.init()  # before the names below are looked at, which loads what is behind them: see _parts
     try:
-        return api.WorkerGroup(
-            processes,
-            name=name,
-            initializer=initializer,
-            initargs=initargs,
-            max_tasks_per_worker=maxtasksperchild,
-            max_worker_rss=max_worker_rss,
-            errors=_parts.POOL_ERRORS,
-        )
+        return api.WorkerGroup(processes, errors=_parts.POOL_ERRORS, **options)
     except SerializationError as error:
         translated = _parts.for_arguments(error)
         if translated is error:

@@ -173,6 +173,11 @@ class ApplyResult:
                 del error  # breaks the cycle error -> traceback -> this frame -> error
         return self._value()
 
+    @property
+    def output(self) -> str | None:
+        """What the call has printed so far, stdout and stderr; ``None`` without ``Pool(capture_output=True)``."""
+        return self._future.output
+
     def _error(self) -> BaseException | None:
         future = self._future
         return None if future.has_value else error_of(future)
@@ -206,6 +211,11 @@ class CallbackResult(ApplyResult):
     def attach(self, future: TaskFuture) -> None:
         """Name the future to wait in."""
         self._attached = future
+
+    @property
+    def output(self) -> str | None:
+        """As of an `ApplyResult`."""
+        return None if self._attached is None else self._attached.output
 
     def arrived(self, future: TaskFuture) -> None:
         """Take the outcome of the finished `future`."""
@@ -250,6 +260,10 @@ class Feeder(Protocol):
     def abandon(self) -> None:
         """Cancel what has not started and settle."""
 
+    @property
+    def output(self) -> str | None:
+        """What its chunks have printed, in input order."""
+
 
 class MapResult(ApplyResult):
     """Result of ``Pool.map_async`` and ``Pool.starmap_async``.
@@ -279,6 +293,11 @@ class MapResult(ApplyResult):
                 self._feeder.wait(timeout)
             except KeyboardInterrupt as interrupt:
                 raise interrupt.with_traceback(None) from None  # without the frames of ours below this one
+
+    @property
+    def output(self) -> str | None:
+        """What finished chunks have printed, in input order; ``None`` without ``Pool(capture_output=True)``."""
+        return None if self._feeder is None else self._feeder.output
 
     def _error(self) -> BaseException | None:
         return None if self._settlement.success else self._settlement.value

@@ -223,3 +223,12 @@ def test_output_goes_to_the_driver() -> None:
     _, worker, _ = working(talk)
     output = m.Output(1, b"text")
     assert sent(talk.says(worker, output), m.Output, DRIVER) == [output]
+
+
+def test_captured_output_goes_to_the_owner_of_its_task() -> None:
+    talk = Dialogue()
+    _, worker, (task,) = working(talk, 1)
+    output = m.Output(1, b"text", task)
+    assert sent(talk.says(worker, output), m.Output, DRIVER) == [output]
+    talk.finishes(worker, [task])
+    assert not sent(talk.says(worker, output), m.Output)

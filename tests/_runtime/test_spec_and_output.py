@@ -9,11 +9,11 @@ from collections import deque
 
 import pytest
 
-from scalepool._runtime.output import TaskOutput, show
+from scalepool._runtime.output import TaskOutput, run_for, show
 from scalepool._runtime.spec import WorkerConfig, WorkerSpec
 from scalepool.config import Settings
 
-SPEC = WorkerSpec({"OMP_NUM_THREADS": "1", "X": "ü"}, b"context", b"initializer", "Näme")
+SPEC = WorkerSpec({"OMP_NUM_THREADS": "1", "X": "ü"}, b"context", b"initializer", "Näme", 7, {"": 30, "a.b": 10}, True)
 
 
 def test_a_spec_survives_the_way() -> None:
@@ -34,33 +34,48 @@ def test_workers_are_shared_by_their_limits_alone() -> None:
 
 
 @pytest.fixture
-def queue() -> deque[tuple[int, str]]:
+def queue() -> deque[tuple[int, str, int]]:
     return deque()
 
 
-def test_whole_lines_are_passed_on_and_the_rest_when_flushed(queue: deque[tuple[int, str]]) -> None:
+def test_whole_lines_are_passed_on_and_the_rest_when_flushed(queue: deque[tuple[int, str, int]]) -> None:
     out = TaskOutput(1, queue)
     assert out.write("one\ntw") == 6
-    assert list(queue) == [(1, "one\n")]
+    assert list(queue) == [(1, "one\n", 0)]
     out.write("o\nthree\nfo")
-    assert list(queue) == [(1, "one\n"), (1, "two\nthree\n")]
+    assert list(queue) == [(1, "one\n", 0), (1, "two\nthree\n", 0)]
     out.flush()
     out.flush()
-    assert queue[-1] == (1, "fo")
+    assert queue[-1] == (1, "fo", 0)
     assert len(queue) == 3
 
 
-def test_it_behaves_like_a_stream(queue: deque[tuple[int, str]]) -> None:
+def test_it_behaves_like_a_stream(queue: deque[tuple[int, str, int]]) -> None:
     out = TaskOutput(2, queue)
     print("a", "b", sep="-", file=out)
 
-    assert list(queue) == [(2, "a-b\n")]
+    assert list(queue) == [(2, "a-b\n", 0)]
     assert (out.writable(), out.isatty(), out.fileno(), out.encoding) == (True, False, 2, "utf-8")
     with pytest.raises(TypeError):
         out.write(b"bytes")  # type: ignore[arg-type]
 
 
-def test_lines_of_threads_do_not_mix(queue: deque[tuple[int, str]]) -> None:
+def test_what_is_printed_for_a_task_is_marked(queue: deque[tuple[int, str, int]]) -> None:
+    hidden = TaskOutput(1, queue, is_shown=False)
+    hidden.write("before\n")
+
+    def run() -> int:
+        hidden.write("one\nrest")
+        assert run_for(0, [hidden], lambda: hidden.write("inner\n")) == 6
+        return 5
+
+    assert run_for(9, [hidden], run) == 5
+    hidden.write("after\n")
+
+    assert list(queue) == [(1, "one\n", 9), (1, "rest", 9)]
+
+
+def test_lines_of_threads_do_not_mix(queue: deque[tuple[int, str, int]]) -> None:
     out = TaskOutput(1, queue)
 
     def write(letter: str) -> None:
@@ -73,7 +88,7 @@ def test_lines_of_threads_do_not_mix(queue: deque[tuple[int, str]]) -> None:
     for thread in threads:
         thread.join()
 
-    lines = "".join(text for _, text in queue).splitlines()
+    lines = "".join(text for _, text, _ in queue).splitlines()
     assert len(lines) == 800
     assert all(len(line) == 50 and len(set(line)) == 1 for line in lines)
 

@@ -194,6 +194,7 @@ def _with_original_error(future: TaskFuture) -> Future[Any]:
     error.__cause__ = None
     original.__cause__ = error
     failed: Future[Any] = Future()
+    failed.output = future.output  # type: ignore[attr-defined]
     failed.set_exception(original)
     return failed
 

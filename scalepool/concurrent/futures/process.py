@@ -59,6 +59,8 @@ class ProcessPoolExecutor(Executor):
     max_worker_rss
         Bytes, or a text such as ``"2GB"``: a worker that has more memory to itself after a call is replaced, and its
         successor starts first.
+    capture_output
+        What a call prints is not shown, but is the ``output`` of its future.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class ProcessPoolExecutor(Executor):
         *,
         max_tasks_per_child: int | None = None,
         max_worker_rss: int | str | None = None,
+        capture_output: bool = False,
     ) -> None:
         if max_workers is None:
             max_workers = cpu_count()
@@ -95,6 +98,7 @@ class ProcessPoolExecutor(Executor):
             initargs=initargs,
             max_tasks_per_worker=max_tasks_per_child,
             max_worker_rss=max_worker_rss,
+            capture_output=capture_output,
             errors=ERRORS,
         )
         self._work = Work(group, max_workers, may_break=initializer is not None)
