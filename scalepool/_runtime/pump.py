@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from scalepool._base.clock import monotonic_s as monotonic
 from scalepool._runtime.interrupts import Deferral
+from scalepool._runtime.refusal import is_ending
 from scalepool._runtime.turns import Turns
 
 if TYPE_CHECKING:
@@ -248,7 +249,13 @@ class Pump:
         if self._helper is None and not self._closed:
             helper = threading.Thread(target=self._help, name=self._name, daemon=True)
             self._helper = helper
-            helper.start()
+            try:
+                helper.start()
+            except RuntimeError:
+                self._helper = None
+                if not is_ending():
+                    raise
+                return  # no threads any more: who waits does all the work
         self._armed.set()
 
     def _help(self) -> None:

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-__all__ = ["refuse", "stop_at_exit"]
+__all__ = ["is_ending", "refuse", "stop_at_exit"]
 
 
 def refuse(text: str, *, at_exit: bool) -> NoReturn:
@@ -18,6 +18,11 @@ def refuse(text: str, *, at_exit: bool) -> NoReturn:
     if at_exit:
         stop_at_exit()
     raise SessionError(text)
+
+
+def is_ending() -> bool:
+    """Whether the interpreter is ending: no thread is waited for any more, and from 3.12 on none can be started."""
+    return not threading.main_thread().is_alive()
 
 
 def stop_at_exit() -> None:

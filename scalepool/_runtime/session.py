@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 
-from scalepool._runtime.refusal import stop_at_exit
+from scalepool._runtime.refusal import is_ending, stop_at_exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,9 +93,6 @@ class WorkerSession:
 
 _lock = threading.RLock()
 _current: DriverSession | WorkerSession | None = None
-_ended = False
-"""Whether the interpreter is ending. The main thread may start a session even then, in another exit handler."""
-
 
 def set_current(session: DriverSession | WorkerSession | None) -> None:
     """Make ``session`` this process's."""
@@ -116,13 +113,18 @@ def current() -> DriverSession | WorkerSession:
 
 def start(arguments: Mapping[str, object]) -> DriverSession | WorkerSession:
     """Start the session unless there is one."""
-    if _ended:
+    if is_ending():
         stop_at_exit()
-    with _lock:
-        if _current is None:
-            set_current(_open(arguments))
-        assert _current is not None
-        return _current
+    try:
+        with _lock:
+            if _current is None:
+                set_current(_open(arguments))
+            assert _current is not None
+            return _current
+    except RuntimeError:
+        if is_ending():  # as the watcher's thread could not be started any more
+            stop_at_exit()
+        raise
 
 
 def _open(arguments: Mapping[str, object]) -> DriverSession:
@@ -150,8 +152,6 @@ def _open(arguments: Mapping[str, object]) -> DriverSession:
 
 def shut_down(*, at_exit: bool = False) -> None:
     """End this process's session; the next use starts a new one. In a worker this does nothing."""
-    global _ended  # noqa: PLW0603 - as an interpreter ends once
-    _ended = _ended or at_exit
     with _lock:
         session = _current
         if isinstance(session, DriverSession):
