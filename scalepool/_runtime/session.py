@@ -94,6 +94,7 @@ class WorkerSession:
 _lock = threading.RLock()
 _current: DriverSession | WorkerSession | None = None
 
+
 def set_current(session: DriverSession | WorkerSession | None) -> None:
     """Make ``session`` this process's."""
     global _current  # noqa: PLW0603 - a process has one session
