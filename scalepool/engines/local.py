@@ -23,7 +23,7 @@ from scalepool.config import recycle_limit_bytes
 from scalepool.errors import ScalepoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from scalepool.config import Settings
 
@@ -39,6 +39,21 @@ _COMMON: Final = (
 tasks then want them, too: a few milliseconds once, instead of one to two megabytes in each worker."""
 _NUMERIC: Final = ("numpy", "pandas", "scipy", "sklearn", "joblib")
 """The same for what takes long to load: a worker then starts with them in 3 ms instead of 100."""
+_NUMERIC_PARTS: Final = ("scipy", "sklearn")
+"""Of these the public subpackages, too, which importing the package itself does not load."""
+
+
+def worth_sharing(loaded: Sequence[str], *, numeric: bool) -> list[str]:
+    """Return those of the driver's modules that a zygote should load before it forks; numeric ones only if asked."""
+    there = set(loaded)
+    found: list[str] = [name for name in _COMMON if name in there]
+    if numeric:
+        found += [name for name in _NUMERIC if name in there]
+        for name in loaded:
+            package, _, part = name.partition(".")
+            if package in _NUMERIC_PARTS and part and "." not in part and not part.startswith("_"):
+                found.append(name)
+    return found
 
 
 class WorkerFate:
@@ -156,8 +171,8 @@ class LocalEngine:
             # With one thread per library a zygote stays single-threaded, and forking it is safe. With more, loading
             # them there would start their threads: such workers load them themselves.
             single = all(value == "1" for value in limits.values())
-            shared = (name for name in (*_COMMON, *(_NUMERIC if single else ())) if name in sys.modules)
-            zygote.set_up(ZygoteSetup(self._session_dir, (*_OWN, carrier(self._hub_address), *shared), dict(limits)))
+            wanted = (*_OWN, carrier(self._hub_address), *worth_sharing(list(sys.modules), numeric=single))
+            zygote.set_up(ZygoteSetup(self._session_dir, wanted, dict(limits)))
             self._zygotes[key] = zygote
         return zygote
 

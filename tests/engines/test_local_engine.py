@@ -15,7 +15,7 @@ from scalepool._proc.death import Exited, Started, ZygoteDied
 from scalepool._proc.spawn import Zygote, ZygoteOptions
 from scalepool._runtime.spec import WorkerSpec
 from scalepool.config import Settings
-from scalepool.engines.local import LocalEngine
+from scalepool.engines.local import LocalEngine, worth_sharing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,3 +121,14 @@ class TestWithAZygoteThatWasStartedBefore:
         assert isinstance(bench.events.get(timeout=PATIENCE_S), ZygoteDied)
 
         assert parent_of(bench.start(1).pid) != first.pid
+
+
+def test_a_zygote_loads_what_the_driver_has_and_workers_may_want() -> None:
+    loaded = [
+        "sys", "pathlib", "mymodule", "numpy", "numpy.linalg", "scipy", "scipy.sparse", "scipy._lib",
+        "scipy.sparse.csgraph", "sklearn.ensemble", "sklearn",
+    ]  # fmt: skip
+    assert worth_sharing(loaded, numeric=False) == ["pathlib"]
+    assert worth_sharing(loaded, numeric=True) == [
+        "pathlib", "numpy", "scipy", "sklearn", "scipy.sparse", "sklearn.ensemble",
+    ]  # fmt: skip
