@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from scalepool._runtime.functions import Function
     from scalepool._runtime.futures import TaskFuture
-    from scalepool._runtime.group import ErrorTypes, GroupStatistics, WorkerGroup, WorkerInfo
+    from scalepool._runtime.group import ErrorTypes, GroupStatistics, Terms, WorkerGroup, WorkerInfo
     from scalepool._runtime.randomness import Seed, SeededCall, task_rng
     from scalepool._runtime.shared import SharedBuffer, put_buffer
     from scalepool._runtime.stored import Snapshot
@@ -35,6 +35,7 @@ __all__ = [
     "Snapshot",
     "TaskContext",
     "TaskFuture",
+    "Terms",
     "WorkerGroup",
     "WorkerInfo",
     "cancel",
@@ -43,6 +44,7 @@ __all__ = [
     "in_worker",
     "init",
     "is_initialized",
+    "item_slot",
     "put_buffer",
     "shutdown",
     "task_rng",
@@ -58,6 +60,7 @@ _HOMES = {
     "SharedBuffer": "shared",
     "Snapshot": "stored",
     "TaskFuture": "futures",
+    "Terms": "group",
     "WorkerGroup": "group",
     "WorkerInfo": "group",
     "put_buffer": "shared",
@@ -115,6 +118,21 @@ def current_task() -> TaskContext | None:
     if isinstance(session, _session.WorkerSession) and session.depth:
         return TaskContext(os.getpid(), session.depth)
     return None
+
+
+def item_slot() -> tuple[Any, int, bytes]:
+    """Where a task with many items says which of them it works on: for code that runs such a task in a worker.
+
+    Returns
+    -------
+    A writable view and an index, to write the item's number to before each item (counted from 1; 0 when it is through),
+    and the items to leave out, packed by ``scalepool._wire.verdict.pack_losses``. If the worker dies, the task goes on
+    elsewhere without that item. Outside of a task what is written goes nowhere.
+    """
+    session = _session.existing()
+    if isinstance(session, _session.WorkerSession):
+        return session.item_slot()
+    return [0], 0, b""
 
 
 def cancel(futures: Sequence[TaskFuture], *, force: bool = False) -> int:

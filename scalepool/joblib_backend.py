@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import TimeoutError as MultiprocessingTimeout
 from typing import Any, Final
 
 from joblib._parallel_backends import FallbackToBackend, SequentialBackend
@@ -33,7 +34,7 @@ from scalepool._joblib.arrays import ArrayMapper, arrays_from
 from scalepool._joblib.completions import Completions
 from scalepool._joblib.registration import BACKEND_NAME, install
 from scalepool.api import ErrorTypes, WorkerGroup, cpu_count, in_worker
-from scalepool.errors import SessionError, WorkerDiedError
+from scalepool.errors import SessionError, TaskTimeoutError, WorkerDiedError
 
 __all__ = ["BACKEND_NAME", "MAX_NESTING", "ScalepoolBackend", "TerminatedWorkerError", "register"]
 
@@ -50,7 +51,11 @@ class TerminatedWorkerError(WorkerDiedError, LokyTerminatedWorkerError):  # type
     """The worker that ran this batch died. Also joblib's own ``TerminatedWorkerError`` and a ``BrokenProcessPool``."""
 
 
-_ERRORS: Final = ErrorTypes(worker_died=TerminatedWorkerError)
+class TaskTimeout(TaskTimeoutError, MultiprocessingTimeout):
+    """The call ran longer than its ``task_timeout``. Also what joblib raises for its own ``timeout``."""
+
+
+_ERRORS: Final = ErrorTypes(worker_died=TerminatedWorkerError, timed_out=TaskTimeout)
 
 
 class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -66,6 +71,12 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         Called as ``initializer(*initargs)`` in each worker before its first task.
     idle_worker_timeout
         Accepted for those who come from ``"loky"``; idle workers end by scalepool's own rule.
+    task_timeout
+        Seconds that each call may take, from its start on; the ``Parallel`` call then fails with
+        ``scalepool.errors.TaskTimeoutError``, a ``multiprocessing.TimeoutError``. Calls then travel one by one.
+        (``Parallel(timeout=...)`` keeps joblib's meaning.)
+    max_retries
+        How many more times a batch of calls is tried when the worker dies that runs it.
     """
 
     supports_retrieve_callback = True
@@ -85,10 +96,14 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         idle_worker_timeout: float | None = None,
+        task_timeout: float | None = None,
+        max_retries: int = 0,
     ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._initializer = initializer
         self._initargs = initargs
+        self._task_timeout = task_timeout
+        self._max_retries = max_retries
         self._n_jobs = 1
         self._workers: WorkerGroup | None = None
         self._completions = Completions()
@@ -134,6 +149,8 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._mapper = ArrayMapper(options.pop("max_nbytes", None), options.pop("mmap_mode", "r"))
         self._initializer = options.pop("initializer", self._initializer)
         self._initargs = options.pop("initargs", self._initargs)
+        self._task_timeout = options.pop("task_timeout", self._task_timeout)
+        self._max_retries = options.pop("max_retries", self._max_retries)
         for name in ("temp_folder", "verbose", "context", "idle_worker_timeout"):
             options.pop(name, None)
         if options:
@@ -197,6 +214,10 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._duration_s = getattr(out, "duration_s", None)
         return out.result()
 
+    def compute_batch_size(self) -> int:
+        """Return how many calls to send together: one where each has its own time limit."""
+        return 1 if self._task_timeout is not None else int(super().compute_batch_size())
+
     def batch_completed(self, batch_size: int, duration: float) -> None:
         """Take in how long a batch took in the worker, without the time that it waited for one."""
         super().batch_completed(batch_size, duration if self._duration_s is None else self._duration_s)
@@ -249,15 +270,20 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
                 initializer=self._initializer,
                 initargs=self._initargs,
                 threads_per_worker=self.inner_max_num_threads,
+                task_timeout_s=self._task_timeout,
+                max_retries=self._max_retries,
                 errors=_ERRORS,
             )
 
         if self._initializer is None:
             return make()
-        return _reusable.get((self._n_jobs, self.inner_max_num_threads, self._initializer, self._initargs), make)
+        limits = (self._task_timeout, self._max_retries)
+        options = (self._n_jobs, self.inner_max_num_threads, self._initializer, self._initargs, *limits)
+        return _reusable.get(options, make)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        make = partial(type(self), initializer=self._initializer, initargs=self._initargs)
+        limits: dict[str, Any] = {"task_timeout": self._task_timeout, "max_retries": self._max_retries}
+        make = partial(type(self), initializer=self._initializer, initargs=self._initargs, **limits)
         return make, (self.nesting_level, self.inner_max_num_threads)
 
 

@@ -12,8 +12,8 @@ from scalepool import api, config, errors
 
 API = [
     "ErrorTypes", "Function", "GroupStatistics", "Seed", "SeededCall", "SharedBuffer", "Snapshot", "TaskContext",
-    "TaskFuture", "WorkerGroup", "WorkerInfo",
-    "cancel", "cpu_count", "current_task", "in_worker", "init", "is_initialized", "put_buffer", "shutdown",
+    "TaskFuture", "Terms", "WorkerGroup", "WorkerInfo",
+    "cancel", "cpu_count", "current_task", "in_worker", "init", "is_initialized", "item_slot", "put_buffer", "shutdown",
     "task_rng", "wait",
 ]  # fmt: skip
 ERRORS = [

@@ -14,6 +14,7 @@ LONG_CONSTRUCTORS: dict[str, str] = {
     "scalepool.concurrent.futures.process.ProcessPoolExecutor": "the standard library's five, and our extras",
     "scalepool.multiprocessing.lifecycle.Lifecycle": "the standard library's five, and our extras",
     "scalepool._runtime.group.WorkerGroup": "one keyword for each option of the pools and executors that it serves",
+    "scalepool.joblib_backend.ScalepoolBackend": "what joblib hands over, and our keywords",
 }
 
 PACKAGE = layers.load(Path(scalepool.__file__).parent)

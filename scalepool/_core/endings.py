@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from scalepool._base.tuples import NamedTuple
 from scalepool._core.commands import Drop, KillWorker, Send
-from scalepool._core.retry import Verdict, after_death
+from scalepool._core.retry import MAX_ATTEMPTS, Verdict, after_death, without_item
 from scalepool._core.task import Task, TaskState
 from scalepool._core.workers import Worker, WorkerState
 from scalepool._wire.messages import DRIVER, CancelAnswer, CancelTasks, CloseMode, Exit, GroupClosed, Status
-from scalepool._wire.verdict import pack_verdict
+from scalepool._wire.verdict import Loss, pack_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,8 +51,20 @@ class Autopsy(NamedTuple):
 
     def verdict(self, task: Task, item: int = 0) -> bytes:
         """Return what the owner of ``task`` is told."""
-        facts = {"pid": self.pid, "exitcode": self.exitcode, "attempt": task.attempt, "reason": self.reason}
+        attempt = 1 + task.terms.tried.count(item) if item else task.attempt
+        reason = self.reason
+        if not reason and self.running and task.id != next(reversed(self.running)):
+            reason = "it ended in a task that this one waited for, and that ran in the same process meanwhile"
+        facts = {"pid": self.pid, "exitcode": self.exitcode, "attempt": attempt, "reason": reason}
         return pack_verdict({**facts, "item": item, "limit_s": task.terms.time_limit_s}, self.report, task.payload)
+
+
+def begin_again(task: Task, state: HubState) -> None:
+    """Count another attempt."""
+    task.attempt += 1
+    if task.cancelling:  # too late for that: it had started
+        task.cancelling = False
+        state.out.command(Send(task.owner, CancelAnswer((task.id,))))
 
 
 class Endings:
@@ -113,17 +125,28 @@ class Endings:
         started = autopsy.running
         for task in tasks:
             terms = task.terms
+            item = started.get(task.id, 0)
+            if item and self._goes_on(task, item, Status.WORKER_DIED, autopsy):
+                requeue.append(task)
+                continue
             verdict = after_death(started=task.id in started, attempt=task.attempt, max_retries=terms.max_retries)
             if verdict is Verdict.FAIL:
                 self.finish(task, Status.WORKER_DIED, 0, autopsy.verdict(task, started[task.id]))
                 continue
             if verdict is Verdict.RETRY:
-                task.attempt += 1
-                if task.cancelling:  # too late for that: it had started
-                    task.cancelling = False
-                    self._state.out.command(Send(task.owner, CancelAnswer((task.id,))))
+                begin_again(task, self._state)
             requeue.append(task)
         self.requeue(requeue)
+
+    def _goes_on(self, task: Task, item: int, status: Status, autopsy: Autopsy) -> bool:
+        """Whether a task that has many items can go on although its worker ended at ``item``; it is made ready to."""
+        terms = without_item(task.terms, Loss(item, status, autopsy.verdict(task, item)))
+        if terms is None or task.attempt >= MAX_ATTEMPTS:
+            return False
+        task.terms = terms
+        self._state.out.has_losses = True
+        begin_again(task, self._state)
+        return True
 
     def free(self, freed: Sequence[tuple[int, int]]) -> None:
         """Let go of objects that nobody needs."""
@@ -268,12 +291,17 @@ class Endings:
         """The worker is gone: judge each task that it held."""
         state = self._state
         held, worker.held = list(worker.held.values()), {}
+        again = []
         for task in held:
             if task.id in worker.condemned:
                 status, item = worker.condemned[task.id]
+                if item and status is Status.TIMED_OUT and self._goes_on(task, item, status, autopsy):
+                    again.append(task)
+                    continue
                 payload = autopsy.verdict(task, item) if status is Status.TIMED_OUT else b""
                 self.finish(task, status, 0, payload)
         self.judge([task for task in held if task.id not in worker.condemned], autopsy)
+        self.requeue(again)
         for group in list(state.groups.values()):
             group.workers.pop(worker.id, None)
             if group.owner == worker.id:

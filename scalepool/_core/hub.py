@@ -114,6 +114,10 @@ class Hub:
         worker = self._state.roster.workers.get(worker_id)
         return worker.received if worker is not None else 0
 
+    def has_worker(self, worker_id: int) -> bool:
+        """Whether this worker was ordered and is not known to be gone."""
+        return worker_id in self._state.roster.workers
+
     def statistics(self) -> HubStatistics:
         """Return a snapshot of the hub's counts."""
         return hub_statistics(self._state)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from scalepool._core.commands import Command, Send
 from scalepool._wire.messages import Free, Replies, Run
+from scalepool._wire.verdict import pack_losses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,10 +30,12 @@ class _Reply:
 class Outbox:
     """Commands in the order in which they must be obeyed; assignments and replies are merged at the end."""
 
-    __slots__ = ("_commands", "_free", "_objects", "_replies", "_runs")
+    __slots__ = ("_commands", "_free", "_objects", "_replies", "_runs", "has_losses")
 
     def __init__(self, objects: ObjectDirectory) -> None:
         self._objects = objects
+        self.has_losses = False
+        """Whether there ever was a task that lost an item of its input: else nobody looks for one."""
         self._commands: list[Command] = []
         self._replies: dict[int, _Reply] = {}
         self._runs: dict[int, tuple[Worker, list[Task]]] = {}
@@ -108,6 +111,7 @@ class Outbox:
             reference_counts=[len(each) for each in carried] if references else [],
             references=references,
             objects=self._objects.columns(references) if references else [],
+            losses=_losses(tasks) if self.has_losses else (),
         )
 
     def _finish(self, reply: _Reply) -> Replies:
@@ -123,3 +127,7 @@ class Outbox:
             object_counts=counts,
             objects=self._objects.columns(reply.objects) if reply.objects else [],
         )
+
+
+def _losses(tasks: list[Task]) -> Sequence[bytes]:
+    return [pack_losses(task.terms.losses) for task in tasks] if any(task.terms.losses for task in tasks) else ()

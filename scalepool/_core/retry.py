@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
 
-__all__ = ["Verdict", "after_death"]
+from scalepool._wire.messages import Status
+
+if TYPE_CHECKING:
+    from scalepool._core.task import Terms
+    from scalepool._wire.verdict import Loss
+
+__all__ = ["MAX_ATTEMPTS", "Verdict", "after_death", "without_item"]
+
+MAX_ATTEMPTS = 60_000
+"""A task whose worker died so often fails, whatever else is said: a record of a result has two bytes for the count."""
 
 
 class Verdict(enum.Enum):
@@ -30,3 +40,16 @@ def after_death(*, started: bool, attempt: int, max_retries: int) -> Verdict:
     if not started:
         return Verdict.REQUEUE
     return Verdict.RETRY if attempt <= max_retries else Verdict.FAIL
+
+
+def without_item(terms: Terms, loss: Loss) -> Terms | None:
+    """Return the terms on which a task that has many items goes on when its worker has ended at one of them.
+
+    That item is given up, or tried again if its worker died and retries are left. Those before it run again: their
+    results died with the worker. ``None``: the task cannot go on, as it ended at an item that it was to leave out.
+    """
+    if any(lost.item == loss.item for lost in terms.losses):
+        return None
+    if loss.status == Status.WORKER_DIED and terms.tried.count(loss.item) < terms.max_retries:
+        return terms._replace(tried=(*terms.tried, loss.item))
+    return terms._replace(losses=(*terms.losses, loss))

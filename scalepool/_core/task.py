@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from scalepool._core.functions import FunctionRecord
     from scalepool._core.groups import Group
+    from scalepool._wire.verdict import Loss
 
 __all__ = ["PLAIN", "IllegalTransition", "Task", "TaskState", "Terms"]
 
@@ -24,11 +25,18 @@ class Terms(NamedTuple):
     max_retries
         How many more attempts it allows after the death of a worker that had started it.
     time_limit_s
-        How long each attempt may take, from its start on; 0: as long as it likes.
+        How long each attempt may take, from its start on, and each item of its input where it has many; 0: as long as
+        it likes.
+    losses
+        Items of its input that are given up; the rest of it still runs.
+    tried
+        Items of its input that a worker has died of and that are tried again, once for each death.
     """
 
     max_retries: int = 0
     time_limit_s: float = 0.0
+    losses: tuple[Loss, ...] = ()
+    tried: tuple[int, ...] = ()
 
 
 PLAIN: Final = Terms()

@@ -69,6 +69,7 @@ class WorkItem(NamedTuple):
     payload: bytes
     places: Mapping[int, SegmentRef]
     references: Sequence[int] = ()
+    losses: bytes = b""
 
 
 class Executor:
@@ -107,6 +108,13 @@ class Executor:
     def group(self) -> int:
         """Group of the task that runs now, else 0."""
         return self.item.group if self.item is not None else 0
+
+    def item_slot(self) -> tuple[memoryview, int, bytes]:
+        """Where the task that runs now notes which item it works on, and which items it is to leave out.
+
+        See ``FlightRecord.item_slot`` and ``unpack_losses``.
+        """
+        return (*self._flight.item_slot(), b"" if self.item is None else self.item.losses)
 
     def run(self, item: WorkItem) -> tuple[bytes, Packed | None]:
         """Run one task; return its result record, and what was packed for it if that is more than the record."""

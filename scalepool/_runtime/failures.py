@@ -65,7 +65,7 @@ def _post_mortem(verdict: Verdict) -> PostMortem:
     report: Mapping[str, Any] = verdict.report
     found = {name: report[name] for name in _REPORTED if report.get(name)}
     item = verdict.facts.get("item", 0)
-    arguments = short_call(pickle_of(verdict.arguments)) if verdict.arguments else ""
+    arguments = short_call(pickle_of(verdict.arguments), item) if verdict.arguments else ""
     return PostMortem(
         item=item - 1 if item > 0 else None, arguments=arguments, reason=verdict.facts.get("reason", ""), **found
     )

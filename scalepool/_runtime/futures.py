@@ -127,6 +127,12 @@ class TaskFuture(Future[Any]):
             client.cancel([self], force=force)
         return self.cancelled()
 
+    def lost_item(self, status: int, verdict: bytes) -> BaseException:
+        """Return the error of an item of this task's input that was given up while the rest of it ran."""
+        from scalepool._runtime.failures import error_of
+
+        return error_of(self.group.errors, self.name, status, verdict)
+
     def result(self, timeout: float | None = None) -> Any:
         """Return what the task returned.
 

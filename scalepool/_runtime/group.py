@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _LONGEST_S = 1e9  # thirty years; a finite bound keeps infinity and nan out of the arithmetic of clocks
 
-__all__ = ["ErrorTypes", "GroupStatistics", "WorkerGroup", "WorkerInfo"]
+__all__ = ["ErrorTypes", "GroupStatistics", "Terms", "WorkerGroup", "WorkerInfo"]
 
 
 def _plain_traceback() -> type[Any]:
@@ -122,7 +122,9 @@ class WorkerInfo:
 
     def is_alive(self) -> bool:
         """Whether the process runs."""
-        return self.worker_id in self._session.engine.fates
+        session = self._session
+        # Its first message may be faster than the news of its process.
+        return self.worker_id in session.engine.fates or (not session.closed and session.hub.has_worker(self.worker_id))
 
     def __repr__(self) -> str:
         state = "started" if self.is_alive() else f"stopped exitcode={self.exitcode}"

@@ -65,6 +65,7 @@ class Holdings:
             message.payloads,
             repeat(places),
             _references(message) if message.reference_counts else repeat(()),
+            message.losses or repeat(b""),
             strict=False,
         )
         return list(map(_new_item, columns))

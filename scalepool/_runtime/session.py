@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         @property
         def group(self) -> int: ...
 
+        def item_slot(self) -> tuple[memoryview, int, bytes]: ...
+
     class _Executing(Protocol):
         @property
         def executor(self) -> _Group: ...
@@ -51,6 +53,7 @@ class DriverSession:
     engine: LocalEngine
     settings: Settings
     cpus: int
+    closed: bool
     parent_group = 0
 
     def close(self, *, at_exit: bool = False) -> None:
@@ -84,6 +87,10 @@ class WorkerSession:
     def parent_group(self) -> int:
         """Group of the task that runs now."""
         return self._station.executor.group
+
+    def item_slot(self) -> tuple[memoryview, int, bytes]:
+        """See ``Executor.item_slot``."""
+        return self._station.executor.item_slot()
 
     @property
     def depth(self) -> int:

@@ -1,7 +1,8 @@
 """How a map is cut into tasks: the function that runs a chunk, and the sizes of the chunks.
 
 `MapChunk` runs in the worker. It catches per item, so one failing item costs neither the finished results of its chunk
-nor the items behind it.
+nor the items behind it. It notes which item it works on where that can be read after its process was killed: the chunk
+then runs again without that item, which alone has failed.
 
 `ChunkPlan` decides sizes in the caller. A chunk size that the user gave is kept exactly. Else chunks follow guided
 self-scheduling, corrected by the measured time per item:
@@ -21,13 +22,14 @@ No clock, no threads, no I/O in this module.
 
 from __future__ import annotations
 
-import itertools
 import operator
 from typing import TYPE_CHECKING, Any
 
 from scalepool._base.tuples import NamedTuple
-from scalepool._shims.outcomes import MISSING, Failure, capture
+from scalepool._shims.outcomes import MISSING, Failure, LostItem, capture
 from scalepool._wire.pickling.exceptions import ResultEncodingError, encode_result
+from scalepool._wire.verdict import unpack_losses
+from scalepool.api import item_slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +75,7 @@ class ChunkOutcomes(NamedTuple):
     """
 
     values: list[Any]
-    failures: tuple[tuple[int, Failure], ...]
+    failures: tuple[tuple[int, Failure | LostItem], ...]
 
 
 class MapChunk:
@@ -101,25 +103,31 @@ class MapChunk:
 
     def __call__(self, items: Sequence[Any]) -> list[Any] | ChunkOutcomes:
         """Run every item. A plain list comes back when none failed: the common case pays for nothing."""
-        mapped = itertools.starmap if self._star else map
+        fn, star = self.fn, self._star
         if not self._outcomes:
-            return list(mapped(self.fn, items))
+            return [fn(*item) if star else fn(item) for item in items]
+        # A single item is its whole task: who died of it is known without a note.
+        notes, index, packed = item_slot() if len(items) > 1 else ([0], 0, b"")
+        lost = unpack_losses(packed) if packed else None
         values: list[Any] = []
-        failures: list[tuple[int, Failure]] = []
-        source = iter(items)
-        while True:
-            try:
-                # list.extend() keeps what it has got when the iterator raises, and runs at the speed of list(map()).
-                values.extend(mapped(self.fn, source))
-            except BaseException as error:  # noqa: BLE001 - sys.exit() of a task is that task's error, too
-                failures.append((len(values), capture(error)))
-                values.append(MISSING)
-                continue
-            if len(values) >= len(items):
-                break
-            # map() takes a StopIteration of the function for the end of its input.
-            failures.append((len(values), capture(StopIteration())))
-            values.append(MISSING)
+        failures: list[tuple[int, Failure | LostItem]] = []
+        append = values.append
+        number = 0
+        try:
+            for item in items:
+                number += 1
+                if lost and number in lost:
+                    failures.append((number - 1, LostItem(lost[number].status, lost[number].verdict)))
+                    append(MISSING)
+                    continue
+                notes[index] = number
+                try:
+                    append(fn(*item) if star else fn(item))
+                except BaseException as error:  # noqa: BLE001 - sys.exit() of a task is that task's error, too
+                    failures.append((number - 1, capture(error)))
+                    append(MISSING)
+        finally:
+            notes[index] = 0
         return ChunkOutcomes(values, tuple(failures)) if failures else values
 
     def salvage(self, result: list[Any] | ChunkOutcomes) -> ChunkOutcomes:
@@ -129,7 +137,7 @@ class MapChunk:
         """
         outcomes = result if isinstance(result, ChunkOutcomes) else ChunkOutcomes(result, ())
         values = list(outcomes.values)
-        failures = dict(outcomes.failures)
+        failures: dict[int, Failure | LostItem] = dict(outcomes.failures)
         for offset, value in enumerate(values):
             try:
                 encode_result(value, oob_threshold=_NEVER)

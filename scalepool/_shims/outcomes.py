@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MISSING",
     "Failure",
+    "LostItem",
     "Missing",
     "OnError",
     "attach_partial_results",
@@ -62,6 +63,19 @@ class Failure(NamedTuple):
     def revive(self, traceback_type: Callable[[str], BaseException]) -> BaseException:
         """Return the exception with the worker's traceback as its ``__cause__``."""
         return decode_exception(self.record, traceback_type)
+
+
+class LostItem(NamedTuple):
+    """One item that was given up because its worker died of it, or because it ran too long.
+
+    Parameters
+    ----------
+    status, verdict
+        As the core has them; ``TaskFuture.lost_item`` makes the error of them.
+    """
+
+    status: int
+    verdict: bytes
 
 
 def capture(error: BaseException) -> Failure:

@@ -179,7 +179,10 @@ class Unblock(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Tasks for a worker. ``acked`` counts the results that the hub has received from it."""
+    """Tasks for a worker. ``acked`` counts the results that the hub has received from it.
+
+    ``losses`` is empty when no task has lost an item of its input, else it holds those of each; see ``_wire.verdict``.
+    """
 
     acked: int
     functions: Ints
@@ -192,6 +195,7 @@ class Run(NamedTuple):
     reference_counts: Ints = ()
     references: Ints = ()
     objects: Ints = ()
+    losses: Blobs = ()
 
 
 class Enter(NamedTuple):

@@ -14,12 +14,22 @@ from scalepool._base.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any, Final
 
-__all__ = ["MAX_ARGUMENT_BYTES", "Verdict", "pack_report", "pack_verdict", "unpack_verdict"]
+__all__ = [
+    "MAX_ARGUMENT_BYTES",
+    "Loss",
+    "Verdict",
+    "pack_losses",
+    "pack_report",
+    "pack_verdict",
+    "unpack_losses",
+    "unpack_verdict",
+]
 
 _LENGTHS: Final = struct.Struct("<II")
+_LOSS: Final = struct.Struct("<qBI")
 
 MAX_ARGUMENT_BYTES: Final = 256 * 1024
 """Longer pickles of arguments are not carried back."""
@@ -41,6 +51,39 @@ class Verdict(NamedTuple):
     facts: Mapping[str, Any]
     report: Mapping[str, Any]
     arguments: bytes
+
+
+class Loss(NamedTuple):
+    """An item of a task's input that is given up: its worker died of it, or it ran too long.
+
+    Attributes
+    ----------
+    item
+        Which one, counted from 1.
+    status, verdict
+        As for a task that ends so.
+    """
+
+    item: int
+    status: int
+    verdict: bytes
+
+
+def pack_losses(losses: Iterable[Loss]) -> bytes:
+    """Return them as bytes, for the worker that runs the rest of the task."""
+    return b"".join(_LOSS.pack(item, status, len(verdict)) + verdict for item, status, verdict in losses)
+
+
+def unpack_losses(data: bytes) -> dict[int, Loss]:
+    """Return what ``pack_losses`` packed, by item; raises struct.error when it is something else."""
+    found: dict[int, Loss] = {}
+    at = 0
+    while at < len(data):
+        item, status, length = _LOSS.unpack_from(data, at)
+        at += _LOSS.size
+        found[item] = Loss(item, status, data[at : at + length])
+        at += length
+    return found
 
 
 def pack_report(report: Mapping[str, Any]) -> bytes:

@@ -30,9 +30,10 @@ class _ScalepoolContext:
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
+        **options: Any,
     ) -> Pool:
-        """Return a `scalepool.multiprocessing.pool.Pool` with this context."""
-        return Pool(processes, initializer, initargs, maxtasksperchild, context=self)
+        """Return a `scalepool.multiprocessing.pool.Pool` with this context; `options` are keywords of its own."""
+        return Pool(processes, initializer, initargs, maxtasksperchild, context=self, **options)
 
     def cpu_count(self) -> int:
         """Return the number of usable CPUs, as `scalepool.api.cpu_count`."""

@@ -6,12 +6,13 @@ names the path to the culprit. For results the original has ``MaybeEncodingError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from scalepool._shims.outcomes import LostItem
 from scalepool._wire.pickling.culprit import ReducerError
 from scalepool._wire.pickling.exceptions import ResultEncodingError
 from scalepool.api import ErrorTypes
-from scalepool.errors import SerializationError, TaskCancelledError
+from scalepool.errors import SerializationError, TaskCancelledError, TaskTimeoutError, WorkerDiedError
 
 if TYPE_CHECKING:
     from scalepool._shims.outcomes import Failure
@@ -30,7 +31,17 @@ def _remote_traceback() -> type[Exception]:
 
 _ORIGINAL = "_scalepool_original"
 
-POOL_ERRORS = ErrorTypes(remote_traceback=_remote_traceback)
+
+class _TimedOut(TaskTimeoutError):
+    """Makes a ``TaskTimeout`` when called: its other parent is not loaded before one is needed."""
+
+    def __new__(cls, **details: Any) -> Any:
+        from scalepool.multiprocessing._timeouts import TaskTimeout
+
+        return TaskTimeout(**details)
+
+
+POOL_ERRORS = ErrorTypes(remote_traceback=_remote_traceback, timed_out=_TimedOut)
 
 
 def timeout_error() -> Exception:
@@ -73,8 +84,16 @@ def for_arguments(error: SerializationError) -> BaseException:
     return original
 
 
-def error_of_item(failure: Failure) -> BaseException:
-    """Return the error of one item of a chunk as the original would raise it, with the worker's traceback."""
+def error_of_item(failure: Failure | LostItem, future: TaskFuture, index: int | None = None) -> BaseException:
+    """Return the error of one item of a chunk as the original would raise it, with the worker's traceback.
+
+    `index` is the item's place in the whole input, where it is known.
+    """
+    if isinstance(failure, LostItem):
+        lost = future.lost_item(failure.status, failure.verdict)
+        if isinstance(lost, (WorkerDiedError, TaskTimeoutError)):
+            lost.note(item=index)
+        return lost
     error = failure.revive(_remote_traceback())
     return _for_result(error) if isinstance(error, ResultEncodingError) else error
 

@@ -25,14 +25,14 @@ from scalepool._shims.chunks import ChunkOutcomes, ChunkPlan
 from scalepool._shims.outcomes import MISSING, OnError, attach_partial_results, mark_failed
 from scalepool._shims.progress import ProgressMeter, Report, Reporter
 from scalepool.api import Snapshot, cancel
-from scalepool.errors import TaskCancelledError
+from scalepool.errors import TaskCancelledError, TaskTimeoutError, WorkerDiedError
 from scalepool.multiprocessing.errors import error_of, error_of_item, failed_locally
 from scalepool.multiprocessing.results import Settlement, remaining_s, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from scalepool.api import Function, TaskFuture, WorkerGroup
+    from scalepool.api import Function, TaskFuture, Terms, WorkerGroup
 
 __all__ = ["ChunkTask", "MapJob"]
 
@@ -50,11 +50,14 @@ class ChunkTask(NamedTuple):
         An exported `MapChunk`.
     items
         The input.
+    terms
+        Time limit and retries, if not the group's.
     """
 
     group: WorkerGroup
     function: Function
     items: Sequence[Any]
+    terms: Terms | None = None
 
 
 class _Chunk(NamedTuple):
@@ -166,7 +169,11 @@ class MapJob:
             items = list(items)  # pickles faster than the name of the class
         try:
             future = task.group.submit(
-                task.function, (items,), on_done=partial(self._arrived, chunk), snapshot=self._snapshot
+                task.function,
+                (items,),
+                on_done=partial(self._arrived, chunk),
+                snapshot=self._snapshot,
+                terms=task.terms,
             )
         except RuntimeError as error:
             # After terminate() the group is closed, and that is no error of its own.
@@ -207,7 +214,7 @@ class MapJob:
                 report = None
             else:
                 self._plan.pace.observe(chunk.size, future.duration_s)
-                report = self._store(chunk, outcomes, error)
+                report = self._store(chunk, future, outcomes, error)
             room = len(self._outstanding) <= self._refill_at
         if report is not None and self._reporter is not None:
             self._reporter.post(report)
@@ -216,9 +223,11 @@ class MapJob:
         elif room:
             self.feed()
 
-    def _store(self, chunk: _Chunk, outcomes: Any, error: BaseException | None) -> Report | None:
+    def _store(self, chunk: _Chunk, future: TaskFuture, outcomes: Any, error: BaseException | None) -> Report | None:
         stop = chunk.start + chunk.size
         if error is not None:
+            if chunk.size == 1 and isinstance(error, (WorkerDiedError, TaskTimeoutError)):
+                error.note(item=chunk.start)
             self._note(error)
             if self._on_error == "return":
                 self._values[chunk.start : stop] = [mark_failed(error)] * chunk.size
@@ -228,7 +237,7 @@ class MapJob:
             return self._meter.advance(chunk.size)
         self._values[chunk.start : stop] = outcomes.values
         for offset, failure in outcomes.failures:
-            item_error = error_of_item(failure)
+            item_error = error_of_item(failure, future, chunk.start + offset)
             self._note(item_error)
             if self._on_error == "return":
                 self._values[chunk.start + offset] = mark_failed(item_error)
@@ -256,17 +265,23 @@ class MapJob:
 
     abort = stop
 
-    def abandon(self) -> None:
-        """Cancel what has not started and settle now, with the first error that arrived."""
+    def abandon(self, force: bool | None = None) -> bool:
+        """Cancel what has not started and settle now, with the first error that arrived; False when it was over.
+
+        With `force` stop what runs, too. With either, return when it is done; else it is done soon.
+        """
         with self._lock:
             if self._over:
-                return
+                return False
             self._over = self._stopped = True
             futures = [future for future in self._outstanding.values() if future is not None]
         self._settle()
         # Each waits for an answer, and meanwhile pumps.
-        if futures:
+        if force is not None:
+            cancel(futures, force=force)
+        elif futures:
             self._settlement.later(partial(cancel, futures))
+        return True
 
     def drain(self) -> None:
         """Wait until the outcome is settled and its callbacks have run."""

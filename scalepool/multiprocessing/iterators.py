@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from scalepool._shims.chunks import ChunkOutcomes
 from scalepool._shims.outcomes import OnError, mark_failed
+from scalepool.errors import TaskTimeoutError, WorkerDiedError
 from scalepool.multiprocessing.errors import error_of, error_of_item
 from scalepool.multiprocessing.streams import Entry, Slot, Stream
+
+if TYPE_CHECKING:
+    from scalepool.api import TaskFuture
 
 __all__ = ["IMapIterator", "IMapUnorderedIterator"]
 
@@ -113,18 +117,21 @@ class IMapIterator:
             if future.has_value and not self._chunked:
                 rest.append(future.result())
             elif (error := error_of(future)) is not None:
-                # The chunk as a whole: its worker died, or its results do not pickle.
+                # The chunk as a whole: its results do not pickle, or its worker died and nothing more is known.
+                if isinstance(error, (WorkerDiedError, TaskTimeoutError)) and entry.size == 1:
+                    error.note(item=entry.start)
                 rest.extend([_Failed(error)] * entry.size)
             elif self._chunked:
-                self._unpack_chunk(future.result())
+                self._unpack_chunk(entry, future)
 
-    def _unpack_chunk(self, outcomes: Any) -> None:
+    def _unpack_chunk(self, entry: Slot, future: TaskFuture) -> None:
+        outcomes = future.result()
         if not isinstance(outcomes, ChunkOutcomes):
             self._rest.extend(outcomes)
             return
         values = list(outcomes.values)
         for offset, failure in outcomes.failures:
-            values[offset] = _Failed(error_of_item(failure))
+            values[offset] = _Failed(error_of_item(failure, future, entry.start + offset))
         self._rest.extend(values)
 
     def _failed(self, item: _Failed) -> BaseException:

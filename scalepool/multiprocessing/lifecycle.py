@@ -66,6 +66,13 @@ class Lifecycle:
     context
         As ``multiprocessing.get_context()`` returns. Kept as ``_ctx``; workers never start by a fork of the caller's
         process, whatever it says.
+    task_timeout
+        Seconds that each call may take, each item of a map, from its start on. Its worker is stopped then, and the call
+        fails with `scalepool.errors.TaskTimeoutError`, which is a ``multiprocessing.TimeoutError``, too; no other does.
+    max_retries
+        How many more times a call (an item) is tried when the worker dies that runs it.
+    initializer_timeout
+        Seconds that `initializer` may take in a worker; after that every call fails.
 
     Raises
     ------
@@ -77,7 +84,7 @@ class Lifecycle:
 
     _state = INIT  # __del__ needs it also when __init__ raises
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the original's, and our keywords
         self,
         processes: int | None = None,
         initializer: Callable[..., object] | None = None,
@@ -87,16 +94,13 @@ class Lifecycle:
         *,
         max_worker_rss: int | str | None = None,
         capture_output: bool = False,
+        task_timeout: float | None = None,
+        max_retries: int = 0,
+        initializer_timeout: float | None = None,
     ) -> None:
         if processes is None:
             processes = api.cpu_count()
-        if processes < 1:
-            raise ValueError("Number of processes must be at least 1")
-        tasks: Any = maxtasksperchild
-        if tasks is not None and (not isinstance(tasks, int) or tasks <= 0):
-            raise ValueError("maxtasksperchild must be a positive int or None")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
+        _check(processes, maxtasksperchild, initializer)
         self._context = context
         self._processes = processes
         self._name = f"pool-{next(_pool_numbers)}"
@@ -108,6 +112,9 @@ class Lifecycle:
             max_tasks_per_worker=maxtasksperchild,
             max_worker_rss=max_worker_rss,
             capture_output=capture_output,
+            task_timeout_s=task_timeout,
+            max_retries=max_retries,
+            initializer_timeout_s=initializer_timeout,
         )
         self._callbacks = _parts.CallbackThread(f"{self._name}-callbacks")
         self._jobs: dict[int, Job] = {}
@@ -233,6 +240,15 @@ class Lifecycle:
     def __repr__(self) -> str:
         cls = type(self)
         return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={getattr(self, '_processes', 0)}>"
+
+
+def _check(processes: int, tasks: Any, initializer: Any) -> None:
+    if processes < 1:
+        raise ValueError("Number of processes must be at least 1")
+    if tasks is not None and (not isinstance(tasks, int) or tasks <= 0):
+        raise ValueError("maxtasksperchild must be a positive int or None")
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
 
 
 def _open_group(processes: int, **options: Any) -> api.WorkerGroup:

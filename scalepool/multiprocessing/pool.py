@@ -10,7 +10,8 @@
   ``next(timeout)``;
 * ``map(..., chunksize=0)`` is a ValueError (the original returns a list of ``None``).
 
-Keyword-only extras: ``on_error=``, ``progress=`` and ``seed=`` on every kind of map, ``buffersize=`` on ``imap`` and
+Keyword-only extras: ``task_timeout=`` and ``max_retries=`` on every call (see `Lifecycle`),
+``on_error=``, ``progress=`` and ``seed=`` on every kind of map, ``buffersize=`` on ``imap`` and
 ``imap_unordered``. With ``on_error="return"`` a failed item is represented by its exception, for which `is_failed`
 holds. The exception of a failed map has ``.partial_results``: a list with `MISSING` where there is no result.
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from scalepool._shims.outcomes import MISSING, OnError, is_failed
     from scalepool._shims.progress import Reporter, Sink
+    from scalepool.api import Terms
     from scalepool.multiprocessing.iterators import IMapIterator, IMapUnorderedIterator
     from scalepool.multiprocessing.results import ApplyResult, AsyncResult, MapResult, Settlement
 
@@ -80,6 +82,7 @@ class _MapOptions(NamedTuple):
     on_error: OnError = "raise"
     progress: Progress = None
     seed: Any = None
+    terms: Terms | None = None
 
 
 class _StreamArguments(NamedTuple):
@@ -91,6 +94,7 @@ class _StreamArguments(NamedTuple):
     on_error: OnError
     progress: Progress
     seed: Any
+    terms: Terms | None
 
 
 class Pool(Lifecycle):
@@ -107,9 +111,17 @@ class Pool(Lifecycle):
 
     # One call
 
-    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> Any:
+    def apply(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        *,
+        task_timeout: float | None = None,
+        max_retries: int | None = None,
+    ) -> Any:
         """Return ``func(*args, **kwds)``, run in a worker."""
-        return get(self.apply_async(func, args, kwds))
+        return get(self.apply_async(func, args, kwds, task_timeout=task_timeout, max_retries=max_retries))
 
     def apply_async(
         self,
@@ -118,6 +130,9 @@ class Pool(Lifecycle):
         kwds: Mapping[str, Any] = {},  # the original's signature; never changed
         callback: Callback = None,
         error_callback: Callback = None,
+        *,
+        task_timeout: float | None = None,
+        max_retries: int | None = None,
     ) -> ApplyResult:
         """Start ``func(*args, **kwds)`` in a worker and return its `AsyncResult`.
 
@@ -125,6 +140,8 @@ class Pool(Lifecycle):
         ----------
         callback, error_callback
             Called with the result or the exception, in the pool's callback thread.
+        task_timeout, max_retries
+            Instead of the pool's own; here and in every other call.
 
         Raises
         ------
@@ -132,17 +149,20 @@ class Pool(Lifecycle):
             When the pool is not running.
         """
         self._check_running()
+        terms = None
+        if task_timeout is not None or max_retries is not None:
+            terms = self._group.terms(task_timeout, max_retries)
         if type(args) is not tuple or type(kwds) is not dict:
             # Unpacked in the worker, so that what cannot be unpacked is the task's error, as in the original.
             func, args, kwds = call_unpacked, (func, args, kwds), {}
         if callback is None and error_callback is None:
-            return _parts.ApplyResult(self._group.submit(func, args, kwds))
+            return _parts.ApplyResult(self._group.submit(func, args, kwds, terms=terms))
         settlement = self._settlement(callback, error_callback)
         result = _parts.CallbackResult(settlement)
         number = self._remember(result)
         settlement.on_settled = partial(self._forget, number)
         try:
-            result.attach(self._group.submit(func, args, kwds, on_done=result.arrived))
+            result.attach(self._group.submit(func, args, kwds, on_done=result.arrived, terms=terms))
         except BaseException:
             self._forget(number)
             raise
@@ -159,6 +179,8 @@ class Pool(Lifecycle):
         on_error: OnError = "raise",
         progress: Progress = None,
         seed: Any = None,
+        task_timeout: float | None = None,
+        max_retries: int | None = None,
     ) -> list[Any]:
         """Return ``[func(item) for item in iterable]``, run in the workers.
 
@@ -182,7 +204,9 @@ class Pool(Lifecycle):
         BaseException
             A task's own exception, with ``.partial_results``.
         """
-        return get(self.map_async(func, iterable, chunksize, on_error=on_error, progress=progress, seed=seed))  # type: ignore[no-any-return]
+        own = {"task_timeout": task_timeout, "max_retries": max_retries}
+        result = self.map_async(func, iterable, chunksize, on_error=on_error, progress=progress, seed=seed, **own)  # type: ignore[arg-type]
+        return get(result)  # type: ignore[no-any-return]
 
     def starmap(
         self,
@@ -193,11 +217,15 @@ class Pool(Lifecycle):
         on_error: OnError = "raise",
         progress: Progress = None,
         seed: Any = None,
+        task_timeout: float | None = None,
+        max_retries: int | None = None,
     ) -> list[Any]:
         """Return ``[func(*item) for item in iterable]``; else as `map`."""
-        return get(self.starmap_async(func, iterable, chunksize, on_error=on_error, progress=progress, seed=seed))  # type: ignore[no-any-return]
+        own = {"task_timeout": task_timeout, "max_retries": max_retries}
+        result = self.starmap_async(func, iterable, chunksize, on_error=on_error, progress=progress, seed=seed, **own)  # type: ignore[arg-type]
+        return get(result)  # type: ignore[no-any-return]
 
-    def map_async(
+    def map_async(  # noqa: PLR0913 - the original's, and our keywords
         self,
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
@@ -208,12 +236,15 @@ class Pool(Lifecycle):
         on_error: OnError = "raise",
         progress: Progress = None,
         seed: Any = None,
+        task_timeout: float | None = None,
+        max_retries: int | None = None,
     ) -> MapResult:
         """Start a `map` and return its `AsyncResult`; callbacks get the whole list, or the exception."""
-        options = _MapOptions(False, chunksize, callback, error_callback, on_error, progress, seed)
+        terms = self._group.terms(task_timeout, max_retries)
+        options = _MapOptions(False, chunksize, callback, error_callback, on_error, progress, seed, terms)
         return self._map_async(func, iterable, options)
 
-    def starmap_async(
+    def starmap_async(  # noqa: PLR0913 - the original's, and our keywords
         self,
         func: Callable[..., Any],
         iterable: Iterable[Iterable[Any]],
@@ -224,9 +255,12 @@ class Pool(Lifecycle):
         on_error: OnError = "raise",
         progress: Progress = None,
         seed: Any = None,
+        task_timeout: float | None = None,
+        max_retries: int | None = None,
     ) -> MapResult:
         """Start a `starmap` and return its `AsyncResult`; callbacks get the whole list, or the exception."""
-        options = _MapOptions(True, chunksize, callback, error_callback, on_error, progress, seed)
+        terms = self._group.terms(task_timeout, max_retries)
+        options = _MapOptions(True, chunksize, callback, error_callback, on_error, progress, seed, terms)
         return self._map_async(func, iterable, options)
 
     def _map_async(self, func: Callable[..., Any], iterable: Iterable[Any], options: _MapOptions) -> MapResult:
@@ -252,14 +286,16 @@ class Pool(Lifecycle):
             return _parts.MapResult(settlement, None)
         settlement = self._settlement(options.callback, options.error_callback)
         plan = _parts.ChunkPlan(len(items), self._processes, chunksize)
-        job = _parts.MapJob(_parts.ChunkTask(self._group, function, items), plan, settlement, on_error, reporter)
+        job = _parts.MapJob(
+            _parts.ChunkTask(self._group, function, items, options.terms), plan, settlement, on_error, reporter
+        )
         settlement.on_settled = partial(self._forget, self._remember(job))
         job.feed()
         return _parts.MapResult(settlement, job)
 
     # Iterators
 
-    def imap(
+    def imap(  # noqa: PLR0913 - the original's, and our keywords
         self,
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
@@ -269,6 +305,8 @@ class Pool(Lifecycle):
         on_error: OnError = "raise",
         progress: Progress = None,
         seed: Any = None,
+        task_timeout: float | None = None,
+        max_retries: int | None = None,
     ) -> IMapIterator:
         """Return an iterator over the results in input order.
 
@@ -284,9 +322,11 @@ class Pool(Lifecycle):
         progress, seed
             As in `map`.
         """
-        return self._imap(func, iterable, _StreamArguments(True, chunksize, buffersize, on_error, progress, seed))
+        terms = self._group.terms(task_timeout, max_retries)
+        arguments = _StreamArguments(True, chunksize, buffersize, on_error, progress, seed, terms)
+        return self._imap(func, iterable, arguments)
 
-    def imap_unordered(
+    def imap_unordered(  # noqa: PLR0913 - the original's, and our keywords
         self,
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
@@ -296,9 +336,13 @@ class Pool(Lifecycle):
         on_error: OnError = "raise",
         progress: Progress = None,
         seed: Any = None,
+        task_timeout: float | None = None,
+        max_retries: int | None = None,
     ) -> IMapUnorderedIterator:
         """Return an iterator over the results in the order in which they arrive; else as `imap`."""
-        result = self._imap(func, iterable, _StreamArguments(False, chunksize, buffersize, on_error, progress, seed))
+        terms = self._group.terms(task_timeout, max_retries)
+        arguments = _StreamArguments(False, chunksize, buffersize, on_error, progress, seed, terms)
+        result = self._imap(func, iterable, arguments)
         assert isinstance(result, _parts.IMapUnorderedIterator)
         return result
 
@@ -320,7 +364,9 @@ class Pool(Lifecycle):
         except Exception as error:  # noqa: BLE001 - the original's moment is the first next()
             reason = _parts.for_arguments(error) if isinstance(error, SerializationError) else error
             function, iterable = self._group.export(nothing), Raising(reason)
-        stream = _parts.Stream(_parts.StreamTask(self._group, function, chunksize, self._processes), options)
+        stream = _parts.Stream(
+            _parts.StreamTask(self._group, function, chunksize, self._processes, arguments.terms), options
+        )
         number = self._remember(stream)
         stream.start(iterable, partial(self._forget, number), f"{self._name}-feeder-{number}")
         kind = _parts.IMapIterator if arguments.ordered else _parts.IMapUnorderedIterator

@@ -178,6 +178,21 @@ class ApplyResult:
         """What the call has printed so far, stdout and stderr; ``None`` without ``Pool(capture_output=True)``."""
         return self._future.output
 
+    def cancel(self, force: bool = False) -> bool:
+        """Cancel the call; the original has nothing like it. Its ``get()`` then raises `TaskCancelledError`.
+
+        Parameters
+        ----------
+        force
+            Stop what has started, too: its worker gets SIGTERM, and SIGKILL half a second later; another takes its
+            place, and nothing else is lost.
+
+        Returns
+        -------
+        Whether it is cancelled. Of many items: whether some were still to come.
+        """
+        return self._future.cancel(force)
+
     def _error(self) -> BaseException | None:
         future = self._future
         return None if future.has_value else error_of(future)
@@ -222,6 +237,10 @@ class CallbackResult(ApplyResult):
         error = error_of(future)
         self._settlement.settle(error is None, future.result() if error is None else error)
 
+    def cancel(self, force: bool = False) -> bool:
+        """Cancel the call; with `force` also when it runs. Return whether it is cancelled."""
+        return self._attached is not None and self._attached.cancel(force)
+
     def drain(self) -> None:
         """Wait until everything is over, callbacks too."""
         self.wait()
@@ -257,8 +276,11 @@ class Feeder(Protocol):
     def wait(self, timeout_s: float | None) -> None:
         """Wait in the job's futures until its outcome is settled."""
 
-    def abandon(self) -> None:
-        """Cancel what has not started and settle."""
+    def abandon(self, force: bool | None = None) -> bool:
+        """Settle, and cancel what has not started, with `force` what has, too; False when it was over.
+
+        ``None``: somebody else cancels it soon.
+        """
 
     @property
     def output(self) -> str | None:
@@ -304,6 +326,10 @@ class MapResult(ApplyResult):
 
     def _value(self) -> Any:
         return self._settlement.value
+
+    def cancel(self, force: bool = False) -> bool:
+        """Cancel what has not started, with `force` also what runs. Return whether there was anything left to do."""
+        return self._feeder is not None and self._feeder.abandon(force)
 
     def _abandon(self) -> None:
         if self._feeder is not None:

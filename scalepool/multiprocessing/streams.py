@@ -39,7 +39,7 @@ from scalepool.multiprocessing.results import remaining_s, wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from scalepool.api import Function, TaskFuture, WorkerGroup
+    from scalepool.api import Function, TaskFuture, Terms, WorkerGroup
 
 __all__ = ["Entry", "Slot", "Stream", "StreamOptions", "StreamTask"]
 
@@ -61,12 +61,15 @@ class StreamTask(NamedTuple):
         Items per task.
     workers
         Number of workers.
+    terms
+        Time limit and retries, if not the group's.
     """
 
     group: WorkerGroup
     function: Function
     chunksize: int
     workers: int
+    terms: Terms | None = None
 
 
 class StreamOptions(NamedTuple):
@@ -96,11 +99,12 @@ class StreamOptions(NamedTuple):
 class Slot:
     """A submitted task and the items in it."""
 
-    __slots__ = ("future", "size")
+    __slots__ = ("future", "size", "start")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, start: int) -> None:
         self.future: TaskFuture | None = None  # until submit() has returned
         self.size = size
+        self.start = start
 
 
 Entry = Slot | BaseException  # an exception is one that the user's iterable raised
@@ -163,13 +167,13 @@ class Stream:
                 ahead.pulled += len(items)
                 if self._stopped:
                     break
-                self._submit(items)
+                self._submit(items, ahead.pulled - len(items))
             if self._stopped:
                 self._entries.append(TaskCancelledError("the pool was terminated"))
                 return
 
-    def _submit(self, items: tuple[Any, ...]) -> None:
-        options, slot = self._options, Slot(len(items))
+    def _submit(self, items: tuple[Any, ...], start: int) -> None:
+        options, slot = self._options, Slot(len(items), start)
         on_done = None
         if not options.ordered or options.raise_now or options.reporter is not None:
             on_done = partial(self._arrived, slot)
@@ -177,7 +181,9 @@ class Stream:
                 self._running.add(slot)
         args = items if self._task.chunksize == 1 else (items,)
         try:
-            slot.future = future = self._task.group.submit(self._task.function, args, on_done=on_done)
+            slot.future = future = self._task.group.submit(
+                self._task.function, args, on_done=on_done, terms=self._task.terms
+            )
         except RuntimeError:
             if self._stopped:
                 return  # terminate() was faster, and the group is closed
@@ -187,8 +193,8 @@ class Stream:
                 self._append(slot)
         elif slot.size > 1 and failed_locally(future):
             # Something in the chunk does not pickle. Nothing has run, so its items go one by one.
-            for item in items:
-                self._submit((item,))
+            for number, item in enumerate(items):
+                self._submit((item,), start + number)
         else:
             if options.ordered:
                 self._append(slot)
@@ -215,7 +221,7 @@ class Stream:
         with self._lock:
             report = self._meter.advance(slot.size, slot.size if error is not None else len(failures))
             if error is None and failures:
-                error = error_of_item(failures[0][1])
+                error = error_of_item(failures[0][1], future, slot.start + failures[0][0])
             if self._options.raise_now and error is not None and self._urgent is None:
                 self._urgent, self._stopped = error, True
                 self._lock.notify_all()

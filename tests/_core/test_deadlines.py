@@ -6,10 +6,10 @@ import pytest
 
 from _core.dialogue import Dialogue, closed, ends, inspected, killed, notes, runs, sent, started, told
 from scalepool._core.deadlines import CONDEMNED_GRACE_S, look_interval_s
-from scalepool._core.events import WorkerStarted
+from scalepool._core.events import WorkerExited, WorkerStarted
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, CloseMode, Status
-from scalepool._wire.verdict import unpack_verdict
+from scalepool._wire.verdict import unpack_losses, unpack_verdict
 
 LIMIT_S = 1.0
 
@@ -80,8 +80,14 @@ def test_a_limit_counts_for_each_item_of_a_task() -> None:
     for item in (1, 2, 3):
         assert watch(talk, 0.9 * LIMIT_S, worker, task, items=(item,)) == {}
     assert watch(talk, 1.2 * LIMIT_S, worker, task, items=(4,)) == {worker: False}
-    said = talk.dies(worker, task, exitcode=-15)
-    assert unpack_verdict(sent(said, m.Replies)[0].payloads[0]).facts["item"] == 4
+    said = talk.happens(WorkerExited(worker, -15, (task,), (), (4,)))
+    (second,) = started(said)
+    (run,) = sent(talk.gets_ready(second), m.Run)
+    assert (list(run.tasks), list(run.attempts)) == ([task], [2])  # the rest of it goes on
+    (loss,) = unpack_losses(run.losses[0]).values()
+    assert (loss.item, loss.status) == (4, Status.TIMED_OUT)
+    assert unpack_verdict(loss.verdict).facts["limit_s"] == LIMIT_S
+    assert ends(talk.finishes(second, [task], attempt=2)) == {task: Status.VALUE}
 
 
 def test_a_task_that_has_not_started_does_not_use_up_its_limit() -> None:

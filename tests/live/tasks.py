@@ -44,6 +44,9 @@ def die(manner: str) -> None:
         os.abort()
     elif manner == "exit":
         os._exit(3)
+    elif manner == "out of memory":
+        # What the kernel does to the process it chooses; there is not always a limit that it would enforce here.
+        os.kill(os.getpid(), signal.SIGKILL)
     elif manner == "sys.exit":
         sys.exit(4)
     raise AssertionError("still alive")
@@ -134,3 +137,43 @@ def tidy_up_on_sigterm(touched: str, tidied: str) -> None:
 def log_and_hang(ledger: str) -> None:
     write_line(ledger, os.getpid())
     time.sleep(600)
+
+
+def log_or_die(ledger: str, number: int, culprit: int, manner: str) -> int:
+    write_line(ledger, number)
+    if number == culprit:
+        die(manner)
+    return number
+
+
+def log_or_die_of(item: tuple[str, int, int, str]) -> int:
+    return log_or_die(*item)
+
+
+def die_the_first_times(path: str, times: int) -> int:
+    """Return how often it was called for this path; kill the process the first times."""
+    write_line(path, "called")
+    called = len(Path(path).read_text().split())
+    if called <= times:
+        die("kill")
+    return called
+
+
+def sleep_or_return(number: int) -> int:
+    if number == 13:
+        time.sleep(600)
+    return number
+
+
+def inner_pool_with_a_death(limit_s: float | None) -> list[Any]:
+    from scalepool.multiprocessing import Pool
+
+    with Pool(2) as pool:
+        results = pool.map(die_at_zero, range(20), chunksize=5, on_error="return", task_timeout=limit_s)
+    return [type(result).__name__ if isinstance(result, Exception) else result for result in results]
+
+
+def die_at_zero(number: int) -> int:
+    if number == 0:
+        die("kill")
+    return number * number

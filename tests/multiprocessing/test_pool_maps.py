@@ -120,11 +120,13 @@ def test_an_unknown_on_error_is_refused(pool: Pool) -> None:
         pool.map(tasks.square, [1], on_error="ignore")  # type: ignore[arg-type]
 
 
-def test_a_killed_worker_costs_one_chunk(pool: Pool) -> None:
+def test_a_killed_worker_costs_one_item(pool: Pool) -> None:
     results = pool.map(tasks.kill_at_three, range(40), 4, on_error="return")
 
-    assert results[4:] == list(range(4, 40))
-    assert all(is_failed(result) and isinstance(result, WorkerDiedError) for result in results[:4])
+    assert is_failed(results[3])
+    assert isinstance(results[3], WorkerDiedError)
+    assert results[3].index == 3
+    assert results[:3] + results[4:] == [0, 1, 2, *range(4, 40)]
 
 
 def test_exit_in_a_task_is_an_error_of_the_item(pool: Pool) -> None:

@@ -43,10 +43,15 @@ def short_repr(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
-def short_call(data: bytes) -> str:
-    """Return ``(2, 'abc', key=...)`` for the pickle of ``(args, kwargs)``; empty when it is not to be had."""
+def short_call(data: bytes, item: int = 0) -> str:
+    """Return ``(2, 'abc', key=...)`` for the pickle of ``(args, kwargs)``; empty when it is not to be had.
+
+    With ``item``, counted from 1, the only argument is a sequence, and that item of it is shown.
+    """
     try:
         args, kwargs = _Peeker(io.BytesIO(data), buffers=repeat(bytearray())).load()
+        if item:
+            args = (args[0][item - 1],)
         parts = [short_repr(value) for value in args]
         parts += [f"{name}={short_repr(value)}" for name, value in kwargs.items()]
     except Exception:  # noqa: BLE001 - what is no such pickle, or needs more than stand-ins, is not shown

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 import threading
+from concurrent.futures import TimeoutError as FuturesTimeoutError  # a class of its own before Python 3.11
 from typing import Any, Final, cast
 
 from scalepool.api import ErrorTypes
-from scalepool.errors import InitializerError, RemoteTraceback, TaskCancelledError, WorkerDiedError
+from scalepool.errors import InitializerError, RemoteTraceback, TaskCancelledError, TaskTimeoutError, WorkerDiedError
 
-__all__ = ["ERRORS", "make_traceback"]
+__all__ = ["ERRORS", "TaskTimeout", "make_traceback"]
+
+
+class TaskTimeout(TaskTimeoutError, FuturesTimeoutError):
+    """The call ran longer than its ``task_timeout``. Also a ``concurrent.futures.TimeoutError``."""
 
 
 class _WorkerDied(WorkerDiedError):
@@ -54,6 +59,7 @@ def _named(name: str, plain: type[BaseException]) -> type[Any]:
 
 ERRORS: Final = ErrorTypes(
     worker_died=_WorkerDied,
+    timed_out=TaskTimeout,
     initializer_failed=_InitializerFailed,
     terminated=_Terminated,
     remote_traceback=lambda: cast("type", make_traceback),

@@ -28,7 +28,7 @@ from scalepool.errors import SerializationError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scalepool.api import Function
+    from scalepool.api import Function, Terms
     from scalepool.concurrent.futures._sizes import Sizes
     from scalepool.concurrent.futures._work import Work
 
@@ -53,11 +53,21 @@ class Feeder:
         Says how many inputs the next chunk holds and how many may be in hand.
     is_bounded
         Whether to stay within a window of what was read.
+    terms
+        Time limit and retries, if not the executor's.
     """
 
     def __init__(
-        self, work: Work, function: Function, inputs: Iterator[tuple[Any, ...]], sizes: Sizes, *, is_bounded: bool
+        self,
+        work: Work,
+        function: Function,
+        inputs: Iterator[tuple[Any, ...]],
+        sizes: Sizes,
+        *,
+        is_bounded: bool,
+        terms: Terms | None = None,
     ) -> None:
+        self._terms = terms
         self._work = work
         self._function = function
         self._inputs = inputs
@@ -225,8 +235,9 @@ class Feeder:
     def _submit(self, chunk: list[tuple[Any, ...]]) -> None:
         items = len(chunk)
         future = self._work.submit(
-            self._function, (chunk,), {}, lambda done: self._notes.put((items, done)), self._snapshot
+            self._function, (chunk,), {}, lambda done: self._notes.put((items, done)), self._snapshot, self._terms
         )
+        future.first_item = self._items_out  # type: ignore[attr-defined]  # for errors
         if len(chunk) > 1 and _failed_to_pickle(future):
             # One input does not pickle. The others must not suffer for having been put beside it.
             self._chunks_out += 1  # its note is on its way

@@ -12,9 +12,10 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sized
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from scalepool._shims.chunks import ChunkOutcomes, MapChunk
+from scalepool._shims.outcomes import LostItem
 from scalepool.concurrent.futures._feeder import SNAPSHOT_ITEMS, Feeder
 from scalepool.concurrent.futures._sizes import OpenSizes, PlannedSizes
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from concurrent.futures import Future
 
-    from scalepool.api import Function
+    from scalepool._shims.outcomes import Failure
+    from scalepool.api import Function, Terms
     from scalepool.concurrent.futures._work import Work
 
 __all__ = ["chunked", "length_of", "map_bounded", "map_buffered"]
@@ -37,6 +39,7 @@ def map_bounded(
     iterables: tuple[Iterable[Any], ...],
     chunksize: int,
     timeout_s: float | None,
+    terms: Terms | None = None,
 ) -> Generator[Any, None, None]:
     """Hand over the first inputs now and the rest in time; return the iterator of results.
 
@@ -48,6 +51,8 @@ def map_bounded(
         Its work.
     fn, iterables, chunksize, timeout_s
         As ``Executor.map`` takes them; a `chunksize` of 1 leaves the size to the measured time per input.
+    terms
+        Time limit and retries of each input, if not the executor's.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     workers = work.workers
@@ -59,7 +64,7 @@ def map_bounded(
         snapshot = list(inputs)
         inputs, total = iter(snapshot), len(snapshot)
     sizes = OpenSizes(workers, size) if total is None else PlannedSizes(workers, size, total)
-    feeder = Feeder(work, _export(work, fn), inputs, sizes, is_bounded=not is_short)
+    feeder = Feeder(work, _export(work, fn), inputs, sizes, is_bounded=not is_short, terms=terms)
     feeder.begin()
     return _read(_Reader(feeder, None if feeder.is_over else executor), deadline)
 
@@ -140,24 +145,33 @@ def _outcomes(future: Future[Any], deadline: float | None, feeder: Feeder | None
         result = future.result(_remaining(deadline))
     finally:
         future.cancel()
-    del future
-    failure = None
+    error = None
     if isinstance(result, ChunkOutcomes):
         first, failure = result.failures[0]
+        error = _error_of(failure, future, first)
         result = result.values[:first]
+    del future
     items = len(result)
     result.reverse()
     while result:
         yield result.pop()
-    if failure is not None:
-        from scalepool.concurrent.futures._errors import make_traceback
-
+    if error is not None:
         try:
-            raise failure.revive(make_traceback)
+            raise error
         finally:
-            del failure  # else error and frame would hold each other
+            del error  # else error and frame would hold each other
     if feeder is not None:
         feeder.count_read(items)
+
+
+def _error_of(failure: Failure | LostItem, future: Future[Any], offset: int) -> BaseException:
+    if not isinstance(failure, LostItem):
+        from scalepool.concurrent.futures._errors import make_traceback
+
+        return failure.revive(make_traceback)
+    error: Any = future.lost_item(failure.status, failure.verdict)  # type: ignore[attr-defined]  # it is a TaskFuture
+    error.note(item=getattr(future, "first_item", 0) + offset)
+    return cast("BaseException", error)
 
 
 def _remaining(deadline: float | None) -> float | None:

@@ -19,7 +19,7 @@ from scalepool.errors import InitializerError, SerializationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scalepool.api import Function, Snapshot, TaskFuture, WorkerGroup
+    from scalepool.api import Function, Snapshot, TaskFuture, Terms, WorkerGroup
     from scalepool.concurrent.futures._feeder import Feeder
 
 __all__ = ["Work"]
@@ -72,6 +72,7 @@ class Work:
         kwargs: dict[str, Any],
         then: Callable[[TaskFuture], None] | None = None,
         snapshot: Snapshot | None = None,
+        terms: Terms | None = None,
     ) -> Future[Any]:
         """Hand one call over. Does not ask whether the executor is open: its ``map`` calls go on when it closes."""
         self.has_begun = True
@@ -83,7 +84,7 @@ class Work:
                 then(future)
 
         on_done = settled if then is None else settled_then
-        future = self.group.submit(function, args, kwargs, on_done=on_done, snapshot=snapshot)
+        future = self.group.submit(function, args, kwargs, on_done=on_done, snapshot=snapshot, terms=terms)
         self._unfinished.add(future)
         if future.done():  # it may have ended before it was noted
             self._unfinished.discard(future)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from concurrent.futures import Executor
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from scalepool._shims.seeding import seeded
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from types import TracebackType
 
+    from scalepool.api import Terms
+    from scalepool.concurrent.futures._limited import LimitedExecutor
 
 __all__ = ["BrokenProcessPool", "ProcessPoolExecutor"]
 
@@ -61,6 +64,13 @@ class ProcessPoolExecutor(Executor):
         successor starts first.
     capture_output
         What a call prints is not shown, but is the ``output`` of its future.
+    task_timeout
+        Seconds that each call may take (each input of a ``map``), from its start on. Its worker is stopped then, and
+        the call alone fails, with ``scalepool.errors.TaskTimeoutError``, a ``TimeoutError``.
+    max_retries
+        How many more times a call (an input) is tried when the worker dies that runs it.
+    initializer_timeout
+        Seconds that `initializer` may take in a worker; after that the executor is broken.
 
     Raises
     ------
@@ -70,7 +80,7 @@ class ProcessPoolExecutor(Executor):
         For an `initializer` that cannot be called, or a `max_tasks_per_child` that is no integer.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the original's, and our keywords
         self,
         max_workers: int | None = None,
         mp_context: BaseContext | None = None,
@@ -80,6 +90,9 @@ class ProcessPoolExecutor(Executor):
         max_tasks_per_child: int | None = None,
         max_worker_rss: int | str | None = None,
         capture_output: bool = False,
+        task_timeout: float | None = None,
+        max_retries: int = 0,
+        initializer_timeout: float | None = None,
     ) -> None:
         if max_workers is None:
             max_workers = cpu_count()
@@ -99,6 +112,9 @@ class ProcessPoolExecutor(Executor):
             max_tasks_per_worker=max_tasks_per_child,
             max_worker_rss=max_worker_rss,
             capture_output=capture_output,
+            task_timeout_s=task_timeout,
+            max_retries=max_retries,
+            initializer_timeout_s=initializer_timeout,
             errors=ERRORS,
         )
         self._work = Work(group, max_workers, may_break=initializer is not None)
@@ -121,6 +137,21 @@ class ProcessPoolExecutor(Executor):
         self._work.check_open()
         return cast("Future[T]", self._work.submit(fn, args, kwargs))
 
+    def with_options(self, *, task_timeout: float | None = None, max_retries: int | None = None) -> LimitedExecutor:
+        """Return an executor on the same workers whose calls have these options; ``None`` leaves one as it is.
+
+        ``submit`` hands all its arguments to the function, so it has no room for options of ours:
+        ``executor.with_options(task_timeout=2).submit(fn, ...)``. Shutting one of the two down shuts down both.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a `task_timeout` that is no positive number, or `max_retries` that is negative or not whole.
+        """
+        from scalepool.concurrent.futures._limited import LimitedExecutor
+
+        return LimitedExecutor(self, self._work, self._work.group.terms(task_timeout, max_retries))
+
     def map(
         self,
         fn: Callable[..., T],
@@ -129,6 +160,8 @@ class ProcessPoolExecutor(Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
         seed: Any = None,
+        task_timeout: float | None = None,
+        max_retries: int | None = None,
     ) -> Iterator[T]:
         """Run ``fn`` on the zipped inputs, and iterate over the results in input order.
 
@@ -152,6 +185,8 @@ class ProcessPoolExecutor(Executor):
             A whole number, several, or a ``numpy.random.SeedSequence``: each call then finds ``random`` and
             ``numpy.random`` seeded for its position, and `scalepool.task_rng` returns its generator. The results are
             the same for any number of workers and any chunks.
+        task_timeout, max_retries
+            For each input, instead of the executor's own.
 
         Returns
         -------
@@ -173,13 +208,16 @@ class ProcessPoolExecutor(Executor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         self._work.check_open()
+        terms = self._work.group.terms(task_timeout, max_retries)
         if seed is not None:
             inputs: Iterable[Any] = zip(*iterables, strict=False)
             fn, inputs = seeded(fn, inputs, seed, star=True, length=length_of(iterables))
             iterables = (inputs,)
         if buffersize is None:
-            return map_bounded(self, self._work, fn, iterables, chunksize, timeout)
-        return map_buffered(self._submit_chunk, self._work, fn, chunked(iterables, chunksize), buffersize, timeout)
+            return map_bounded(self, self._work, fn, iterables, chunksize, timeout, terms)
+        return map_buffered(
+            partial(self._submit_chunk, terms), self._work, fn, chunked(iterables, chunksize), buffersize, timeout
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and let go of the workers when the pending ones are finished.
@@ -215,9 +253,9 @@ class ProcessPoolExecutor(Executor):
         """As ``kill_workers``, with SIGTERM."""
         self._work.stop_workers(kill=False)
 
-    def _submit_chunk(self, function: Any, chunk: list[tuple[Any, ...]]) -> Any:
+    def _submit_chunk(self, terms: Terms, function: Any, chunk: list[tuple[Any, ...]]) -> Any:
         self._work.check_open()
-        return self._work.submit(function, (chunk,), {})
+        return self._work.submit(function, (chunk,), {}, terms=terms)
 
     # ---- private in the standard library, but read by programs ----
 
