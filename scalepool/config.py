@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["THREAD_VARIABLES", "CpuCount", "Settings", "cpu_count", "recycle_limit_bytes", "settings", "thread_limits"]
+__all__ = [
+    "THREAD_VARIABLES",
+    "CpuCount",
+    "Settings",
+    "cpu_count",
+    "recycle_limit_bytes",
+    "settings",
+    "store_limit_bytes",
+    "thread_limits",
+]
 
 ENVIRONMENT_PREFIX = "SCALEPOOL_"
 
@@ -55,6 +64,11 @@ class _Values(NamedTuple):
     transport: str = "unix"
     max_worker_rss: int | None = None
     worker_output: str = "auto"
+    store_limit_bytes: int | None = None
+    spill_limit_bytes: int | None = None
+    spill_dir: str = ""
+    store_files: str = "auto"
+    store_access: str = "auto"
 
 
 # Smallest and largest value of each.
@@ -67,16 +81,20 @@ _RANGES: dict[str, tuple[float, float]] = {
     "start_timeout_s": (0.1, _INFINITE),
     "outstanding_limit_bytes": (1, _INFINITE),
     "recycle_limit_bytes": (0, _INFINITE),
+    "store_limit_bytes": (0, _INFINITE),
+    "spill_limit_bytes": (0, _INFINITE),
     "max_worker_rss": (1, _INFINITE),
 }
 
 # Sizes that may be written as text with a unit.
-_SIZES = frozenset({"max_worker_rss"})
+_SIZES = frozenset({"max_worker_rss", "store_limit_bytes", "spill_limit_bytes"})
 
 # What a text may be; any, where it is not listed.
 _CHOICES: dict[str, tuple[str, ...]] = {
     "transport": ("unix", "ipc"),
     "worker_output": ("auto", "fold", "plain", "off"),
+    "store_files": ("auto", "memfd", "file"),
+    "store_access": ("auto", "proc", "socket"),
 }
 
 
@@ -112,6 +130,20 @@ class Settings(_Values):
         What becomes of what workers print and log: ``"auto"`` shows it, and folds lines that repeat fast on stderr, and
         on stdout where that is a terminal or a notebook; ``"fold"`` folds on both, ``"plain"`` on neither; ``"off"``
         shows nothing.
+    store_limit_bytes
+        Shared memory that all large arguments and results of the session may take together; ``None`` means
+        `store_limit_bytes`. What does not fit is spilled to files.
+    spill_limit_bytes
+        Disk that spilled objects may take; ``None``: half of what is free. 0: nothing is spilled.
+    spill_dir
+        Folder for spilled objects, which have no names there; empty: the user's folder for temporary files.
+    store_files
+        ``"memfd"``: segments are nameless shared memory; ``"file"``: nameless files in the session's directory;
+        ``"auto"``: memfd where the system has it.
+    store_access
+        How a process gets at another's segments. ``"proc"``: through /proc; ``"socket"``: they are passed over a
+        socket in the session's directory; ``"auto"``: through /proc unless a look at the start shows that this is
+        forbidden.
     """
 
     __slots__ = ()
@@ -151,7 +183,7 @@ def settings(arguments: Mapping[str, object] | None = None, environ: Mapping[str
         if name not in Settings._fields:
             raise TypeError(f"unknown setting {name!r}; known are {', '.join(Settings._fields)}")
         if value is not None:
-            merged[name] = size_bytes(value, name) if name in _SIZES else value
+            merged[name] = size_bytes(value, name) if name in _SIZES and value != 0 else value
     return Settings(**merged)
 
 
@@ -163,7 +195,18 @@ def recycle_limit_bytes(own: Settings, sharers: int = 1) -> int:
     """
     if own.recycle_limit_bytes is not None:
         return own.recycle_limit_bytes
-    return max(memory_bytes() // 4 // max(sharers, 1), 256 * 2**20)
+    sharers = max(sharers, 1)
+    kept = max(memory_bytes() // 4 // sharers, 256 * 2**20)
+    # Of a budget that was set, what is kept must leave the larger part to objects that are alive.
+    return kept if own.store_limit_bytes is None else min(kept, own.store_limit_bytes // 4 // sharers)
+
+
+def store_limit_bytes(own: Settings) -> int:
+    """Return how much shared memory the objects of a session may take: as set, else half of the memory.
+
+    Memory is what the machine has, or less where a cgroup sets a limit.
+    """
+    return own.store_limit_bytes if own.store_limit_bytes is not None else memory_bytes() // 2
 
 
 def thread_limits(
@@ -204,7 +247,7 @@ def _parse(name: str, text: str, variable: str) -> int | float | str:
     if _is_text(name):
         _check(name, text.strip(), variable)
         return text.strip()
-    if name in _SIZES:
+    if name in _SIZES and text.strip() != "0":
         return size_bytes(text, variable)
     kind = int if _is_whole(name) else float
     try:

@@ -10,6 +10,7 @@ One root, and the branches say whose fault it was::
     ├── TaskTimeoutError        the task ran longer than its task_timeout= allows (also a TimeoutError)
     ├── WorkerDiedError         the process that ran the task died (kill, segfault, exit, OOM)
     ├── StoreError              shared memory could not be had (also a MemoryError)
+    │   └── ObjectStoreFullError  its budgets of memory and of disk are both spent
     └── ProtocolError           a peer sent bytes that are not our protocol
 
     RemoteTraceback             not an error of ours: the ``__cause__`` that carries a worker's traceback text
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "InitializerError",
+    "ObjectStoreFullError",
     "PostMortem",
     "ProtocolError",
     "RemoteTraceback",
@@ -272,6 +274,51 @@ class StoreError(ScalepoolError, MemoryError):
     """Shared memory for a large object could not be allocated or mapped."""
 
 
+class ObjectStoreFullError(StoreError):
+    """A large object has no room: the store's budget of memory is spent, and so is its budget of disk.
+
+    Attributes
+    ----------
+    size_bytes
+        What was asked for.
+    memory_bytes, memory_limit_bytes
+        Shared memory in use by all processes of the session, and its budget.
+    disk_bytes, disk_limit_bytes
+        The same for files that objects were spilled to.
+    folder
+        Where those files are.
+    reason
+        What the system said when it was the disk itself that had no room; empty when a budget was spent.
+    """
+
+    def __init__(
+        self,
+        *,
+        size_bytes: int,
+        memory: tuple[int, int] = (0, 0),
+        disk: tuple[int, int] = (0, 0),
+        folder: str = "",
+        reason: str = "",
+    ) -> None:
+        self.size_bytes = size_bytes
+        self.memory_bytes, self.memory_limit_bytes = memory
+        self.disk_bytes, self.disk_limit_bytes = disk
+        self.folder = folder
+        self.reason = reason
+        super().__init__(
+            f"no shared memory for an object of {size_bytes} bytes{f': {reason}' if reason else ''}; in use are "
+            f"{_mib(memory[0])} of {_mib(memory[1])} memory and {_mib(disk[0])} of "
+            f"{_mib(disk[1])} disk in {folder or 'no folder'}: keep fewer large arguments and results at a "
+            "time (imap with a buffersize, del what was consumed), raise SCALEPOOL_STORE_LIMIT_BYTES or "
+            "SCALEPOOL_SPILL_LIMIT_BYTES, or let SCALEPOOL_SPILL_DIR name a folder with more room"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        memory = self.memory_bytes, self.memory_limit_bytes
+        disk = self.disk_bytes, self.disk_limit_bytes
+        return _rebuild_full, (type(self), self.size_bytes, memory, disk, self.folder, self.reason)
+
+
 class ProtocolError(ScalepoolError):
     """A peer sent bytes that do not follow the protocol, or a message that it must not send."""
 
@@ -315,3 +362,18 @@ def _rebuild_timeout(
     cls: type[TaskTimeoutError], task: str, timeout_s: float, pid: int, attempt: int, host: str, known: PostMortem
 ) -> TaskTimeoutError:
     return cls(task=task, timeout_s=timeout_s, pid=pid, attempt=attempt, host=host, post_mortem=known)
+
+
+def _rebuild_full(
+    cls: type[ObjectStoreFullError],
+    size_bytes: int,
+    memory: tuple[int, int],
+    disk: tuple[int, int],
+    folder: str,
+    reason: str,
+) -> ObjectStoreFullError:
+    return cls(size_bytes=size_bytes, memory=memory, disk=disk, folder=folder, reason=reason)
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:.1f} MiB"

@@ -17,8 +17,8 @@ API = [
     "task_rng", "wait",
 ]  # fmt: skip
 ERRORS = [
-    "InitializerError", "PostMortem", "ProtocolError", "RemoteTraceback", "ScalepoolError", "SerializationError",
-    "SessionError", "StoreError", "TaskCancelledError", "TaskTimeoutError", "WorkerDiedError",
+    "InitializerError", "ObjectStoreFullError", "PostMortem", "ProtocolError", "RemoteTraceback", "ScalepoolError",
+    "SerializationError", "SessionError", "StoreError", "TaskCancelledError", "TaskTimeoutError", "WorkerDiedError",
 ]  # fmt: skip
 TOP = ["__version__", "cpu_count", "init", "is_initialized", "shutdown", "task_rng"]
 

@@ -9,7 +9,7 @@ from scalepool._base.tuples import NamedTuple
 if TYPE_CHECKING:
     from scalepool._wire.messages import Message
 
-__all__ = ["Command", "Drop", "Inspect", "KillWorker", "Note", "Send", "StartWorker"]
+__all__ = ["Command", "Drop", "Inspect", "KillWorker", "Note", "Send", "Spill", "StartWorker"]
 
 
 class Send(NamedTuple):
@@ -45,10 +45,16 @@ class Drop(NamedTuple):
     objects: tuple[int, ...]
 
 
+class Spill(NamedTuple):
+    """Move these objects from memory to disk, where nobody notices but by the time it takes; answered by Spilled."""
+
+    objects: tuple[int, ...]
+
+
 class Note(NamedTuple):
     """Something a person may want to know."""
 
     text: str
 
 
-Command: TypeAlias = Send | StartWorker | KillWorker | Inspect | Drop | Note
+Command: TypeAlias = Send | StartWorker | KillWorker | Inspect | Drop | Spill | Note

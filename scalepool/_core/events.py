@@ -9,7 +9,7 @@ from scalepool._base.tuples import NamedTuple
 if TYPE_CHECKING:
     from scalepool._wire.messages import Message
 
-__all__ = ["Event", "Inspected", "LaunchFailed", "Received", "Tick", "WorkerExited", "WorkerStarted"]
+__all__ = ["Event", "Inspected", "LaunchFailed", "Received", "Spilled", "Tick", "WorkerExited", "WorkerStarted"]
 
 
 class Received(NamedTuple):
@@ -61,8 +61,14 @@ class Inspected(NamedTuple):
     items: tuple[int, ...]
 
 
+class Spilled(NamedTuple):
+    """What a Spill command asked for: these objects are on the disk now; all others of it are where they were."""
+
+    objects: tuple[int, ...]
+
+
 class Tick(NamedTuple):
     """An alarm that the hub asked for (``Hub.alarm_at``) is due."""
 
 
-Event: TypeAlias = Received | WorkerStarted | LaunchFailed | WorkerExited | Inspected | Tick
+Event: TypeAlias = Received | WorkerStarted | LaunchFailed | WorkerExited | Inspected | Spilled | Tick

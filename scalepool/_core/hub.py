@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from scalepool._core.deadlines import Deadlines
 from scalepool._core.dispatch import Dispatcher
 from scalepool._core.endings import Endings
-from scalepool._core.events import Event, Inspected, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
+from scalepool._core.events import Event, Inspected, LaunchFailed, Received, Spilled, Tick, WorkerExited, WorkerStarted
 from scalepool._core.intake import Intake
 from scalepool._core.lifecycle import Lifecycle
 from scalepool._core.recycling import Recycling
 from scalepool._core.reports import Reports
+from scalepool._core.spilling import Spilling
 from scalepool._core.state import HubState
 from scalepool._core.stats import GroupStatistics, HubStatistics, group_statistics, hub_statistics, violations
 from scalepool._wire import messages as m
@@ -40,9 +41,11 @@ class Hub:
     ----------
     idle_worker_s
         Seconds after which a worker that nobody uses is dismissed.
+    store_limit_bytes
+        Memory that the objects of the session may take; ``None``: any.
     """
 
-    def __init__(self, *, idle_worker_s: float = 30.0) -> None:
+    def __init__(self, *, idle_worker_s: float = 30.0, store_limit_bytes: int | None = None) -> None:
         self._state = state = HubState(idle_worker_s)
         self.hungry = True
         """Whether a worker is idle: then a submitted task should be sent at once, not batched. From any thread."""
@@ -53,12 +56,14 @@ class Hub:
         self._reports = reports = Reports(state, dispatcher, endings)
         recycling = Recycling(state, dispatcher, endings)
         self._lifecycle = lifecycle = Lifecycle(state, dispatcher, endings, reports, recycling)
+        self._spilling = spilling = Spilling(state, store_limit_bytes)
         self._on_event: dict[type, Callable[[Any], None]] = {
             Received: self._received,
             WorkerStarted: lifecycle.worker_started,
             LaunchFailed: lifecycle.launch_failed,
             WorkerExited: lifecycle.worker_exited,
             Inspected: deadlines.inspected,
+            Spilled: spilling.done,
             Tick: self._tick,
         }
         self._on_message: dict[type, Callable[[int, Any], None]] = {
@@ -95,6 +100,7 @@ class Hub:
         state = self._state
         self._on_event[type(event)](event)
         self._dispatcher.dispatch()
+        self._spilling.look()
         self.hungry = not state.ready and (not state.tasks or state.roster.any_idle)
         return state.out.drain()
 

@@ -3,6 +3,8 @@
 An object lives while a task that carries it has not ended, or while some peer holds it (has a handle or a view). Then
 its owner is told to free it. The owner may die before that: the hub's host keeps a descriptor of its own, so the object
 outlives its creator, and only the telling falls away.
+
+The order of the records is that of their last use, the longest ago first; see ``spilling``.
 """
 
 from __future__ import annotations
@@ -12,28 +14,39 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import ItemsView, Iterable, Sequence
 
-__all__ = ["ObjectDirectory", "ObjectRecord"]
+__all__ = ["NOBODY", "ObjectDirectory", "ObjectRecord"]
+
+NOBODY = -1
+"""Owner of an object that is in the care of the hub's host alone."""
 
 
 class ObjectRecord:
-    """One object. ``place`` is (pid, fd, size_bytes); ``pins`` counts tasks that carry it."""
+    """One object. ``place`` is (pid, fd, size_bytes); ``pins`` counts tasks that carry it.
 
-    __slots__ = ("holders", "owner", "pins", "place")
+    ``fixed``: it is no candidate for being spilled, as it is on the disk, on its way there, or could not be written.
+    ``spilled``: it is on the disk.
+    """
+
+    __slots__ = ("fixed", "holders", "owner", "pins", "place", "spilled")
 
     def __init__(self, owner: int, place: tuple[int, int, int]) -> None:
         self.owner = owner
         self.place = place
         self.pins = 0
         self.holders: set[int] = set()
+        self.fixed = False
+        self.spilled = False
 
 
 class ObjectDirectory:
     """Counts references; says what has become free."""
 
-    __slots__ = ("_records",)
+    __slots__ = ("_records", "memory_bytes")
 
     def __init__(self) -> None:
         self._records: dict[int, ObjectRecord] = {}
+        self.memory_bytes = 0
+        """Of all objects that are not on the disk."""
 
     def add(self, owner: int, columns: Sequence[int], *, held: bool) -> None:
         """Enter objects given as flat columns of four; with ``held`` ``owner`` holds each of them.
@@ -47,6 +60,7 @@ class ObjectDirectory:
             record = self._records.get(object_id)
             if record is None:
                 record = self._records[object_id] = ObjectRecord(owner, (pid, fd, size_bytes))
+                self.memory_bytes += size_bytes
             if held:
                 record.holders.add(owner)
 
@@ -65,6 +79,7 @@ class ObjectDirectory:
             record = self._records.get(object_id)
             if record is not None:
                 record.pins += 1
+                self._records[object_id] = self._records.pop(object_id)  # used last
 
     def unpin(self, objects: Iterable[int]) -> list[tuple[int, int]]:
         """A task that carried these objects ended; return what is free now as (owner, object)."""
@@ -107,10 +122,31 @@ class ObjectDirectory:
         held = [object_id for object_id, record in self._records.items() if peer in record.holders]
         return self.release(peer, held)
 
+    def spilling(self, object_id: int) -> None:
+        """It will be written to the disk."""
+        self._records[object_id].fixed = True
+
+    def spilled(self, object_id: int) -> int:
+        """It is on the disk: return who has it in memory still and should let go of it, else `NOBODY`."""
+        record = self._records.get(object_id)
+        if record is None:
+            return NOBODY  # freed meanwhile: its owner has been told so
+        if not record.spilled:
+            self.memory_bytes -= record.place[2]
+        record.spilled = record.fixed = True
+        return record.owner
+
+    def disown(self, object_id: int) -> None:
+        """Its owner need not be told when it is free."""
+        if object_id in self._records:
+            self._records[object_id].owner = NOBODY
+
     def _freed(self, object_id: int, record: ObjectRecord) -> list[tuple[int, int]]:
         if record.pins > 0 or record.holders:
             return []
         del self._records[object_id]
+        if not record.spilled:
+            self.memory_bytes -= record.place[2]
         return [(record.owner, object_id)]
 
     def items(self) -> ItemsView[int, ObjectRecord]:

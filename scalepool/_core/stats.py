@@ -19,7 +19,7 @@ __all__ = ["GroupStatistics", "HubStatistics", "group_statistics", "hub_statisti
 
 
 class HubStatistics(NamedTuple):
-    """Counts over the whole session."""
+    """Counts over the whole session; ``object_bytes`` are those of objects in memory."""
 
     queued: int
     assigned: int
@@ -27,6 +27,8 @@ class HubStatistics(NamedTuple):
     workers: int
     idle: int
     objects: int
+    object_bytes: int = 0
+    spilled: int = 0
 
 
 class GroupStatistics(NamedTuple):
@@ -49,6 +51,8 @@ def hub_statistics(state: HubState) -> HubStatistics:
         workers=len(state.roster.workers),
         idle=len(state.roster.all_idle()),
         objects=len(state.objects),
+        object_bytes=state.objects.memory_bytes,
+        spilled=sum(record.spilled for _, record in state.objects.items()),
     )
 
 
@@ -141,6 +145,9 @@ def _idle_violations(state: HubState) -> Iterator[str]:
 
 
 def _leaks(state: HubState) -> Iterator[str]:
+    in_memory = sum(record.place[2] for _, record in state.objects.items() if not record.spilled)
+    if in_memory != state.objects.memory_bytes:
+        yield f"{state.objects.memory_bytes} bytes of objects are counted, not {in_memory}"
     pins = Counter(object_id for task in state.tasks.values() for object_id in task.references)
     for object_id, record in state.objects.items():
         if record.pins != pins[object_id]:

@@ -15,16 +15,14 @@ from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.outgoing import Outgoing
 from scalepool._runtime.packing import Packed, Packer
 from scalepool._runtime.refusal import refuse
+from scalepool._runtime.storage import Storage
 from scalepool._runtime.stored import StoredBuffers
 from scalepool._store.files import SegmentRef
-from scalepool._store.mapping import IdleLimits, Views
-from scalepool._store.recycle import RecycleLimits
-from scalepool._store.segments import SegmentStore
+from scalepool._store.plan import StorePlan
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Message, Status
 from scalepool._wire.payload import dumps_scalars, loads_inline
 from scalepool._wire.pickling import exchange
-from scalepool.config import recycle_limit_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -81,21 +79,24 @@ class Client:
         Number of this peer; its ids begin with it.
     settings
         The session's settings.
+    plan
+        How the session's store works; ``None``: without limits, for this process alone.
     blocking_wait
         How to wait for tasks of one's own; a worker lends its slot meanwhile.
     """
 
-    def __init__(self, peer: int, settings: Settings) -> None:
+    def __init__(self, peer: int, settings: Settings, plan: StorePlan | None = None) -> None:
         self.peer = peer
-        self._limit_bytes = settings.outstanding_limit_bytes
+        self.storage = storage = Storage(peer, settings, plan or StorePlan())
+        self._limit_bytes = min(settings.outstanding_limit_bytes, storage.outstanding_bytes)
         self._inline_limit_bytes = settings.inline_limit_bytes
         self._ids = IdSource(peer)
-        kept_bytes = recycle_limit_bytes(settings)  # a worker is told its share
-        self.store = SegmentStore(limits=RecycleLimits(max_bytes=kept_bytes))
-        self.views = Views(idle=IdleLimits(max_bytes=kept_bytes))
+        self.store = storage.store
+        self.store.wait = self._pass_time
+        self.views = storage.views
         self.outgoing = Outgoing(self.views)
         self.new_object_id = self._new_task_id = self._ids.take
-        self.stored = StoredBuffers(self, settings.outstanding_limit_bytes)
+        self.stored = StoredBuffers(self, self._limit_bytes)
         self._carried = self.stored.carried
         exchange.current().ledger.keep = self.stored.keep
         self.packer = Packer(self.store, self.views, self.new_object_id, settings.inline_limit_bytes, self.stored)
@@ -112,6 +113,12 @@ class Client:
         self._replies: deque[tuple[int, int, int, bytes, dict[int, SegmentRef]]] = deque()
         self._refused: set[int] = set()
         self._outstanding_bytes = 0
+
+    def _pass_time(self, seconds: float) -> bool:
+        if self.pump.is_mine or self.closed:  # in a callback: what it would wait for has to come through itself
+            return False
+        self.pump.wait_for(lambda: self.closed, monotonic_s() + seconds)
+        return True
 
     # ---- groups ----
 
@@ -246,13 +253,10 @@ class Client:
             group = self._groups.pop(message.group, None)
             if group is not None:
                 group.end()
-        elif type(message) is m.Free:
-            for object_id in message.objects:
-                self.store.free(object_id)
         elif type(message) is m.Output and (future := self._futures.get(message.task)) is not None:
             future.add_output(message.text)
         else:
-            return False
+            return self.storage.receive(message)
         return True
 
     def _queue_replies(self, message: m.Replies) -> None:
@@ -328,8 +332,7 @@ class Client:
         self._carried.clear()
         for group in self._groups.values():
             group.end()
-        self.store.close()
-        self.views.close()
+        self.storage.close()
 
 
 class _AllOver:

@@ -16,6 +16,7 @@ from scalepool._runtime.output import Printer
 from scalepool._runtime.pump import Pump
 from scalepool._runtime.session import DriverSession
 from scalepool._runtime.session_dir import SessionDir
+from scalepool._runtime.storage import plan_of
 from scalepool._wire import messages as m
 from scalepool._wire.codec import MAX_MESSAGE_BYTES
 from scalepool._wire.pickling.exchange import Exchange, install, sender_number
@@ -69,13 +70,14 @@ class LocalSession(DriverSession):
     def _assemble(self, channel: HubChannel, token: bytes, address: str, zygote: Zygote) -> None:
         own = self.settings
         install(Exchange(sender_number(token, m.DRIVER)))
-        self.client = Client(m.DRIVER, own)
-        self.hub = Hub(idle_worker_s=own.idle_worker_s)
+        plan = plan_of(own, self._dir.path)
+        self.client = Client(m.DRIVER, own, plan)
+        self.hub = Hub(idle_worker_s=own.idle_worker_s, store_limit_bytes=plan.memory_bytes)
         self.station = LocalStation(self.hub, channel, self.client, token)
         self.station.printer = Printer(own.worker_output)
         self.client.pump = Pump(self.station, "scalepool-helper")
         self.client.blocking_wait = lambda done, futures, deadline: self.client.pump.wait_for(done, deadline)
-        self.engine = LocalEngine(self._dir.path, address, token.hex(), own, self.station.process_event, zygote)
+        self.engine = LocalEngine(plan, address, token.hex(), own, self.station.process_event, zygote)
         self.station.engine = self.engine
         self.client.peek = self.engine.is_running
 

@@ -6,23 +6,21 @@ queue and kick the pump.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from scalepool._base.clock import monotonic_s
-from scalepool._core.commands import Command, Drop, Inspect, KillWorker, Note, Send, StartWorker
+from scalepool._core.commands import Command, Drop, Inspect, KillWorker, Note, Send, Spill, StartWorker
 from scalepool._core.events import Event, Inspected, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
 from scalepool._proc.death import Event as ProcessEvent
 from scalepool._proc.death import Exited, ForkFailed, Started
+from scalepool._runtime.keeping import ObjectKeeper
 from scalepool._runtime.links import PeerLinks
 from scalepool._runtime.output import Printer, show
-from scalepool._store.files import SegmentRef
-from scalepool._store.segments import SegmentStore
 from scalepool._wire import messages as m
 from scalepool._wire.codec import decode
-from scalepool.errors import ProtocolError, SessionError, StoreError
+from scalepool.errors import ProtocolError, SessionError
 
 if TYPE_CHECKING:
     from scalepool._core.hub import Hub
@@ -64,7 +62,7 @@ class LocalStation:
         self._links = PeerLinks(channel, token)
         # Objects made by workers are kept open here, so that they outlive their makers; not in the client's store,
         # whose ids are its own.
-        self._adopted = SegmentStore()
+        self._keeper = ObjectKeeper(client.storage)
         self.printer = Printer("auto")
         self.exitcodes: dict[int, int | None] = {}
         client.eager = self.eager
@@ -83,6 +81,8 @@ class LocalStation:
                 self._own.extend(client.outgoing.drain())
                 while self._own:
                     self._handle(Received(m.DRIVER, self._own.popleft()))
+                if client.store.made_on_disk:
+                    self._note_made_on_disk()
             if arrived:
                 # One message per poll: asking for a second that is not there costs more than the next poll.
                 channel.receive_into(self._receive)
@@ -119,8 +119,7 @@ class LocalStation:
 
     def rest(self) -> None:
         """Give back shared memory that was kept for the next object of its size."""
-        self._client.store.expire(monotonic_s())
-        self._client.views.expire(monotonic_s())
+        self._client.storage.rest(monotonic_s())
 
     def broken(self, error: Exception) -> None:
         """Fail everything that is open."""
@@ -161,6 +160,7 @@ class LocalStation:
             running = fate.flight.running_items()
             records = tuple(fate.flight.unacked(self._hub.received_from(worker)))
         self._handle(WorkerExited(worker, event.exitcode, tuple(running), records, tuple(running.values())))
+        self._keeper.worker_gone(worker)
         self.engine.bury(worker)
         self.exitcodes[worker] = event.exitcode
         if len(self.exitcodes) > _REMEMBERED_EXITS:
@@ -173,7 +173,10 @@ class LocalStation:
             message = decode(data)
             peer = self._links.peer_of(routing, message)
             if isinstance(message, (m.Done, m.Put, m.Submit)) and message.objects:
-                message = message._replace(objects=self._adopt(message.objects))
+                message = message._replace(objects=self._keeper.adopt(message.objects))
+                self._handle(Received(peer, message))
+                self._note_made_on_disk()
+                return
             self._handle(Received(peer, message))
         except ProtocolError as error:
             show(2, f"scalepool: dropped a message: {error}\n")
@@ -181,19 +184,10 @@ class LocalStation:
                 # What it said may have held results. Its flight record has them, and its tasks are moved.
                 self.engine.kill(peer, force=True)
 
-    def _adopt(self, columns: m.Ints) -> list[int]:
-        if len(columns) % 4:
-            raise ProtocolError(f"{len(columns)} numbers are no columns of four")
-        adopted: list[int] = []
-        for at in range(0, len(columns), 4):
-            try:
-                ref = self._adopted.adopt(SegmentRef(*columns[at : at + 4]))
-            except StoreError:
-                # Its maker died this very moment. The hub finds the object missing, and judges.
-                adopted.extend((0, 0, 0, 0))
-                continue
-            adopted.extend((ref.object_id, ref.pid, ref.fd, ref.size_bytes))
-        return adopted
+    def _note_made_on_disk(self) -> None:
+        event = self._keeper.made_on_disk()
+        if event is not None:
+            self.events.append(event)
 
     def _handle(self, event: Event) -> None:
         self._todo.extend(self._hub.handle(event, monotonic_s()))
@@ -217,7 +211,9 @@ class LocalStation:
             elif type(command) is Inspect:
                 self.events.extend(_look_into(self.engine, command.worker))
             elif type(command) is Drop:
-                self._drop(command.objects)
+                self._keeper.drop(command.objects)
+            elif type(command) is Spill:
+                self.events.append(self._keeper.spill(command.objects))
             elif type(command) is Note:
                 show(2, f"scalepool: {command.text}\n")
 
@@ -231,16 +227,10 @@ class LocalStation:
             return
         self._links.send(command.peer, message)
 
-    def _drop(self, objects: tuple[int, ...]) -> None:
-        for object_id in objects:
-            if object_id >> 40 != m.DRIVER:
-                with contextlib.suppress(KeyError):  # where its adoption had failed
-                    self._adopted.drop(object_id)
-
     def close(self) -> None:
         """Close the socket and let go of all objects."""
         self._channel.close()
-        self._adopted.close()
+        self._keeper.close()
         self.printer.flush(monotonic_s(), everything=True)
         sys.stdout.flush() if sys.stdout is not None else None
 

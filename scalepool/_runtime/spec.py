@@ -10,6 +10,7 @@ from _blake2 import blake2b
 from typing import TYPE_CHECKING, Final
 
 from scalepool._base.tuples import NamedTuple
+from scalepool._store.plan import StorePlan
 from scalepool.config import Settings
 
 if TYPE_CHECKING:
@@ -82,16 +83,18 @@ class WorkerConfig(NamedTuple):
     token: str
     settings: Settings
     spec: WorkerSpec
+    store: StorePlan = StorePlan()
 
     def encode(self) -> bytes:
         """Return it as bytes."""
-        head = json.dumps([self.worker, self.address, self.token, self.settings]).encode()
+        head = json.dumps([self.worker, self.address, self.token, self.settings, self.store]).encode()
         return struct.pack("<I", len(head)) + head + self.spec.encode()
 
     @classmethod
     def decode(cls, data: bytes) -> WorkerConfig:
         """Read what ``encode`` wrote."""
         (size,) = struct.unpack_from("<I", data)
-        worker, address, token, values = json.loads(data[4 : 4 + size])
+        worker, address, token, values, store = json.loads(data[4 : 4 + size])
         # Checked where the session was made.
-        return cls(worker, address, token, Settings._make(values), WorkerSpec.decode(data[4 + size :]))
+        spec = WorkerSpec.decode(data[4 + size :])
+        return cls(worker, address, token, Settings._make(values), spec, StorePlan._make(store))

@@ -115,8 +115,7 @@ class WorkerStation:
 
     def rest(self) -> None:
         """Give back shared memory that was kept for the next object of its size; be there for who asks."""
-        self._client.store.expire(monotonic_s())
-        self._client.views.expire(monotonic_s())
+        self._client.storage.rest(monotonic_s())
         self._whereabouts.look(self.executor)
         if self.introduced and (rss := self._gauge.excess(monotonic_s())):
             self._client.post(m.Memory(rss))
@@ -287,7 +286,7 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
     config = WorkerConfig.decode(config_bytes)
     _set_up_process(config)
     flight = FlightRecord.attach(flight_fd, writer=True)
-    client = Client(config.worker, config.settings)
+    client = Client(config.worker, config.settings, config.store)
     station = WorkerStation(config, client, flight)
     client.pump = Pump(station, "scalepool-tick", tick_s=config.settings.tick_s)
     _become_current(client, station, config.settings)

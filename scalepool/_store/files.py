@@ -25,10 +25,13 @@ __all__ = [
     "HAS_MEMFD",
     "SegmentRef",
     "anonymous_file",
+    "copy_file",
     "default_max_fds",
+    "in_memory",
     "map_file",
     "open_board",
     "open_segment",
+    "unlinked_file",
     "write_buffers",
 ]
 
@@ -40,6 +43,7 @@ FDS_PER_MAPPING = 0 if sys.version_info >= (3, 13) else 1
 # Bytes per system call. Linux writes at most 0x7ffff000 at once, macOS fails above 2**31 - 1; nothing is gained above
 # this.
 _IO_BYTES = 1 << 28
+_COPY_BYTES = 1 << 22
 
 
 class SegmentRef(NamedTuple):
@@ -67,7 +71,7 @@ def default_max_fds() -> int:
     return 1 << 16 if soft == resource.RLIM_INFINITY else max(soft // 4, 1)
 
 
-def anonymous_file(name: str, size_bytes: int, *, use_memfd: bool = HAS_MEMFD) -> int:
+def anonymous_file(name: str, size_bytes: int, *, use_memfd: bool = HAS_MEMFD, folder: str = "") -> int:
     """Open a new shared file that has no path, of *size_bytes*, all holes.
 
     Parameters
@@ -75,7 +79,9 @@ def anonymous_file(name: str, size_bytes: int, *, use_memfd: bool = HAS_MEMFD) -
     name
         Shown in /proc/<pid>/maps, for whoever debugs.
     use_memfd
-        ``False``: a file in the temporary directory, unlinked at once (slower; may be on a disk).
+        ``False``: a file in *folder*, unlinked at once (slower; may be on a disk).
+    folder
+        Where that file is; empty: the directory for temporary files.
 
     Raises
     ------
@@ -83,7 +89,7 @@ def anonymous_file(name: str, size_bytes: int, *, use_memfd: bool = HAS_MEMFD) -
         No descriptor, or no room for a file of this size.
     """
     try:
-        fd = os.memfd_create(name, os.MFD_CLOEXEC) if use_memfd else _unlinked_file(name)
+        fd = os.memfd_create(name, os.MFD_CLOEXEC) if use_memfd else unlinked_file(folder)
     except OSError as error:
         raise StoreError(f"no shared memory file can be opened: {error}") from error
     try:
@@ -141,6 +147,60 @@ def write_buffers(fd: int, parts: Sequence[tuple[int, memoryview]]) -> None:
             done += os.pwrite(fd, view[done : done + _IO_BYTES], offset + done)
 
 
+def unlinked_file(folder: str) -> int:
+    """Open a new file in *folder* that has no name there; empty: in the directory for temporary files.
+
+    Raises
+    ------
+    OSError
+        The folder is not there, or cannot be written to.
+    """
+    if not folder:
+        import tempfile  # not needed where there are memfds
+
+        folder = tempfile.gettempdir()
+    flags = os.O_RDWR | os.O_CLOEXEC
+    nameless = getattr(os, "O_TMPFILE", 0)
+    if nameless:
+        try:
+            return os.open(folder, flags | nameless, 0o600)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL):
+                raise  # else the file system does not know how
+    path = f"{folder}/scalepool-{os.getpid()}-{os.urandom(8).hex()}"
+    fd = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    os.unlink(path)  # noqa: PTH108 - pathlib takes 5 ms to import, in each program
+    return fd
+
+
+def in_memory(fd: int) -> bool:
+    """Whether the file behind *fd* is one of memory: a memfd, or on a tmpfs."""
+    import fcntl  # where nothing is spilled and no worker dies, nobody asks
+
+    try:
+        fcntl.fcntl(fd, getattr(fcntl, "F_GET_SEALS", 1034))
+    except OSError:
+        return False
+    return True
+
+
+def copy_file(source: int, target: int, size_bytes: int) -> None:
+    """Write the first *size_bytes* of one file into another.
+
+    Raises
+    ------
+    OSError
+        Either cannot be read or written, or the disk is full.
+    """
+    at = 0
+    while at < size_bytes:
+        chunk = os.pread(source, min(_COPY_BYTES, size_bytes - at), at)
+        if not chunk:
+            raise OSError(errno.EIO, f"the file ends after {at} of {size_bytes} bytes")
+        write_buffers(target, [(at, memoryview(chunk))])
+        at += len(chunk)
+
+
 def open_segment(ref: SegmentRef) -> int:
     """Open the segment that *ref* names and make sure that it holds that object; the caller closes the descriptor.
 
@@ -163,14 +223,6 @@ def open_segment(ref: SegmentRef) -> int:
     if found != pack_stamp(ref.object_id, ref.size_bytes):
         os.close(fd)
         raise StoreError(f"object {ref.object_id} is gone: descriptor {ref.fd} of process {ref.pid} no longer holds it")
-    return fd
-
-
-def _unlinked_file(name: str) -> int:
-    import tempfile  # not needed where there are memfds
-
-    fd, path = tempfile.mkstemp(prefix=f"{name}-", dir=tempfile.gettempdir())
-    os.unlink(path)  # noqa: PTH108 - pathlib takes 5 ms to import, in each program
     return fd
 
 

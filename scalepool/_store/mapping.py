@@ -33,7 +33,7 @@ from scalepool.errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import CodeType
     from typing import Any, Literal
 
@@ -60,12 +60,21 @@ class Views:
     idle
         How many mappings are kept for the next object in the same segment; default ``IdleLimits()``, less where
         descriptors are few.
+    tight
+        Whether memory is so short that none should be kept for later; default never.
     """
 
-    def __init__(self, *, max_mappings: int | None = None, idle: IdleLimits | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_mappings: int | None = None,
+        idle: IdleLimits | None = None,
+        tight: Callable[[], bool] = lambda: False,
+    ) -> None:
         few = min(default_max_fds(), _MAX_MAPPINGS) if FDS_PER_MAPPING else _MAX_MAPPINGS
         self._max_mappings = few if max_mappings is None else max_mappings
         idle = idle or IdleLimits()
+        self._tight = tight
         self._idle = IdleMappings(idle._replace(max_count=min(idle.max_count, few // 4)))
         # Reentrant: the collector may run user code (a __del__ that opens an object) while this thread holds it.
         self._lock = threading.RLock()
@@ -209,7 +218,10 @@ class Views:
                 self._readonly.pop(pin.object_id, None)
                 self._released.append(pin.object_id)
             mapping = pin.mapping
-            _close(self._idle.put(mapping) if mapping.is_worth_keeping(pin.used_bytes) else [mapping])
+            if self._tight():
+                _close([mapping, *self._idle.clear()])
+            else:
+                _close(self._idle.put(mapping) if mapping.is_worth_keeping(pin.used_bytes) else [mapping])
 
     def _copy(self, fd: int, ref: SegmentRef) -> memoryview:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS

@@ -39,15 +39,30 @@ _NOT_YET_KNOWN = float("inf")
 
 
 class Segment:
-    """One file: its descriptor, its size class, and how much of it has pages behind it (``written_bytes``)."""
+    """One file: its descriptor, its size class, and how much of it has pages behind it (``written_bytes``).
 
-    __slots__ = ("capacity", "fd", "idle_since", "mapping", "size_bytes", "window", "written_bytes")
+    ``charged_bytes`` is what the budget counts for it: of memory, or of disk where it is ``on_disk``.
+    """
+
+    __slots__ = (
+        "capacity",
+        "charged_bytes",
+        "fd",
+        "idle_since",
+        "mapping",
+        "on_disk",
+        "size_bytes",
+        "window",
+        "written_bytes",
+    )
 
     def __init__(self, fd: int, capacity: int, written_bytes: int = 0) -> None:
         self.fd = fd
         self.capacity = capacity
         self.size_bytes = 0
         self.written_bytes = written_bytes
+        self.charged_bytes = 0
+        self.on_disk = False
         self.mapping: mmap.mmap | None = None
         self.window: memoryview | None = None  # of the mapping; slice assignment to it is the copy
         self.idle_since = _NOT_YET_KNOWN

@@ -25,6 +25,7 @@ __all__ = [
     "CancelTasks",
     "CloseGroup",
     "CloseMode",
+    "Discard",
     "Done",
     "Enter",
     "Exit",
@@ -47,6 +48,7 @@ __all__ = [
     "Stop",
     "Submit",
     "Sync",
+    "Trim",
     "Unblock",
     "Welcome",
 ]
@@ -313,6 +315,16 @@ class Free(NamedTuple):
     objects: Ints
 
 
+class Discard(NamedTuple):
+    """These objects are on the disk by now: their owner lets go of their memory, which others may still be reading."""
+
+    objects: Ints
+
+
+class Trim(NamedTuple):
+    """Memory is getting short: give back what is kept for later."""
+
+
 Message: TypeAlias = (
     Hello
     | Welcome
@@ -341,4 +353,6 @@ Message: TypeAlias = (
     | Free
     | Stop
     | Memory
+    | Discard
+    | Trim
 )

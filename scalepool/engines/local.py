@@ -25,6 +25,7 @@ from scalepool.errors import ScalepoolError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from scalepool._store.plan import StorePlan
     from scalepool.config import Settings
 
 __all__ = ["LocalEngine", "WorkerFate"]
@@ -71,8 +72,8 @@ class LocalEngine:
 
     Parameters
     ----------
-    session_dir
-        The session's directory; a zygote removes it when the driver dies.
+    store
+        How the session's store works; a zygote removes its directory when the driver dies.
     hub_address, token
         Where a worker finds the hub, and what it has to say there.
     settings
@@ -85,14 +86,14 @@ class LocalEngine:
 
     def __init__(
         self,
-        session_dir: str,
+        store: StorePlan,
         hub_address: str,
         token: str,
         settings: Settings,
         on_event: Callable[[ProcessEvent], None],
         first: Zygote | None = None,
     ) -> None:
-        self._session_dir = session_dir
+        self._store = store
         self._hub_address = hub_address
         self._token = token
         share_bytes = recycle_limit_bytes(settings, os.cpu_count() or 1)
@@ -124,6 +125,7 @@ class LocalEngine:
             token=self._token,
             settings=self._for_workers,
             spec=spec,
+            store=self._store,
         )
         try:
             with self._lock:
@@ -172,7 +174,7 @@ class LocalEngine:
             # them there would start their threads: such workers load them themselves.
             single = all(value == "1" for value in limits.values())
             wanted = (*_OWN, carrier(self._hub_address), *worth_sharing(list(sys.modules), numeric=single))
-            zygote.set_up(ZygoteSetup(self._session_dir, wanted, dict(limits)))
+            zygote.set_up(ZygoteSetup(self._store.directory, wanted, dict(limits)))
             self._zygotes[key] = zygote
         return zygote
 

@@ -25,8 +25,8 @@ PID = 1000
 class Dialogue:
     """One hub, a clock, and what it said last (``heard``)."""
 
-    def __init__(self, *, idle_worker_s: float = 30.0) -> None:
-        self.hub = Hub(idle_worker_s=idle_worker_s)
+    def __init__(self, *, idle_worker_s: float = 30.0, store_limit_bytes: int | None = None) -> None:
+        self.hub = Hub(idle_worker_s=idle_worker_s, store_limit_bytes=store_limit_bytes)
         self.now = 0.0
         self.heard: list[Command] = []
         self._ids = itertools.count(1)

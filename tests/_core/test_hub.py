@@ -64,7 +64,7 @@ def test_it_counts() -> None:
     first, _ = started(talk.heard)
     talk.gets_ready(first)
     counts = talk.hub.statistics()
-    assert counts == HubStatistics(queued=2, assigned=1, groups=1, workers=2, idle=0, objects=1)
+    assert counts == HubStatistics(queued=2, assigned=1, groups=1, workers=2, idle=0, objects=1, object_bytes=4)
     found = talk.hub.group_statistics(group)
     assert found is not None
     assert (found.cap, found.queued, found.assigned, found.active, found.failed) == (2, 2, 1, 1, False)

@@ -13,7 +13,7 @@ import pytest
 
 from scalepool._store.files import FDS_PER_MAPPING
 from scalepool._store.mapping import Views
-from scalepool._store.segments import SegmentRef, SegmentStore
+from scalepool._store.segments import SegmentFiles, SegmentRef, SegmentStore
 from scalepool.errors import StoreError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ DATA = bytes(range(256)) * 1000
 
 @pytest.fixture(params=["memfd", "file"])
 def store(request: pytest.FixtureRequest) -> Iterator[SegmentStore]:
-    store = SegmentStore(use_memfd=request.param == "memfd")
+    store = SegmentStore(files=SegmentFiles(request.param == "memfd"))
     yield store
     store.close()
 

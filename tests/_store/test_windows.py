@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scalepool._store.mapping import IdleLimits, Views
-from scalepool._store.segments import SegmentStore
+from scalepool._store.segments import SegmentFiles, SegmentStore
 from scalepool._store.windows import IdleMappings, SegmentMapping
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ LARGE = 3 * MIB
 
 @pytest.fixture(params=["memfd", "file"])
 def store(request: pytest.FixtureRequest) -> Iterator[SegmentStore]:
-    store = SegmentStore(use_memfd=request.param == "memfd")
+    store = SegmentStore(files=SegmentFiles(request.param == "memfd"))
     yield store
     store.close()
 

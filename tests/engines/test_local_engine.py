@@ -14,6 +14,7 @@ from scalepool._proc.context import ProcessContext
 from scalepool._proc.death import Exited, Started, ZygoteDied
 from scalepool._proc.spawn import Zygote, ZygoteOptions
 from scalepool._runtime.spec import WorkerSpec
+from scalepool._store.plan import StorePlan
 from scalepool.config import Settings
 from scalepool.engines.local import LocalEngine, worth_sharing
 
@@ -30,7 +31,7 @@ class Bench:
         self.events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         (Path(folder) / "hub").touch()
         # No hub listens there: the workers connect, wait, and stay.
-        self.engine = LocalEngine(folder, f"{folder}/hub", "00" * 16, Settings(), self.events.put, first)
+        self.engine = LocalEngine(StorePlan(folder), f"{folder}/hub", "00" * 16, Settings(), self.events.put, first)
 
     def spec(self, threads: int) -> bytes:
         return WorkerSpec({"OMP_NUM_THREADS": str(threads)}, ProcessContext.capture().encode()).encode()

@@ -236,7 +236,8 @@ pool = Pool(2)
 array = np.ones(1_000_000)
 assert pool.starmap(np.dot, [(array, array)] * 8) == [1e6] * 8
 client = current().client
-client.store._idle._limits = client.store._idle._limits._replace(idle_s=0.1)
+idle = client.store._allocator._idle
+idle._limits = idle._limits._replace(idle_s=0.1)
 deadline = time.monotonic() + 30
 while client.store.statistics().open_fds and time.monotonic() < deadline:
     time.sleep(0.05)

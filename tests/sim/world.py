@@ -13,8 +13,8 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from scalepool._core.commands import Drop, KillWorker, Note, Send, StartWorker
-from scalepool._core.events import Event, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
+from scalepool._core.commands import Drop, KillWorker, Note, Send, Spill, StartWorker
+from scalepool._core.events import Event, LaunchFailed, Received, Spilled, Tick, WorkerExited, WorkerStarted
 from scalepool._core.hub import Hub
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, CloseMode, Status
@@ -31,7 +31,7 @@ class World:
 
     def __init__(self, seed: int, *, kill_rate: float = 0.0, launch_failures: float = 0.0) -> None:
         self.random = random.Random(seed)
-        self.hub = Hub(idle_worker_s=5.0)
+        self.hub = Hub(idle_worker_s=5.0, store_limit_bytes=5 * 4096)
         self.now = 0.0
         self.kill_rate = kill_rate
         self.launch_failures = launch_failures
@@ -58,6 +58,7 @@ class World:
         """Tasks that started while their group ran as many as it may."""
         self.kills = 0
         self.most_workers = 0
+        self.spilled = 0
         self.notes: list[str] = []
         self._ids = itertools.count(1)
         self._order = itertools.count()
@@ -129,6 +130,11 @@ class World:
                 self.after(0.001, lambda: self.process_ends(worker, -9 if command.force else -15))
         elif isinstance(command, Note):
             self.notes.append(command.text)
+        elif isinstance(command, Spill):
+            # The disk may be full, and the answer may come late.
+            written = tuple(one for one in command.objects if not self.chance(0.2))
+            self.spilled += len(written)
+            self.after(self.random.uniform(0, 0.001), lambda: self.feed(Spilled(written)))
         else:
             assert isinstance(command, Drop)
             self._note_drop(command.objects)

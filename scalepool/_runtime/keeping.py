@@ -1,0 +1,92 @@
+"""The objects of a session as the hub's host keeps them: open, whoever made them, and on disk where memory is short."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from scalepool._core.events import Spilled
+from scalepool._store.adopted import AdoptedSegments
+from scalepool._store.files import SegmentRef, in_memory
+from scalepool._wire import messages as m
+from scalepool.errors import ProtocolError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scalepool._runtime.storage import Storage
+
+__all__ = ["ObjectKeeper"]
+
+
+class ObjectKeeper:
+    """Holds a descriptor of every object.
+
+    Parameters
+    ----------
+    storage
+        The host's own part of the store. What its own client makes stays there; what workers make is kept here.
+    """
+
+    __slots__ = ("_adopted", "_made_on_disk", "_storage")
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._adopted = AdoptedSegments(storage.budget)
+        self._made_on_disk: list[int] = []
+
+    def adopt(self, columns: m.Ints) -> list[int]:
+        """Keep the objects that a worker describes, and return where they are now; zeros for one that is lost."""
+        if len(columns) % 4:
+            raise ProtocolError(f"{len(columns)} numbers are no columns of four")
+        adopted: list[int] = []
+        for at in range(0, len(columns), 4):
+            try:
+                ref = self._adopted.adopt(SegmentRef(*columns[at : at + 4]))
+            except StoreError:
+                # Its maker died this very moment. The hub finds the object missing, and judges.
+                adopted.extend((0, 0, 0, 0))
+                continue
+            adopted.extend(ref)
+            if self._storage.plan.use_memfd and not in_memory(ref.fd):
+                self._made_on_disk.append(ref.object_id)
+        return adopted
+
+    def drop(self, objects: Sequence[int]) -> None:
+        """Nobody needs these any more."""
+        for object_id in objects:
+            if object_id >> 40 != m.DRIVER:
+                with contextlib.suppress(KeyError):  # where its adoption had failed
+                    self._adopted.drop(object_id)
+
+    def spill(self, objects: Sequence[int]) -> Spilled:
+        """Move objects to disk, those that can be: one may be read here, or the disk be full."""
+        unread = (object_id for object_id in objects if not self._storage.views.live(object_id))
+        return Spilled(tuple(filter(self._move, unread)))
+
+    def made_on_disk(self) -> Spilled | None:
+        """Objects that found no room in memory: their makers need not keep them, and the hub need not count them."""
+        own = self._storage.store.made_on_disk
+        if not own and not self._made_on_disk:
+            return None
+        made = [*self._made_on_disk, *(own.popleft() for _ in range(len(own)))]
+        self._made_on_disk.clear()
+        return Spilled(tuple(filter(self._move, made)))  # they are there already: nothing is copied
+
+    def worker_gone(self, worker: int) -> None:
+        """A worker has ended: what it leaves is kept and counted here."""
+        self._adopted.take_over(worker)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._adopted.close()
+
+    def _move(self, object_id: int) -> bool:
+        try:
+            if object_id >> 40 == m.DRIVER:
+                self._storage.store.spill(object_id)
+            else:
+                self._adopted.spill(object_id)
+        except (KeyError, StoreError):  # it never came to be, or there is no room
+            return False
+        return True

@@ -1,0 +1,93 @@
+"""What one process has of the store: the segments it writes, the mappings it reads, and its part of the budget."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from scalepool._store.budget import Budget
+from scalepool._store.mapping import IdleLimits, Views
+from scalepool._store.plan import StorePlan
+from scalepool._store.recycle import RecycleLimits
+from scalepool._store.segments import SegmentFiles, SegmentStore
+from scalepool._wire import messages as m
+from scalepool.config import recycle_limit_bytes, store_limit_bytes
+
+if TYPE_CHECKING:
+    from scalepool.config import Settings
+
+__all__ = ["Storage", "plan_of"]
+
+
+class Storage:
+    """The store's parts in one process.
+
+    Parameters
+    ----------
+    peer
+        Number of this process.
+    settings
+        The session's settings.
+    plan
+        What the processes of the session agree on.
+    """
+
+    def __init__(self, peer: int, settings: Settings, plan: StorePlan) -> None:
+        kept_bytes = recycle_limit_bytes(settings)  # a worker is told its share
+        self.plan = plan
+        self.budget = Budget(plan.account, peer, plan.limits)
+        self.store = SegmentStore(
+            limits=RecycleLimits(max_bytes=kept_bytes),
+            files=SegmentFiles(plan.use_memfd, plan.directory),
+            budget=self.budget,
+        )
+        self.views = Views(idle=IdleLimits(max_bytes=kept_bytes), tight=self._is_tight)
+
+    def _is_tight(self) -> bool:
+        return self.budget.tight
+
+    @property
+    def outstanding_bytes(self) -> int:
+        """A share of the memory that the arguments of one process may take before it has to wait."""
+        return max(self.plan.memory_bytes // 4, 1)
+
+    def receive(self, message: m.Message) -> bool:
+        """Take in a word of the hub; False when it is not about memory."""
+        if type(message) is m.Free:
+            for object_id in message.objects:
+                self.store.free(object_id)
+        elif type(message) is m.Discard:
+            for object_id in message.objects:
+                self.store.discard(object_id)
+        elif type(message) is m.Trim:
+            self.store.trim()
+            self.views.close()
+        else:
+            return False
+        return True
+
+    def rest(self, now: float) -> None:
+        """Give back what has not been used for some seconds, or all that is idle while memory is short."""
+        if self.budget.tight:
+            self.store.trim()
+        self.store.expire(now)
+        self.views.expire(now)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.store.close()
+        self.views.close()
+        self.budget.close()
+
+
+def plan_of(settings: Settings, directory: str) -> StorePlan:
+    """Decide how the store of a session in this directory works."""
+    plan = StorePlan(
+        directory=directory,
+        memory_bytes=store_limit_bytes(settings),
+        spill_bytes=settings.spill_limit_bytes,
+        spill_dir=settings.spill_dir or os.path.dirname(directory),  # noqa: PTH120 - pathlib takes 5 ms to import
+    )
+    if settings.store_files != "auto":
+        plan = plan._replace(use_memfd=settings.store_files == "memfd")
+    return plan

@@ -1,0 +1,138 @@
+"""Objects of other processes that are kept alive here: by a descriptor of their segments, whoever dies."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from scalepool._base.ids import peer_of
+from scalepool._store.allocator import spilled_copy
+from scalepool._store.budget import Usage
+from scalepool._store.files import SegmentRef, in_memory, open_segment
+from scalepool._store.layout import STAMP_BYTES, stamp_offset
+from scalepool.errors import StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from scalepool._store.budget import Budget
+
+__all__ = ["AdoptedSegments"]
+
+_BLOCK_BYTES = 512  # what st_blocks counts, whatever the file system uses
+_NOTHING = Usage(0, 0)
+
+
+class AdoptedSegments:
+    """Segments that others wrote. Thread-safe.
+
+    Their memory is counted by who wrote it, until that process is gone or the object has been spilled from here.
+
+    Parameters
+    ----------
+    budget
+        What all processes of the session may use; ``None``: nothing is counted, and nothing spilled.
+    """
+
+    def __init__(self, budget: Budget | None = None) -> None:
+        self._budget = budget
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._refs: dict[int, SegmentRef] = {}
+        self._charged: dict[int, Usage] = {}
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    def adopt(self, ref: SegmentRef) -> SegmentRef:
+        """Hold a descriptor of an object's segment, and say where it is now.
+
+        Adopting what is held already returns where it is.
+
+        Raises
+        ------
+        StoreError
+            The process that held it is gone, or the segment holds something else by now.
+        """
+        with self._lock:
+            held = self._refs.get(ref.object_id)
+            if held is not None:
+                return held
+        fd = open_segment(ref)
+        own = SegmentRef(ref.object_id, self._pid, fd, ref.size_bytes)
+        with self._lock:
+            held = self._refs.get(ref.object_id)
+            if held is None and not self._closed:
+                self._refs[ref.object_id] = own
+                return own
+        os.close(fd)
+        if held is not None:  # another thread was faster
+            return held
+        raise StoreError("the segment store is closed")
+
+    def drop(self, object_id: int) -> None:
+        """Let go of an object; views on it stay valid.
+
+        Raises
+        ------
+        KeyError
+            It is not held here.
+        """
+        with self._lock:
+            ref = self._refs.pop(object_id)
+            charged = self._charged.pop(object_id, _NOTHING)
+        os.close(ref.fd)
+        if self._budget is not None:
+            self._budget.give(*charged)
+
+    def spill(self, object_id: int) -> None:
+        """Move an object to disk; its descriptor here keeps its number. Its maker still has it in memory.
+
+        Raises
+        ------
+        KeyError
+            It is not held here.
+        ObjectStoreFullError
+            There is no room on the disk.
+        """
+        with self._lock:
+            ref = self._refs[object_id]
+            charged = self._charged.get(object_id, _NOTHING)
+        if self._budget is None or charged.disk_bytes:
+            return
+        if not in_memory(ref.fd):  # it was made there, as there was no memory
+            with self._lock:
+                self._charged[object_id] = self._charge(ref)
+            return
+        cost = spilled_copy(self._budget, ref.fd, stamp_offset(ref.size_bytes) + STAMP_BYTES)
+        self._budget.give(memory_bytes=charged.memory_bytes)  # of a maker that is gone
+        with self._lock:
+            self._charged[object_id] = Usage(0, cost)
+
+    def take_over(self, peer: int) -> None:
+        """Count here what a process leaves behind that is gone, and no longer there."""
+        if self._budget is None:
+            return
+        with self._lock:
+            left = [ref for ref in self._refs.values() if peer_of(ref.object_id) == peer]
+            for ref in left:
+                if ref.object_id not in self._charged:
+                    self._charged[ref.object_id] = self._charge(ref)
+        self._budget.bury(peer)
+
+    def _charge(self, ref: SegmentRef) -> Usage:
+        assert self._budget is not None
+        size_bytes = os.fstat(ref.fd).st_blocks * _BLOCK_BYTES
+        if in_memory(ref.fd):
+            self._budget.take_memory(size_bytes, by_force=True)
+            return Usage(size_bytes, 0)
+        self._budget.take_disk(size_bytes, by_force=True)
+        return Usage(0, size_bytes)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        with self._lock:
+            self._closed = True
+            held = list(self._refs)
+        for object_id in held:
+            self.drop(object_id)
