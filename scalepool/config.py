@@ -68,7 +68,6 @@ class _Values(NamedTuple):
     spill_limit_bytes: int | None = None
     spill_dir: str = ""
     store_files: str = "auto"
-    store_access: str = "auto"
 
 
 # Smallest and largest value of each.
@@ -94,7 +93,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "transport": ("unix", "ipc"),
     "worker_output": ("auto", "fold", "plain", "off"),
     "store_files": ("auto", "memfd", "file"),
-    "store_access": ("auto", "proc", "socket"),
 }
 
 
@@ -140,10 +138,6 @@ class Settings(_Values):
     store_files
         ``"memfd"``: segments are nameless shared memory; ``"file"``: nameless files in the session's directory;
         ``"auto"``: memfd where the system has it.
-    store_access
-        How a process gets at another's segments. ``"proc"``: through /proc; ``"socket"``: they are passed over a
-        socket in the session's directory; ``"auto"``: through /proc unless a look at the start shows that this is
-        forbidden.
     """
 
     __slots__ = ()

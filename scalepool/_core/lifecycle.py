@@ -196,4 +196,4 @@ class Lifecycle:
 
 def _items(event: WorkerExited) -> dict[int, int]:
     items = event.items or (0,) * len(event.running)
-    return dict(zip(event.running, items, strict=True))
+    return dict(zip(event.running, items, strict=False))

@@ -22,8 +22,6 @@ class StorePlan(NamedTuple):
         Disk that spilled objects may take (``None``: half of what is free), and where; empty: nowhere.
     use_memfd
         Whether segments are memfds, not files in the directory.
-    by_socket
-        Whether descriptors are passed over a socket, not opened through /proc.
     """
 
     directory: str = ""
@@ -31,7 +29,6 @@ class StorePlan(NamedTuple):
     spill_bytes: int | None = None
     spill_dir: str = ""
     use_memfd: bool = HAS_MEMFD
-    by_socket: bool = False
 
     @property
     def limits(self) -> BudgetLimits:

@@ -170,7 +170,7 @@ except ObjectStoreFullError as error:
     print("full", error.size_bytes // MIB)
 too_large = group.submit(first, (np.ones(32 * MIB),)).exception(100)
 assert type(too_large) is ObjectStoreFullError, too_large
-del futures, errors, full, error
+del futures, errors, full
 gc.collect()
 until(lambda: usage() <= (16 * MIB, 16 * MIB), 60)
 print(group.submit(first, (make(5),)).result(100), float(group.submit(make, (6,)).result(100)[3]))
