@@ -13,6 +13,7 @@ It behaves as joblib's own process backend ("loky") with these differences:
   ``temp_folder`` is accepted and not needed.
 - A nested ``Parallel`` runs on the same workers, to a depth of `MAX_NESTING`; nothing is started for it.
 - An `initializer` has workers of its own. The last such workers are kept, and used again by calls with equal options.
+- ``parallel_config(backend="scalepool", progress=True)`` shows the progress of each call, item by item.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
 from scalepool._joblib import pickling
 from scalepool._joblib.arrays import ArrayMapper, arrays_from
 from scalepool._joblib.completions import Completions
+from scalepool._joblib.progress import BatchProgress
 from scalepool._joblib.registration import BACKEND_NAME, install
+from scalepool._shims.progress import progress_sink
 from scalepool.api import ErrorTypes, WorkerGroup, cpu_count, in_worker
 from scalepool.errors import SessionError, TaskTimeoutError, WorkerDiedError
 
@@ -69,6 +72,10 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         Threads of BLAS, OpenMP and numba in each worker; default ``max(1, cpus // n_jobs)``.
     initializer, initargs
         Called as ``initializer(*initargs)`` in each worker before its first task.
+    progress
+        ``True`` for a bar of tqdm's, or a line on stderr; ``"tqdm"``; a bar; or a callable ``(done, total, failed)``:
+        at most ten calls a second, and a last one. The total is known when joblib has read all of its input. Not for
+        ``n_jobs=1``, where joblib runs the calls itself.
     idle_worker_timeout
         Accepted for those who come from ``"loky"``; idle workers end by scalepool's own rule.
     task_timeout
@@ -98,12 +105,15 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         idle_worker_timeout: float | None = None,
         task_timeout: float | None = None,
         max_retries: int = 0,
+        progress: Any = None,
     ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._initializer = initializer
         self._initargs = initargs
         self._task_timeout = task_timeout
         self._max_retries = max_retries
+        self._progress = progress
+        self._counter: BatchProgress | None = None
         self._n_jobs = 1
         self._workers: WorkerGroup | None = None
         self._completions = Completions()
@@ -151,6 +161,8 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._initargs = options.pop("initargs", self._initargs)
         self._task_timeout = options.pop("task_timeout", self._task_timeout)
         self._max_retries = options.pop("max_retries", self._max_retries)
+        self._progress = options.pop("progress", self._progress)
+        progress_sink(self._progress)  # what is none is refused here
         for name in ("temp_folder", "verbose", "context", "idle_worker_timeout"):
             options.pop(name, None)
         if options:
@@ -169,6 +181,7 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
     def start_call(self) -> None:
         """Begin a call."""
         self._completions = Completions()
+        self._counter = BatchProgress(self._progress, self.parallel) if self._wants_progress() else None
         # Between two calls the user may have changed an array that the first call has stored.
         self._mapper.forget()
         if not in_worker() and (self.parallel.return_generator or self.parallel.timeout is not None):
@@ -189,7 +202,7 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         else:
             batch = self._submit((data, tuple(used), buffers))
         if callback is not None:
-            completions.expect(batch, callback)
+            completions.expect(batch, callback if self._counter is None else self._counter.watch(func, callback))
         return batch
 
     def _submit(self, call: tuple[Any, ...]) -> Future[Any]:
@@ -240,11 +253,13 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
     def stop_call(self) -> None:
         """End a call."""
         self._completions.close()
+        self._finish_progress()
         self._mapper.forget()
 
     def terminate(self) -> None:
         """Let go of what the calls used; the workers stay warm."""
         self._completions.close()
+        self._finish_progress()
         self._mapper.forget()
         self.reset_batch_stats()
         self._workers = None  # what nobody holds any more closes by itself
@@ -252,6 +267,7 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Cancel what has not started and stop what runs; a later call finds fresh workers."""
         self._completions.close()
+        self._finish_progress()
         if self._workers is not None:
             _reusable.forget(self._workers)
             self._workers.terminate(kill=True)
@@ -259,6 +275,14 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         if ensure_ready:
             self._workers = self._open_group()
             self.start_call()
+
+    def _wants_progress(self) -> bool:
+        return self._progress is not None and self._progress is not False
+
+    def _finish_progress(self) -> None:
+        counter, self._counter = self._counter, None
+        if counter is not None:
+            counter.finish()
 
     # ---- workers ----
 
@@ -282,6 +306,7 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         return _reusable.get(options, make)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # Without progress, which is this process's: a bar does not travel, and a nested call has nothing to show.
         limits: dict[str, Any] = {"task_timeout": self._task_timeout, "max_retries": self._max_retries}
         make = partial(type(self), initializer=self._initializer, initargs=self._initargs, **limits)
         return make, (self.nesting_level, self.inner_max_num_threads)

@@ -231,6 +231,8 @@ class MapJob:
             self._note(error)
             if self._on_error == "return":
                 self._values[chunk.start : stop] = [mark_failed(error)] * chunk.size
+            if isinstance(error, TaskCancelledError):
+                return None  # it was dropped, and is neither done nor failed
             return self._meter.advance(chunk.size, chunk.size)
         if not isinstance(outcomes, ChunkOutcomes):
             self._values[chunk.start : stop] = outcomes
@@ -330,7 +332,7 @@ class MapJob:
         with self._lock:
             self._lock.notify_all()
         final = self._meter.finish()
-        last_words = None if self._reporter is None or final is None else partial(self._reporter.show, final)
+        last_words = None if self._reporter is None else partial(self._reporter.finish, final)
         if error is None:
             self._settlement.settle(True, values, last_words)
         else:

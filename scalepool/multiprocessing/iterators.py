@@ -94,6 +94,8 @@ class IMapIterator:
         try:
             return self._stream.take(timeout)
         except StopIteration:
+            if self._stream.tracker is not None and not self._stream.is_stopped:
+                self._stream.tracker.wait()
             self._pool = None
             raise
         except KeyboardInterrupt as interrupt:

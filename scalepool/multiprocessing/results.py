@@ -65,7 +65,7 @@ class Settlement:
         self._callback = callback
         self._error_callback = error_callback
 
-    def settle(self, success: bool, value: Any, last_words: Callable[[], object] | None = None) -> None:
+    def settle(self, success: bool, value: Any, last_words: Callable[[bool], object] | None = None) -> None:
         """Set the outcome.
 
         Parameters
@@ -73,7 +73,7 @@ class Settlement:
         success, value
             The result, or ``False`` and the exception.
         last_words
-            User code that goes before the callbacks (the final progress report).
+            What goes before the callbacks (the final progress report); it is told whether user code may run.
         """
         self.success, self.value = success, value
         callback = self._callback if success else self._error_callback
@@ -84,8 +84,8 @@ class Settlement:
 
         def deliver(run_user_code: bool) -> None:
             try:
-                if run_user_code and last_words is not None:
-                    last_words()
+                if last_words is not None:
+                    last_words(run_user_code)
                 if run_user_code and callback is not None:
                     callback(value)
             finally:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from scalepool import api
 from scalepool._base.tuples import NamedTuple
 from scalepool._shims.chunks import LARGEST_WINDOW, ChunkOutcomes, Pace
-from scalepool._shims.progress import ProgressMeter, Reporter
+from scalepool._shims.progress import Reporter, Tracker
 from scalepool._shims.readahead import ReadAhead
 from scalepool.errors import TaskCancelledError
 from scalepool.multiprocessing.errors import error_of, error_of_item, failed_locally, timeout_error
@@ -126,7 +126,7 @@ class Stream:
         self._options = options
         self._lock = threading.Condition(threading.RLock())  # re-entrant: __del__ of an iterator may run inside
         self._ahead = ReadAhead(options.buffersize, task.workers, task.chunksize)
-        self._meter = ProgressMeter(options.total, time.monotonic)
+        self.tracker = None if options.reporter is None else Tracker(options.reporter, options.total)
         self._entries: deque[Entry] = deque()  # in input order; unordered: those that are done
         self._running: set[Slot] = set()  # unordered only
         self._ended = self._stopped = self._lifted = self._detached = self._closed = False
@@ -153,7 +153,8 @@ class Stream:
         self._task.group.notify()
         if self._stopped:
             api.cancel(self._unfinished())
-        self._report_end()
+        if self.tracker is not None:
+            self.tracker.no_more()
         on_end()
 
     def _pull(self, inputs: Iterable[Any]) -> None:
@@ -175,16 +176,20 @@ class Stream:
     def _submit(self, items: tuple[Any, ...], start: int) -> None:
         options, slot = self._options, Slot(len(items), start)
         on_done = None
-        if not options.ordered or options.raise_now or options.reporter is not None:
+        if not options.ordered or options.raise_now or self.tracker is not None:
             on_done = partial(self._arrived, slot)
             if not options.ordered:
                 self._running.add(slot)
         args = items if self._task.chunksize == 1 else (items,)
+        if self.tracker is not None:
+            self.tracker.begin()
         try:
             slot.future = future = self._task.group.submit(
                 self._task.function, args, on_done=on_done, terms=self._task.terms
             )
         except RuntimeError:
+            if self.tracker is not None:
+                self.tracker.end(0)
             if self._stopped:
                 return  # terminate() was faster, and the group is closed
             raise
@@ -203,37 +208,30 @@ class Stream:
     def _arrived(self, slot: Slot, future: TaskFuture) -> None:
         slot.future = future
         if slot.size == 1 or not failed_locally(future):  # else the feeder, which is in submit() now, splits it
-            if self._options.raise_now or self._options.reporter is not None:
+            if self._options.raise_now or self.tracker is not None:
                 self._examine(slot, future)
             if not self._options.ordered:
                 self._append(slot)
+        elif self.tracker is not None:
+            self.tracker.end(0)
         self._running.discard(slot)
         if self._waiting_in_task and (self._ended or self._options.raise_now):
             with self._lock:
                 self._lock.notify_all()
-        if self._ended and self._options.reporter is not None:
-            self._report_end()
 
     def _examine(self, slot: Slot, future: TaskFuture) -> None:
         error = error_of(future)
         outcomes = future.result() if error is None else None
         failures = outcomes.failures if isinstance(outcomes, ChunkOutcomes) else ()
+        if self.tracker is not None:  # what was cancelled is neither done nor failed
+            done = 0 if isinstance(error, TaskCancelledError) else slot.size
+            self.tracker.end(done, done if error is not None else len(failures))
         with self._lock:
-            report = self._meter.advance(slot.size, slot.size if error is not None else len(failures))
             if error is None and failures:
                 error = error_of_item(failures[0][1], future, slot.start + failures[0][0])
             if self._options.raise_now and error is not None and self._urgent is None:
                 self._urgent, self._stopped = error, True
                 self._lock.notify_all()
-        if self._options.reporter is not None and report is not None:
-            self._options.reporter.post(report)
-
-    def _report_end(self) -> None:
-        if self._options.reporter is not None and self._meter.done >= self._ahead.pulled:
-            with self._lock:
-                report = self._meter.finish()
-            if report is not None:
-                self._options.reporter.post(report)
 
     def _append(self, entry: Entry) -> None:
         self._entries.append(entry)
@@ -333,6 +331,11 @@ class Stream:
         return not isinstance(head, Slot) or (head.future is not None and head.future.is_over)
 
     # Ending
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the rest of the input is not to be run."""
+        return self._stopped
 
     def dropped(self, started: bool) -> None:
         """The user's iterator is gone: stop, or go on unseen when it was never read."""

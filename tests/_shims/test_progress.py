@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scalepool._shims.progress import ProgressMeter, Reporter, progress_sink
+from scalepool._shims.progress import ProgressMeter, Reporter, Tracker, progress_sink
 
 
 class Clock:
@@ -68,34 +68,100 @@ def test_without_tqdm_a_line_goes_to_stderr(
     assert sink is not None
     sink(1, 2, 0)
     sink(2, 2, 1)
+    sink.close()  # type: ignore[attr-defined]
 
     assert capsys.readouterr().err == "\r1/2\r2/2, 1 failed\n"
 
 
-def test_tqdm_shows_a_bar_when_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Bar:
-        made: list[Bar] = []  # noqa: RUF012
+class Bar:
+    """What of tqdm is used."""
 
-        def __init__(self, total: int | None) -> None:
-            self.total, self.n, self.closed, self.postfix = total, 0, False, {}
-            Bar.made.append(self)
+    made: list[Bar] = []  # noqa: RUF012
 
-        def update(self, count: int) -> None:
-            self.n += count
+    def __init__(self, total: int | None = None) -> None:
+        self.total, self.n, self.closed, self.postfix = total, 0, False, {}
+        Bar.made.append(self)
 
-        def set_postfix(self, refresh: bool, **values: int) -> None:
-            self.postfix = values
+    def update(self, count: int) -> None:
+        self.n += count
 
-        def close(self) -> None:
-            self.closed = True
+    def set_postfix(self, refresh: bool, **values: int) -> None:
+        self.postfix = values
 
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def _no_bars() -> None:
+    Bar.made.clear()
+
+
+@pytest.mark.parametrize("progress", [True, "tqdm"])
+def test_tqdm_shows_a_bar_when_it_is_there(monkeypatch: pytest.MonkeyPatch, progress: Any) -> None:
     module = type(builtins)("tqdm")
     module.tqdm = Bar  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tqdm", module)
-    sink = progress_sink(True)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    sink = progress_sink(progress)
     assert sink is not None
     sink(3, 10, 0)
-    sink(10, 10, 2)
+    Reporter(sink, lambda delivery: delivery(True)).post_last((10, 10, 2))
 
     (bar,) = Bar.made
     assert (bar.n, bar.closed, bar.postfix) == (10, True, {"failed": 2})
+
+
+def test_a_class_of_tqdms_makes_the_bar() -> None:
+    sink = progress_sink(Bar)
+    assert sink is not None
+    sink(1, 2, 0)
+
+    assert [(bar.n, bar.total) for bar in Bar.made] == [(1, 2)]
+
+
+def test_a_bar_of_the_users_is_moved_on_and_left_open() -> None:
+    bar = Bar(total=100)
+    bar.update(40)
+    sink = progress_sink(bar)
+    assert sink is not None
+    sink(10, None, 0)
+    Reporter(sink, lambda delivery: delivery(True)).post_last((60, 60, 0))
+
+    assert (bar.n, bar.total, bar.closed) == (100, 100, False)
+    assert len(Bar.made) == 1
+
+
+def test_asking_for_tqdm_where_there_is_none_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with pytest.raises(ImportError, match=r"pip install 'scalepool\[progress\]'"):
+        progress_sink("tqdm")
+
+
+def test_a_bar_is_closed_also_where_user_code_is_not_wanted_any_more() -> None:
+    sink = progress_sink(Bar)
+    assert sink is not None
+    sink(1, 2, 0)
+    called: list[bool] = []
+    Reporter(sink, lambda delivery: delivery(False)).post_last((2, 2, 0), lambda: called.append(True))
+
+    (bar,) = Bar.made
+    assert (bar.n, bar.closed, called) == (1, True, [True])
+
+
+def test_a_tracker_ends_with_the_last_task() -> None:
+    reports: list[Any] = []
+    ended: list[bool] = []
+    reporter = Reporter(lambda *report: reports.append(report), lambda delivery: delivery(True))
+    tracker = Tracker(reporter, None, lambda: ended.append(True))
+    for _ in range(3):
+        tracker.begin()
+    tracker.end(2)
+    tracker.end(3, 1)
+    tracker.no_more()
+    assert not tracker.is_finished
+    tracker.end(0)  # cancelled
+    tracker.no_more()
+
+    assert tracker.is_finished
+    assert (reports[0], reports[-1], ended) == ((2, None, 0), (5, 5, 1), [True])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scalepool.api import Function, Terms
+    from scalepool.concurrent.futures._progress import ChunkProgress
     from scalepool.concurrent.futures._sizes import Sizes
     from scalepool.concurrent.futures._work import Work
 
@@ -55,6 +56,11 @@ class Feeder:
         Whether to stay within a window of what was read.
     terms
         Time limit and retries, if not the executor's.
+
+    Attributes
+    ----------
+    progress
+        Is told of each chunk; ``None`` without. Set before ``begin``.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class Feeder:
     ) -> None:
         self._terms = terms
         self._work = work
+        self.progress: ChunkProgress | None = None
         self._function = function
         self._inputs = inputs
         self._sizes = sizes
@@ -234,9 +241,12 @@ class Feeder:
 
     def _submit(self, chunk: list[tuple[Any, ...]]) -> None:
         items = len(chunk)
-        future = self._work.submit(
-            self._function, (chunk,), {}, lambda done: self._notes.put((items, done)), self._snapshot, self._terms
-        )
+
+        def done(future: TaskFuture) -> None:
+            self._notes.put((items, future))
+
+        then = done if self.progress is None else self.progress.watch(items, done)
+        future = self._work.submit(self._function, (chunk,), {}, then, self._snapshot, self._terms)
         future.first_item = self._items_out  # type: ignore[attr-defined]  # for errors
         if len(chunk) > 1 and _failed_to_pickle(future):
             # One input does not pickle. The others must not suffer for having been put beside it.
@@ -254,6 +264,8 @@ class Feeder:
     def _end(self, error: BaseException | None) -> None:
         self._is_over = True
         self._inputs = iter(())
+        if self.progress is not None:
+            self.progress.no_more()
         self._results.put(error)
 
     def _cancel_results(self) -> None:

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from scalepool._shims.outcomes import Failure
+    from scalepool._shims.progress import Sink
     from scalepool.api import Function, Terms
+    from scalepool.concurrent.futures._progress import ChunkProgress
     from scalepool.concurrent.futures._work import Work
 
-__all__ = ["chunked", "length_of", "map_bounded", "map_buffered"]
+__all__ = ["chunked", "length_of", "map_bounded", "map_buffered", "watch_chunks"]
 
 Inputs = Iterator[tuple[Any, ...]]
 
@@ -40,6 +42,7 @@ def map_bounded(
     chunksize: int,
     timeout_s: float | None,
     terms: Terms | None = None,
+    sink: Sink | None = None,
 ) -> Generator[Any, None, None]:
     """Hand over the first inputs now and the rest in time; return the iterator of results.
 
@@ -53,6 +56,8 @@ def map_bounded(
         As ``Executor.map`` takes them; a `chunksize` of 1 leaves the size to the measured time per input.
     terms
         Time limit and retries of each input, if not the executor's.
+    sink
+        Shows progress; ``None`` without.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     workers = work.workers
@@ -64,33 +69,45 @@ def map_bounded(
         snapshot = list(inputs)
         inputs, total = iter(snapshot), len(snapshot)
     sizes = OpenSizes(workers, size) if total is None else PlannedSizes(workers, size, total)
+    progress = watch_chunks(sink, total)
     feeder = Feeder(work, _export(work, fn), inputs, sizes, is_bounded=not is_short, terms=terms)
-    feeder.begin()
-    return _read(_Reader(feeder, None if feeder.is_over else executor), deadline)
+    feeder.progress = progress
+    try:
+        feeder.begin()
+    except BaseException:
+        if progress is not None:
+            progress.no_more()
+        raise
+    return _read(_Reader(feeder, None if feeder.is_over else executor), deadline, progress)
 
 
 def map_buffered(
-    submit: Callable[[Function, list[tuple[Any, ...]]], Future[Any]],
+    submit: Callable[[Function, list[tuple[Any, ...]], ChunkProgress | None], Future[Any]],
     work: Work,
     fn: Callable[..., Any],
     chunks: Iterator[list[tuple[Any, ...]]],
     buffersize: int,
     timeout_s: float | None,
+    progress: ChunkProgress | None = None,
 ) -> Generator[Any, None, None]:
     """Hand over `buffersize` chunks now and one more for each that is read; return the iterator of results."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     function = _export(work, fn)
-    pending = deque(submit(function, chunk) for chunk in islice(chunks, buffersize))
+    pending = deque(submit(function, chunk, progress) for chunk in islice(chunks, buffersize))
 
     def read() -> Generator[Any, None, None]:
         try:
             while pending:
                 for chunk in islice(chunks, 1):
-                    pending.append(submit(function, chunk))
+                    pending.append(submit(function, chunk, progress))
                 yield from _outcomes(pending.popleft(), deadline)
         finally:
             for future in pending:
                 future.cancel()
+            if progress is not None:
+                progress.no_more()
+        if progress is not None:
+            progress.wait()
 
     return read()
 
@@ -112,6 +129,15 @@ def _export(work: Work, fn: Callable[..., Any]) -> Function:
     return work.group.export(MapChunk(fn, True))
 
 
+def watch_chunks(sink: Sink | None, total: int | None) -> ChunkProgress | None:
+    """Return what counts the items of a map; ``None`` where nobody wants to know."""
+    if sink is None:
+        return None
+    from scalepool.concurrent.futures._progress import ChunkProgress
+
+    return ChunkProgress(sink, total)
+
+
 class _Reader:
     """The reading end of a map. Its finalizer tells an iterator that was dropped unread from one that was closed."""
 
@@ -125,12 +151,14 @@ class _Reader:
         self.feeder.abandon()
 
 
-def _read(reader: _Reader, deadline: float | None) -> Generator[Any, None, None]:
+def _read(reader: _Reader, deadline: float | None, progress: ChunkProgress | None = None) -> Generator[Any, None, None]:
     feeder = reader.feeder
     try:
         while True:
             future = feeder.next_result(_remaining(deadline))
             if future is None:
+                if progress is not None:
+                    progress.wait()
                 return
             yield from _outcomes(future, deadline, feeder)
     except KeyboardInterrupt as interrupt:

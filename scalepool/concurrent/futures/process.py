@@ -11,10 +11,11 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
+from scalepool._shims.progress import progress_sink
 from scalepool._shims.seeding import seeded
 from scalepool.api import WorkerGroup, cpu_count
 from scalepool.concurrent.futures._errors import ERRORS
-from scalepool.concurrent.futures._map import chunked, length_of, map_bounded, map_buffered
+from scalepool.concurrent.futures._map import chunked, length_of, map_bounded, map_buffered, watch_chunks
 from scalepool.concurrent.futures._views import ProcessView, process_views
 from scalepool.concurrent.futures._work import Work
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from scalepool.api import Terms
     from scalepool.concurrent.futures._limited import LimitedExecutor
+    from scalepool.concurrent.futures._progress import ChunkProgress
 
 __all__ = ["BrokenProcessPool", "ProcessPoolExecutor"]
 
@@ -162,6 +164,7 @@ class ProcessPoolExecutor(Executor):
         seed: Any = None,
         task_timeout: float | None = None,
         max_retries: int | None = None,
+        progress: Any = None,
     ) -> Iterator[T]:
         """Run ``fn`` on the zipped inputs, and iterate over the results in input order.
 
@@ -187,6 +190,9 @@ class ProcessPoolExecutor(Executor):
             the same for any number of workers and any chunks.
         task_timeout, max_retries
             For each input, instead of the executor's own.
+        progress
+            ``True`` for a bar of tqdm's, or a line on stderr; ``"tqdm"``; a bar; or a callable
+            ``(done, total, failed)``: at most ten calls a second, and a last one.
 
         Returns
         -------
@@ -213,11 +219,12 @@ class ProcessPoolExecutor(Executor):
             inputs: Iterable[Any] = zip(*iterables, strict=False)
             fn, inputs = seeded(fn, inputs, seed, star=True, length=length_of(iterables))
             iterables = (inputs,)
+        sink = progress_sink(progress)
         if buffersize is None:
-            return map_bounded(self, self._work, fn, iterables, chunksize, timeout, terms)
-        return map_buffered(
-            partial(self._submit_chunk, terms), self._work, fn, chunked(iterables, chunksize), buffersize, timeout
-        )
+            return map_bounded(self, self._work, fn, iterables, chunksize, timeout, terms, sink)
+        watched = watch_chunks(sink, length_of(iterables))
+        submit, chunks = partial(self._submit_chunk, terms), chunked(iterables, chunksize)
+        return map_buffered(submit, self._work, fn, chunks, buffersize, timeout, watched)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and let go of the workers when the pending ones are finished.
@@ -253,9 +260,12 @@ class ProcessPoolExecutor(Executor):
         """As ``kill_workers``, with SIGTERM."""
         self._work.stop_workers(kill=False)
 
-    def _submit_chunk(self, terms: Terms, function: Any, chunk: list[tuple[Any, ...]]) -> Any:
+    def _submit_chunk(
+        self, terms: Terms, function: Any, chunk: list[tuple[Any, ...]], progress: ChunkProgress | None
+    ) -> Any:
         self._work.check_open()
-        return self._work.submit(function, (chunk,), {}, terms=terms)
+        then = None if progress is None else progress.watch(len(chunk))
+        return self._work.submit(function, (chunk,), {}, then, terms=terms)
 
     # ---- private in the standard library, but read by programs ----
 
