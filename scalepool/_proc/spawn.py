@@ -207,7 +207,12 @@ class Zygote:
             self._closing = True
             asked = self._asked
             # A copy, because a watcher closes ours as soon as it sees the end.
-            pidfd = os.dup(self._pidfd) if self._pidfd >= 0 else -1
+            try:
+                pidfd = os.dup(self._pidfd) if self._pidfd >= 0 else -1
+            except OSError:  # too many open files: it ends by itself when it finds the socket closed
+                self._send({"op": "stop"})
+                self.channel.finish()
+                return
         if pidfd < 0:
             return
         try:

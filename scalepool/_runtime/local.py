@@ -17,6 +17,7 @@ from scalepool._proc.death import Event as ProcessEvent
 from scalepool._proc.death import Exited, ForkFailed, Started
 from scalepool._runtime.keeping import ObjectKeeper
 from scalepool._runtime.links import PeerLinks
+from scalepool._runtime.notes import Notes
 from scalepool._runtime.output import Printer, show
 from scalepool._wire import messages as m
 from scalepool._wire.codec import decode
@@ -65,6 +66,7 @@ class LocalStation:
         self._keeper = ObjectKeeper(client.storage)
         self.printer = Printer("auto")
         self.exitcodes: dict[int, int | None] = {}
+        self._notes = Notes()
         client.eager = self.eager
 
     # ---- what the pump asks ----
@@ -215,7 +217,7 @@ class LocalStation:
             elif type(command) is Spill:
                 self.events.append(self._keeper.spill(command.objects))
             elif type(command) is Note:
-                show(2, f"scalepool: {command.text}\n")
+                self._notes.show(command.text, monotonic_s())
 
     def _send(self, command: Send) -> None:
         message = command.message

@@ -13,7 +13,9 @@ import sys
 import time
 from typing import Final
 
-__all__ = ["SessionDir"]
+from scalepool.errors import SessionError
+
+__all__ = ["SessionDir", "folder_root", "stale", "sweep"]
 
 _PREFIX: Final = "scalepool-"
 _LOCK: Final = "lock"
@@ -24,6 +26,8 @@ _UNLOCKED_S: Final = 5.0
 _MAX_ROOT_BYTES: Final = 70
 """A root with a longer path leaves no room for ours: that of a Unix socket has at most 107 bytes."""
 _USUAL_ROOT: Final = "/tmp"
+_OTHER_ROOTS: Final = (_USUAL_ROOT, "/var/tmp", "/dev/shm")
+"""Where else it may be: nothing is kept there but a socket and an empty file."""
 
 
 class SessionDir:
@@ -36,11 +40,10 @@ class SessionDir:
     """
 
     def __init__(self) -> None:
-        root = _root()
-        sweep(root)
-        self.path = _make(root)
-        flags = os.O_CREAT | os.O_RDWR | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._lock = os.open(f"{self.path}/{_LOCK}", flags, 0o600)
+        try:
+            self.path, self._lock = _make(folder_root())
+        except OSError as error:  # it is full or not what it seems: another will do
+            self.path, self._lock = _make_elsewhere(error)
         fcntl.flock(self._lock, fcntl.LOCK_EX)  # a sweeping session may hold it for a moment
 
     def remove(self) -> None:
@@ -49,7 +52,7 @@ class SessionDir:
         os.close(self._lock)
 
 
-def _root() -> str:
+def folder_root() -> str:
     """Return the user's folder for temporary files, or the usual one where that has too long a path."""
     root = _temporary()
     too_long = len(os.fsencode(root)) > _MAX_ROOT_BYTES
@@ -67,14 +70,32 @@ def _temporary() -> str:
     return tempfile.gettempdir()
 
 
-def _make(root: str) -> str:
+def _make_elsewhere(first_error: OSError) -> tuple[str, int]:
+    for root in _OTHER_ROOTS:
+        try:
+            return _make(root)
+        except OSError:
+            continue  # the first error is the one to tell
+    raise SessionError(
+        f"no folder for temporary files can be used ({first_error}); set TMPDIR to one with room that can be written"
+    ) from first_error
+
+
+def _make(root: str) -> tuple[str, int]:
+    """Make the directory and its lock file; return its path and the open file."""
+    sweep(root)
     while True:
         path = f"{root}/{_PREFIX}{os.getuid()}-{os.urandom(6).hex()}"
         try:
             os.mkdir(path, 0o700)  # noqa: PTH102
         except FileExistsError:
             continue
-        return path
+        try:
+            flags = os.O_CREAT | os.O_RDWR | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            return path, os.open(f"{path}/{_LOCK}", flags, 0o600)
+        except OSError:
+            os.rmdir(path)  # noqa: PTH106
+            raise
 
 
 def _remove(path: str) -> None:
@@ -90,15 +111,22 @@ def _remove(path: str) -> None:
 
 
 def sweep(root: str | os.PathLike[str]) -> None:
-    """Delete the directories of sessions that ended without a chance to do it themselves."""
+    """Delete the directories of sessions that ended without a chance to do it themselves, and end what they started."""
+    for path in stale(root):
+        from scalepool._proc.marked import kill_marked  # such directories are rare
+
+        kill_marked(os.path.basename(path))  # noqa: PTH119
+        _remove(path)
+
+
+def stale(root: str | os.PathLike[str]) -> list[str]:
+    """Return the directories of sessions that ended without a chance to remove them."""
     ours = f"{_PREFIX}{os.getuid()}-"
     try:
         names = os.listdir(root)  # noqa: PTH208
     except PermissionError:
-        return  # we may make entries there and not list them
-    for name in names:
-        if name.startswith(ours) and _is_stale(f"{root}/{name}"):
-            _remove(f"{root}/{name}")
+        return []  # we may make entries there and not list them
+    return [path for name in names if name.startswith(ours) and _is_stale(path := f"{root}/{name}")]
 
 
 def _is_stale(path: str) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from scalepool._base.clock import monotonic_s
 from scalepool._net.channel import open_peer_channel
 from scalepool._proc.context import ProcessContext
+from scalepool._proc.marked import MARK
 from scalepool._runtime.client import Client
 from scalepool._runtime.executor import Executor, WorkItem
 from scalepool._runtime.gauge import MemoryGauge
@@ -318,7 +319,7 @@ def _loop(station: WorkerStation, pump: Pump) -> None:
 
 
 def _set_up_process(config: WorkerConfig) -> None:
-    limits = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
+    limits = {name: os.environ[name] for name in (*THREAD_VARIABLES, MARK) if name in os.environ}
     context = ProcessContext.decode(config.spec.context)
     context.apply(limits)
     exchange = Exchange(sender_number(bytes.fromhex(config.token), config.worker))

@@ -21,6 +21,7 @@ INTERRUPTED: Final = 130
 
 VERBS: Final[Mapping[str, str]] = {
     "bench": "scalepool.cli.bench:bench",
+    "doctor": "scalepool.cli.doctor:doctor",
     "stack": "scalepool.cli.stack:stack",
 }
 """Each verb and where its command is."""

@@ -8,6 +8,7 @@ sessions need one.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from scalepool._net.channel import carrier
 from scalepool._proc.death import Event as ProcessEvent
-from scalepool._proc.death import ProcessWatcher, Started, ZygoteDied
+from scalepool._proc.death import ForkFailed, ProcessWatcher, Started, ZygoteDied
+from scalepool._proc.marked import MARK
 from scalepool._proc.spawn import Zygote, ZygoteOptions, ZygoteSetup
 from scalepool._runtime.spec import WorkerConfig, WorkerSpec
 from scalepool._store.flight import FlightRecord
 from scalepool.config import recycle_limit_bytes
-from scalepool.errors import ScalepoolError
+from scalepool.errors import ScalepoolError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -55,6 +57,21 @@ def worth_sharing(loaded: Sequence[str], *, numeric: bool) -> list[str]:
             if package in _NUMERIC_PARTS and part and "." not in part and not part.startswith("_"):
                 found.append(name)
     return found
+
+
+FDS_PER_WORKER: Final = 3
+"""Descriptors of the driver for one worker: its pidfd, its socket and, before Python 3.13, its flight record."""
+_FDS_OF_A_PROGRAM: Final = 24
+"""Descriptors for the interpreter, the session and a few files of the user's."""
+_FDS_OF_THE_STORE: Final = 64
+
+
+def max_workers(soft_limit: int) -> int:
+    """Return how many workers a driver that may open so many files can have, and still open some itself."""
+    if soft_limit == resource.RLIM_INFINITY:
+        return 1 << 30
+    kept = _FDS_OF_A_PROGRAM + min(soft_limit // 4, _FDS_OF_THE_STORE)
+    return max(1, (soft_limit - kept) // FDS_PER_WORKER)
 
 
 class WorkerFate:
@@ -105,6 +122,8 @@ class LocalEngine:
         self._started = 0
         self._spare: Zygote | None = None
         self._watcher = ProcessWatcher(self._watched)
+        self._living: set[int] = set()
+        self._max_workers = max_workers(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self.fates: dict[int, WorkerFate] = {}
         if first is not None:
             self._spare = first
@@ -127,12 +146,16 @@ class LocalEngine:
             spec=spec,
             store=self._store,
         )
+        if len(self._living) >= self._max_workers:
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            return f"{self._max_workers} are all that {limit} open files per process allow (ulimit -n)"
         try:
             with self._lock:
                 zygote = self._zygote(spec.limits)
             zygote.fork(worker, config.encode())
         except (OSError, ScalepoolError) as error:
             return str(error)
+        self._living.add(worker)
         return None
 
     def kill(self, worker: int, *, force: bool) -> None:
@@ -159,6 +182,7 @@ class LocalEngine:
 
     def bury(self, worker: int) -> None:
         """Forget a worker that is gone."""
+        self._living.discard(worker)
         fate = self.fates.pop(worker, None)
         if fate is not None:
             fate.flight.close()
@@ -174,7 +198,9 @@ class LocalEngine:
             # them there would start their threads: such workers load them themselves.
             single = all(value == "1" for value in limits.values())
             wanted = (*_OWN, carrier(self._hub_address), *worth_sharing(list(sys.modules), numeric=single))
-            zygote.set_up(ZygoteSetup(self._store.directory, wanted, dict(limits)))
+            directory = self._store.directory
+            environ = {**limits, MARK: os.path.basename(directory)}  # noqa: PTH119 - pathlib is a heavy import
+            zygote.set_up(ZygoteSetup(directory, wanted, environ))
             self._zygotes[key] = zygote
         return zygote
 
@@ -187,9 +213,17 @@ class LocalEngine:
         return zygote
 
     def _watched(self, event: ProcessEvent) -> None:
+        event_fd = event.flight_fd if isinstance(event, Started) else -1
         if isinstance(event, Started):
-            self.fates[event.worker_id] = WorkerFate(event.pid, FlightRecord.attach(event.flight_fd))
-            os.close(event.flight_fd)
+            try:
+                self.fates[event.worker_id] = WorkerFate(event.pid, FlightRecord.attach(event.flight_fd))
+            except StoreError as error:  # out of descriptors or address space: nobody could be blamed for its death
+                self._watcher.send_signal(event.worker_id, signal.SIGKILL)
+                event = ForkFailed(event.worker_id, str(error), 0)
+            finally:
+                os.close(event_fd)
+        if isinstance(event, ForkFailed):
+            self._living.discard(event.worker_id)
         elif isinstance(event, ZygoteDied):
             with self._lock:
                 for key, zygote in list(self._zygotes.items()):

@@ -17,6 +17,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Protocol
 
+from scalepool.api import cancel
 from scalepool.multiprocessing.errors import error_of, timeout_error
 
 if TYPE_CHECKING:
@@ -201,8 +202,8 @@ class ApplyResult:
         return self._future.result()
 
     def _abandon(self) -> None:
-        """Take the call back if it has not started: nobody waits for it any more."""
-        self._future.cancel()
+        """Take the call back, or stop it: nobody can get its result any more."""
+        cancel([self._future], force=True)
 
     __class_getitem__: classmethod[Any, Any, GenericAlias] = classmethod(GenericAlias)
 
@@ -267,7 +268,7 @@ class CallbackResult(ApplyResult):
 
     def _abandon(self) -> None:
         if self._attached is not None:
-            self._attached.cancel()
+            cancel([self._attached], force=True)
 
 
 class Feeder(Protocol):
@@ -333,7 +334,7 @@ class MapResult(ApplyResult):
 
     def _abandon(self) -> None:
         if self._feeder is not None:
-            self._feeder.abandon()
+            self._feeder.abandon(force=True)
 
 
 def remaining_s(deadline_s: float | None) -> float | None:

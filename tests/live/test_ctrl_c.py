@@ -150,6 +150,47 @@ def test_an_interrupt_while_a_program_that_has_ended_finishes_its_work(tmp_path:
     driver.assert_nothing_left()
 
 
+CAUGHT = {
+    "map": "pool.map(slow, [LOG] * 6)",
+    "starmap": "pool.starmap(slow, [(LOG,)] * 6)",
+    "apply": "pool.apply(slow, (LOG,))",
+    "executor_map": "list(executor.map(slow, [LOG] * 6))",
+    "joblib": "parallel(joblib.delayed(slow)(LOG) for _ in range(6))",
+}
+
+
+@pytest.mark.parametrize("call", CAUGHT)
+def test_after_an_interrupt_that_is_caught_the_next_call_works(tmp_path: Path, call: str) -> None:
+    program = f"""
+import joblib, scalepool
+pool, executor, parallel = Pool(2), ProcessPoolExecutor(2), joblib.Parallel(2, backend="scalepool")
+for round in range(3):
+    open(LOG, "w").close()
+    print("ready", flush=True)
+    try:
+        {CAUGHT[call]}
+    except KeyboardInterrupt:
+        pass
+    began = time.monotonic()
+    pool.apply(abs, (-1,))
+    print(time.monotonic() - began < {PROMPT_S}, flush=True)
+os._exit(0)
+"""
+    driver, log = start(tmp_path, program)
+    try:
+        for _ in range(3):
+            assert driver.read_line() == "ready"
+            wait_for(lambda: driver.process.poll() is not None or len(log.read_text().split()) >= 1)
+            os.killpg(driver.process.pid, signal.SIGINT)
+            assert driver.read_line() == "True"
+        out, err = driver.finish()
+    finally:
+        driver.close()
+
+    assert (driver.process.returncode, out, err) == (0, "", "")
+    driver.assert_nothing_left()
+
+
 @pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_handlers_that_raise_tear_nothing(tmp_path: Path, number: int) -> None:
     """As of a time limit: it raises anywhere, thousands of times, and no task's end is lost."""

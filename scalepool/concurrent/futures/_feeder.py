@@ -93,6 +93,8 @@ class Feeder:
         self._is_read = False  # somebody has asked for a result
         self._is_unread = False  # nobody ever will (again): results go nowhere
         self._waits_for_reader = False
+        self.stops_running = False
+        """Whether ``cancel`` stops what runs, too."""
 
     # ---- the caller, before map() returns ----
 
@@ -277,7 +279,7 @@ class Feeder:
                 break
             if isinstance(result, TaskFuture):
                 waiting.append(result)
-        cancel(waiting)
+        cancel(waiting, force=self.stops_running)
 
 
 def _failed_to_pickle(future: Future[Any]) -> bool:

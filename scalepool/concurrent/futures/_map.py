@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from scalepool._shims.chunks import ChunkOutcomes, MapChunk
 from scalepool._shims.outcomes import LostItem
+from scalepool.api import TaskFuture
 from scalepool.concurrent.futures._feeder import SNAPSHOT_ITEMS, Feeder
 from scalepool.concurrent.futures._sizes import OpenSizes, PlannedSizes
 
@@ -162,6 +163,7 @@ def _read(reader: _Reader, deadline: float | None, progress: ChunkProgress | Non
                 return
             yield from _outcomes(future, deadline, feeder)
     except KeyboardInterrupt as interrupt:
+        feeder.stops_running = True  # nobody can get these results any more
         raise interrupt.with_traceback(None) from None  # without the frames of ours below this one
     finally:
         feeder.cancel()
@@ -171,6 +173,10 @@ def _outcomes(future: Future[Any], deadline: float | None, feeder: Feeder | None
     """Yield the values of a chunk, and raise its first failure in its place, without keeping what was yielded."""
     try:
         result = future.result(_remaining(deadline))
+    except KeyboardInterrupt:
+        if isinstance(future, TaskFuture):
+            future.cancel(force=True)
+        raise
     finally:
         future.cancel()
     error = None
