@@ -225,9 +225,10 @@ class Budget:
 
 
 class Patience:
-    """How long it makes sense to wait for room: as long as what is used changes.
+    """How long it makes sense to wait for room: as long as others give some back.
 
-    When that has come to nothing once, the next in need does not wait as long again for the same to happen.
+    When that has come to nothing once, the next in need does not wait as long again for the same to happen. What
+    counts is the least that was in use: those who try and fail take some and give it back all the time.
 
     Parameters
     ----------
@@ -237,16 +238,21 @@ class Patience:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._used_bytes = -1
+        self._least_bytes: float = float("inf")
         self._until = self._asked_at = float("-inf")
 
     def lasts(self, size_bytes: int) -> bool:
-        """Whether to try again: what is used has changed in the last seconds, and could ever leave so much room."""
+        """Whether to try again: what is used has shrunk in the last seconds, and could ever leave so much room."""
         limits = self._budget.limits
         if size_bytes > max(limits.memory_bytes, limits.disk_bytes or 0):
             return False
         now, used_bytes = monotonic_s(), sum(self._budget.usage())
-        if used_bytes != self._used_bytes or now > self._asked_at + 2 * _PATIENCE_S:
+        if used_bytes < self._least_bytes or now > self._asked_at + 2 * _PATIENCE_S:
             self._until = now + _PATIENCE_S
-        self._used_bytes, self._asked_at = used_bytes, now
+            self._least_bytes = used_bytes
+        self._asked_at = now
         return used_bytes > 0 and now < self._until
+
+    def rewarded(self) -> None:
+        """There was room: the next in need may wait anew."""
+        self._least_bytes = float("inf")

@@ -290,10 +290,13 @@ class SegmentStore:
             try:
                 with self._lock:
                     spare_fds = self._max_fds - self._fds_in_use()
-                return self._allocator.write(need_bytes, parts, spare_fds)
+                segment = self._allocator.write(need_bytes, parts, spare_fds)
             except ObjectStoreFullError:
                 if self.wait is None or not self._patience.lasts(need_bytes) or not self.wait(_RETRY_S):
                     raise
+            else:
+                self._patience.rewarded()
+                return segment
 
     def _pop(self, object_id: int) -> Segment | None:
         with self._lock:

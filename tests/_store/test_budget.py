@@ -297,6 +297,11 @@ def test_waiting_ends_when_nobody_gives_anything_back(tmp_path: Path, monkeypatc
     assert patience.lasts(50)
     clock[0] += 4.9
     assert patience.lasts(50)
+    clock[0] += 1.0
+    budget.take_memory(10)
+    assert not patience.lasts(50)  # somebody tries and fails as well: that is no progress
+    patience.rewarded()
+    assert patience.lasts(50)
     clock[0] += 20.0  # much may have changed and changed back
     assert patience.lasts(50)
 
