@@ -194,13 +194,13 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         completions = self._completions
         try:
             used: list[Any] = []
-            data, buffers = pickling.dumps(func, self._mapper.reducers(used))
+            data, buffers, gaps = pickling.dumps(func, self._mapper.reducers(used))
         except pickling.UnpicklableTaskError as error:
             # Not raised from here: joblib may have called from a thread in which nobody would see it.
             batch: Future[Any] = Future()
             batch.set_exception(error)
         else:
-            batch = self._submit((data, tuple(used), buffers))
+            batch = self._submit((data, tuple(used), buffers, gaps))
         if callback is not None:
             completions.expect(batch, callback if self._counter is None else self._counter.watch(func, callback))
         return batch
@@ -344,8 +344,8 @@ def _are_equal(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
         return False
 
 
-def _run_batch(data: Any, shared: tuple[Any, ...], buffers: list[Any]) -> Any:
+def _run_batch(data: Any, shared: tuple[Any, ...], buffers: list[Any], gaps: tuple[int, ...]) -> Any:
     """Run a batch in the worker."""
     with arrays_from(shared):
-        func = pickling.loads(data, buffers)
+        func = pickling.loads(data, buffers, gaps)
     return func()

@@ -7,16 +7,15 @@ what it names), since that is what makes ``__main__`` functions, initializers an
 from __future__ import annotations
 
 import copyreg
-import io
 import pickle
-from collections import ChainMap
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from scalepool._wire import payload
 from scalepool._wire.pickling.exchange import current
 from scalepool._wire.pickling.importable import by_value_modules
-from scalepool._wire.pickling.pickler import Reducers, dumps_by_value
+from scalepool._wire.pickling.pickler import Reducers, dump_by_value
+from scalepool._wire.pickling.streams import Pieces, PieceWriter
 from scalepool.errors import SerializationError
 
 __all__ = ["Reducers", "UnpicklableTaskError", "dumps", "loads"]
@@ -29,7 +28,25 @@ class UnpicklableTaskError(SerializationError, pickle.PicklingError):
     """A task cannot be pickled; the message names the culprit. A ``PicklingError``, as from joblib's own backends."""
 
 
-def dumps(value: object, reducers: Reducers) -> tuple[pickle.PickleBuffer, list[pickle.PickleBuffer]]:
+class Pickled(NamedTuple):
+    """A pickle and what was left out of it.
+
+    Attributes
+    ----------
+    data
+        The pickle, without its large pieces.
+    buffers
+        Those, and then the buffers that it refers to.
+    gaps
+        Where the pieces belong.
+    """
+
+    data: pickle.PickleBuffer
+    buffers: list[pickle.PickleBuffer]
+    gaps: tuple[int, ...]
+
+
+def dumps(value: object, reducers: Reducers) -> Pickled:
     """Pickle a value.
 
     Parameters
@@ -39,17 +56,20 @@ def dumps(value: object, reducers: Reducers) -> tuple[pickle.PickleBuffer, list[
     reducers
         How objects of exactly these types are taken apart.
 
-    Returns
-    -------
-    The pickle, and the buffers that were left out of it.
-
     Raises
     ------
     UnpicklableTaskError
         When it cannot be pickled.
     """
-    buffers: list[pickle.PickleBuffer] = []
+    return _dumps_plain(value, reducers) or _dumps_by_value(value, reducers)
 
+
+def loads(data: Any, buffers: list[Any], gaps: tuple[int, ...]) -> Any:
+    """Return what `dumps` pickled."""
+    return payload.loads(data, buffers, gaps)
+
+
+def _keeps_out(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
     def keep_out(buffer: pickle.PickleBuffer) -> bool:
         try:
             is_small = buffer.raw().nbytes < _OUT_OF_BAND_BYTES
@@ -59,37 +79,34 @@ def dumps(value: object, reducers: Reducers) -> tuple[pickle.PickleBuffer, list[
             buffers.append(buffer)
         return is_small
 
-    data = _dumps_plain(value, reducers, keep_out)
-    if data is None:
-        buffers.clear()
-        data = _dumps_by_value(value, reducers, keep_out)
-    return pickle.PickleBuffer(data), buffers
+    return keep_out
 
 
-def loads(data: Any, buffers: list[Any]) -> Any:
-    """Return what `dumps` pickled."""
-    return pickle.loads(data, buffers=buffers)
+def _pickled(pieces: Pieces, buffers: list[pickle.PickleBuffer]) -> Pickled:
+    data, large, gaps = pieces
+    return Pickled(pickle.PickleBuffer(data), [*map(pickle.PickleBuffer, large), *buffers], gaps)
 
 
-def _dumps_plain(value: object, reducers: Reducers, keep_out: Callable[[pickle.PickleBuffer], bool]) -> bytes | None:
+def _dumps_plain(value: object, reducers: Reducers) -> Pickled | None:
     """Return the pickle, None when it takes the other way."""
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, 5, buffer_callback=keep_out)
-    table: ChainMap[type, Any] = ChainMap(dict(reducers), dict(copyreg.dispatch_table))
-    pickler.dispatch_table = table
+    writer, buffers = PieceWriter(), list[pickle.PickleBuffer]()
+    pickler = pickle.Pickler(writer, 5, buffer_callback=_keeps_out(buffers))
+    pickler.dispatch_table = {**copyreg.dispatch_table, **reducers}
     try:
         pickler.dump(value)
     except Exception:  # noqa: BLE001 - whatever went wrong, the other pickler either succeeds or says so
         return None
-    data = file.getvalue()
-    return None if by_value_modules().mentioned_in(data) else data
+    pieces = writer.pieces()
+    return None if by_value_modules().mentioned_in(pieces.data) else _pickled(pieces, buffers)
 
 
-def _dumps_by_value(value: object, reducers: Reducers, keep_out: Callable[[pickle.PickleBuffer], bool]) -> bytes:
+def _dumps_by_value(value: object, reducers: Reducers) -> Pickled:
+    writer, buffers = PieceWriter(), list[pickle.PickleBuffer]()
     try:
-        return dumps_by_value(value, current(), None, keep_out, reducers)
+        dump_by_value(value, writer, current(), None, _keeps_out(buffers), reducers)
     except Exception as error:
         raise _explain(value, error) from error
+    return _pickled(writer.pieces(), buffers)
 
 
 def _explain(value: object, error: Exception) -> UnpicklableTaskError:

@@ -96,7 +96,7 @@ class Client:
         self.views = storage.views
         self.outgoing = Outgoing(self.views)
         self.new_object_id = self._new_task_id = self._ids.take
-        self.stored = StoredBuffers(self, self._limit_bytes)
+        self.stored = StoredBuffers(self, self._limit_bytes, storage.retained_bytes)
         self._carried = self.stored.carried
         exchange.current().ledger.keep = self.stored.keep
         self.packer = Packer(self.store, self.views, self.new_object_id, settings.inline_limit_bytes, self.stored)
@@ -256,6 +256,8 @@ class Client:
         elif type(message) is m.Output and (future := self._futures.get(message.task)) is not None:
             future.add_output(message.text)
         else:
+            if type(message) is m.Trim:
+                self.stored.retained.give_up()
             return self.storage.receive(message)
         return True
 
@@ -329,7 +331,7 @@ class Client:
             for future in list(self._futures.values()):
                 future.settle(None, error)
         self._futures.clear()
-        self._carried.clear()
+        self.stored.clear()
         for group in self._groups.values():
             group.end()
         self.storage.close()

@@ -121,7 +121,9 @@ class LocalStation:
 
     def rest(self) -> None:
         """Give back shared memory that was kept for the next object of its size."""
-        self._client.storage.rest(monotonic_s())
+        now = monotonic_s()
+        self._client.stored.rest(now, tight=self._client.storage.budget.tight)
+        self._client.storage.rest(now)
 
     def broken(self, error: Exception) -> None:
         """Fail everything that is open."""

@@ -52,11 +52,15 @@ class Outgoing:
         released = self._take_released() if self.released or self._views.has_released else ()
         out: list[m.Message] = []
         batch: list[Call] = []
+        objects: list[int] = []
         queue = self.queue
         group = 0
         terms: Terms | None = None
         while queue:
             item = queue.popleft()
+            if type(item) is m.Put:  # goes ahead of all, so it does not part the calls around it
+                objects += item.objects
+                continue
             if type(item) is tuple:  # no message is: those are subclasses of it
                 call: Call = item  # type: ignore[assignment]  # mypy does not narrow so far
                 if (call[0] != group or call[1] is not terms) and batch:
@@ -73,7 +77,7 @@ class Outgoing:
             out.append(self._submit(batch))
         if released:
             out.append(m.Release(released))
-        return out
+        return [m.Put(objects), *out] if objects else out
 
     def _take_released(self) -> list[int]:
         """Objects that this process neither has a handle of nor reads, as far as that is news."""

@@ -3,7 +3,7 @@
 A packed value is bytes in one of two forms, told apart by the first byte: a plain pickle (0x80, nothing large in it),
 or a list of parts, the pickle and its buffers. Each part says in which object of the store it lies, where, and how long
 it is. A part of object 0 is in the message itself: the pickle nearly always, and everything when the store has no
-descriptor left.
+descriptor left. The first of the buffers may be pieces of the pickle itself; where in it is in the list, too.
 
 Each large buffer is an object of its own: of an argument, so that other tasks can carry it too (see ``stored``); of a
 result, so that its memory is free when the reader drops this array, whatever else came with it. Smaller parts share one
@@ -36,7 +36,8 @@ __all__ = ["Packed", "Packer", "pickle_of"]
 
 _PICKLE: Final = 0x80
 _PARTS: Final = b"\x01"
-_COUNT: Final = struct.Struct("<I")
+_COUNTS: Final = struct.Struct("<II")  # parts, gaps
+_GAP: Final = struct.Struct("<q")
 _PART: Final = struct.Struct("<qqq")  # object, offset, size
 
 _MESSAGE: Final = 0  # no object has this id
@@ -100,6 +101,7 @@ class Packer:
         self._new_object_id = new_object_id
         self._inline_limit_bytes = inline_limit_bytes
         self._stored = stored
+        self._apart = self._apart_result = False  # what there was once there is likely to be again
 
     def pack(self, value: object, label: str | tuple[str, ...] = "", snapshot: Snapshot | None = None) -> Packed:
         """Pickle a task's arguments and place their large parts.
@@ -118,7 +120,8 @@ class Packer:
         SerializationError
             When it cannot be pickled.
         """
-        payload = codec.dumps(value, oob_threshold=self._inline_limit_bytes, label=label)
+        payload = codec.dumps(value, oob_threshold=self._inline_limit_bytes, label=label, apart=self._apart)
+        self._apart = payload.took_apart
         if not payload.buffers and len(payload.data) < self._inline_limit_bytes:
             return Packed(payload.data, payload.references, (), len(payload.data))
         parts = _Parts(payload, self._inline_limit_bytes)
@@ -162,7 +165,9 @@ class Packer:
         ResultEncodingError
             When it cannot be pickled.
         """
-        return self.place(encode_result(value, oob_threshold=self._inline_limit_bytes, reader=reader))
+        payload = encode_result(value, oob_threshold=self._inline_limit_bytes, reader=reader, apart=self._apart_result)
+        self._apart_result = payload.took_apart
+        return self.place(payload)
 
     def place(self, payload: codec.Payload) -> Packed:
         """Place the large parts of something pickled already."""
@@ -199,7 +204,7 @@ class Packer:
     def _add(self, parts: _Parts, stored: StoredBuffers, snapshot: Snapshot | None) -> None:
         """Make objects of the other large buffers."""
         for index in parts.large:
-            if self._store.has_capacity():
+            if self._store.has_capacity() and stored.recurs(parts.views[index]):
                 parts.take_place(index, stored.add(parts.views[index], snapshot))
                 parts.stored_bytes += parts.views[index].nbytes
 
@@ -227,7 +232,7 @@ class Packer:
         """
         if data[0] == _PICKLE:
             return codec.loads(data, ())
-        table, at = _read_table(data)
+        table, gaps, at = _read_table(data)
         parts: list[memoryview] = []
         windows: dict[int, memoryview] = {}
         used: set[tuple[int, int]] = set()
@@ -241,7 +246,7 @@ class Packer:
                 windows[object_id] = self._open(object_id, places)
             used.add((object_id, offset))
             parts.append(windows[object_id][offset : offset + size])
-        return codec.loads(parts[0], parts[1:])
+        return codec.loads(parts[0], parts[1:], gaps)
 
     def _open(self, object_id: int, places: Mapping[int, SegmentRef]) -> memoryview:
         ref = places.get(object_id)
@@ -253,13 +258,14 @@ class Packer:
 class _Parts:
     """A pickle and its buffers on their way to their places: in an object of the store, or in the message."""
 
-    __slots__ = ("_references", "_stored", "places", "stored_bytes", "views", "waiting")
+    __slots__ = ("_gaps", "_references", "_stored", "places", "stored_bytes", "views", "waiting")
 
     def __init__(self, payload: codec.Payload, inline_limit_bytes: int) -> None:
         self.views = [memoryview(payload.data), *(memoryview(buffer).cast("B") for buffer in payload.buffers)]
         self.places = [(_MESSAGE, 0)] * len(self.views)
         self.waiting = [index for index, view in enumerate(self.views) if index or view.nbytes >= inline_limit_bytes]
         self.stored_bytes = 0
+        self._gaps = payload.gaps
         self._references = payload.references
         self._stored: list[StoredObject] = []
 
@@ -287,7 +293,7 @@ class _Parts:
 
     def packed(self, segments: tuple[SegmentRef, ...]) -> Packed:
         """Return the value, packed."""
-        head = [_PARTS, _COUNT.pack(len(self.views))]
+        head = [_PARTS, _COUNTS.pack(len(self.views), len(self._gaps)), *map(_GAP.pack, self._gaps)]
         inside = []
         for view, (object_id, offset) in zip(self.views, self.places, strict=True):
             head.append(_PART.pack(object_id, offset, view.nbytes))
@@ -301,24 +307,26 @@ class _Parts:
 
 
 def pickle_of(data: bytes) -> bytes:
-    """Return the pickle in a packed value, without its large buffers; empty when it does not lie in the message."""
+    """Return the pickle in a packed value, without its large buffers; empty when not all of it is in the message."""
     if not data or data[0] == _PICKLE:
         return data
-    table, at = _read_table(data)
+    table, gaps, at = _read_table(data)
     object_id, _, size = table[0]
-    return data[at : at + size] if object_id == _MESSAGE else b""
+    return data[at : at + size] if object_id == _MESSAGE and not gaps else b""
 
 
-def _read_table(data: bytes) -> tuple[list[tuple[int, int, int]], int]:
-    """Return (object, offset, size) of each part, and where those begin that are in the message."""
+def _read_table(data: bytes) -> tuple[list[tuple[int, int, int]], tuple[int, ...], int]:
+    """Return (object, offset, size) of each part, the gaps, and where those parts begin that are in the message."""
     try:
-        (count,) = _COUNT.unpack_from(data, 1)
-        start = 1 + _COUNT.size
+        count, gap_count = _COUNTS.unpack_from(data, 1)
+        first = 1 + _COUNTS.size
+        start = first + gap_count * _GAP.size
         end = start + count * _PART.size
+        gaps = tuple(gap for (gap,) in _GAP.iter_unpack(data[first:start]))
         table = list(_PART.iter_unpack(data[start:end]))
     except struct.error as error:
         raise ProtocolError("a packed value ends too early") from error
     inside = sum(size for object_id, _, size in table if object_id == _MESSAGE)
-    if len(table) != count or len(data) != end + inside:
+    if len(table) != count or len(gaps) != gap_count or len(data) != end + inside:
         raise ProtocolError(f"a packed value of {len(data)} bytes should have {end + inside}")
-    return table, end
+    return table, gaps, end

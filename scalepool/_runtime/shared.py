@@ -52,20 +52,24 @@ class SharedBuffer:
         return f"<SharedBuffer {self._ref.object_id} {self._ref.size_bytes} bytes>"
 
 
-def put_buffer(buffer: Any) -> SharedBuffer:
+def put_buffer(buffer: Any, *, reuse: bool = False) -> SharedBuffer:
     """Copy one contiguous buffer into the store.
 
     Parameters
     ----------
     buffer
         Anything with a contiguous buffer: bytes, an array, a memoryview.
+    reuse
+        Refer to what the store has already if that is the same, and let it be kept for the next call.
 
     Raises
     ------
     StoreError
         When no memory or no file descriptor is left.
     """
-    stored = current().client.stored.put([memoryview(buffer).cast("B")])
+    view = memoryview(buffer).cast("B")
+    client = current().client
+    stored = client.stored.share(view) if reuse else client.stored.put([view])
     return SharedBuffer(stored.ref, stored)
 
 

@@ -34,6 +34,7 @@ class Storage:
 
     def __init__(self, peer: int, settings: Settings, plan: StorePlan) -> None:
         kept_bytes = recycle_limit_bytes(settings)  # a worker is told its share
+        self.retained_bytes = kept_bytes // 2
         self.plan = plan
         self.budget = Budget(plan.account, peer, plan.limits)
         self.store = SegmentStore(

@@ -1,16 +1,20 @@
 """Large buffers of arguments: written into the store once, however many tasks carry them.
 
 The same array is often an argument of many tasks, or part of a function that is sent with each call. So each large
-buffer becomes an object of its own, and while some outstanding task carries it, the next task that comes with the same
-buffer refers to that object. When the last of them has ended it is freed, and its memory is written again by the next.
+buffer becomes an object of its own, and the next task that comes with the same bytes refers to that object. It is freed
+when the last task that carries it has ended and the array is gone, or was not used for a while; see ``retained``. Then
+its memory is written again by the next.
 
 Never stale. That a buffer lies at the same address says nothing about what is in it by now, so its bytes are compared
 with those in the store: that is reading twice (70 ms per GiB) instead of writing (80 ms into memory that is being
-recycled, 500 ms into fresh memory), holds no second copy, and is right whoever changed the array in between. Only where
-the caller states that arguments do not change is the comparison left out: all items of one ``map`` are taken as they
-were when the first task with that buffer was made. That statement is a `Snapshot`. It trusts the identity of the
-memory's owner, not the address alone: a temporary array that ``__getstate__`` makes may come to lie where the last one
-was.
+recycled, 500 ms into fresh memory), holds no second copy, and is right whoever changed the array in between. What to
+compare with is found by a sample of the bytes, so where they lie does not matter either: copies that a class makes of
+itself when it is pickled are known again.
+
+Only where the caller states that arguments do not change is the comparison left out: all items of one ``map`` are taken
+as they were when the first task with that buffer was made. That statement is a `Snapshot`. It trusts the identity of
+the memory's owner, not the address alone: a temporary array that ``__getstate__`` makes may come to lie where the last
+one was. And ``bytes`` cannot change, so they are never compared while somebody holds them.
 
 A large global of functions that travel by value is kept for as long as the array itself lives. The workers hold it in
 any case, and whether the next call must send it anew is then told by comparing, in place of a digest (1 s per GiB).
@@ -18,14 +22,16 @@ any case, and whether the next call must send it anew is then told by comparing,
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import weakref
 from contextlib import contextmanager
 
 from scalepool._base.clock import monotonic_s
+from scalepool._base.tuples import NamedTuple
+from scalepool._runtime.retained import Retained
 from scalepool._wire import messages as m
+from scalepool._wire.pickling.arrays import source_of
 from scalepool.errors import StoreError
 
 TYPE_CHECKING = False
@@ -56,18 +62,17 @@ if TYPE_CHECKING:
 
 __all__ = ["SHARED_BYTES", "Carried", "Snapshot", "StoredBuffers", "StoredObject"]
 
-SHARED_BYTES = 1 << 20
-"""Buffers from this size on become objects of their own; smaller ones are copied as fast as they are looked up."""
+SHARED_BYTES = 1 << 17
+"""Buffers from this size on may become objects of their own; smaller ones are copied as fast as they are looked up."""
+
+_SHARED_AT_ONCE_BYTES = 1 << 20
+"""From this size on they do when they are first met, below it when they are met again: most never are, and an object of
+its own costs a tenth of a millisecond."""
+_MET = 256
 
 _SETTLE_S = 0.05
 """How long a large object waits for memory to be given back that it could be written into."""
-
-_COMPARE_BYTES = 1 << 24  # at a time; between two of these a difference that another thread has found ends it
-_COMPARE_ALONE_BYTES = 64 << 20
-_COMPARE_THREADS = 4  # more do not read faster on most machines
-_LOOK_BYTES = 1 << 24
-_BLOCK_BYTES = 4096
-_BLOCKS = 64
+_WORTH_WAITING_BYTES = 1 << 20
 
 
 class StoredObject:
@@ -99,14 +104,29 @@ class _Look(threading.local):
     snapshot: Snapshot | None = None
 
 
-class _Entry:
+class _Entry(NamedTuple):
     """Which object holds the bytes of some memory, and whose memory that was."""
 
-    __slots__ = ("owner", "stored")
+    stored: weakref.ref[StoredObject]
+    owner: Callable[[], Any]
 
-    def __init__(self, stored: weakref.ref[StoredObject], owner: Callable[[], Any]) -> None:
-        self.stored = stored
-        self.owner = owner
+
+class _Origin(NamedTuple):
+    """Where some bytes come from.
+
+    Attributes
+    ----------
+    key
+        Tells them from all others that exist at the same time.
+    owner
+        Whose memory it is; ``None`` when it is gone as soon as the value is pickled.
+    is_watchable
+        Whether the owner allows weak references, and lives as long as the memory.
+    """
+
+    key: tuple[Any, ...]
+    owner: Any
+    is_watchable: bool
 
 
 class StoredBuffers:
@@ -118,14 +138,18 @@ class StoredBuffers:
         The client whose store it is.
     limit_bytes
         More than this is not written for outstanding tasks, but for one object.
+    retained_bytes
+        How much stays after the last task that carried it.
     """
 
-    def __init__(self, owner: Owner, limit_bytes: int) -> None:
+    def __init__(self, owner: Owner, limit_bytes: int, retained_bytes: int) -> None:
         self._owner = owner
         self._limit_bytes = limit_bytes
-        self._entries: dict[tuple[int, int], _Entry] = {}  # by address and size
-        self._kept: dict[tuple[int, int], tuple[StoredObject, weakref.ref[Any]]] = {}
+        self._entries: dict[tuple[Any, ...], _Entry] = {}  # by origin
+        self._alike: dict[int, weakref.ref[StoredObject]] = {}  # by sample
+        self._met: dict[int, None] = {}  # samples of buffers that did not become objects
         self._look = _Look()
+        self.retained = Retained(retained_bytes)
         self.carried = Carried()
 
     def put(self, parts: Sequence[Any]) -> StoredObject:
@@ -137,7 +161,7 @@ class StoredBuffers:
             When no memory or no file descriptor is left.
         """
         owner, outgoing = self._owner, self._owner.outgoing
-        if outgoing.released:
+        if outgoing.released and sum(memoryview(part).nbytes for part in parts) >= _WORTH_WAITING_BYTES:
             # The hub has not heard yet of memory that could be written again: tell it first.
             owner.pump.wait_for(lambda: not outgoing.released, monotonic_s() + _SETTLE_S)
         ref = owner.store.create(owner.new_object_id(), parts)
@@ -145,6 +169,10 @@ class StoredBuffers:
         stored = StoredObject(ref, outgoing.released)
         owner.post(m.Put(tuple(ref)))
         return stored
+
+    def share(self, view: memoryview) -> StoredObject:
+        """Return the object that holds these very bytes, made now if there is none; raises as `put`."""
+        return self.find(view, None) or self.add(view, None)
 
     def make_room(self) -> None:
         """Wait while too many bytes were written for outstanding tasks; not in a callback."""
@@ -154,26 +182,65 @@ class StoredBuffers:
 
     def find(self, view: memoryview, snapshot: Snapshot | None) -> StoredObject | None:
         """Return the object that holds these very bytes, if there is one."""
-        origin = _origin(view)
-        entry = self._entries.get(origin[0]) if origin is not None else None
-        stored = entry.stored() if entry is not None else None
-        if origin is None or entry is None or stored is None:
-            return None
-        trusted = snapshot.objects if snapshot is not None else ()
-        if stored.ref.object_id in trusted and entry.owner() is origin[1]:
-            return stored
-        content = self._owner.store.content(stored.ref.object_id)
-        if content is None or content.nbytes != view.nbytes or not _are_equal(view, content):
-            return None
-        self._remember(origin, stored, snapshot)
+        from scalepool._store.content import are_equal, sample_of  # programs without large objects need no ctypes
+
+        origin = _origin_of(view)
+        stored = self._trusted(origin, snapshot)
+        if stored is None:
+            sample = sample_of(view)
+            known = self._alike.get(sample)
+            stored = known() if known is not None else None
+            content = self._owner.store.content(stored.ref.object_id) if stored is not None else None
+            if stored is None or content is None or not are_equal(view, content):
+                self._outdate(origin)
+                return None
+            self._remember(origin, sample, stored, snapshot)
+        self.retained.keep(stored, origin.owner if origin.is_watchable else None)
         return stored
+
+    def recurs(self, view: memoryview) -> bool:
+        """Whether a buffer that was not found is worth an object of its own."""
+        from scalepool._store.content import sample_of
+
+        if view.nbytes >= _SHARED_AT_ONCE_BYTES:
+            return True
+        sample, met = sample_of(view), self._met
+        if sample in met:
+            return True
+        met[sample] = None
+        if len(met) > _MET:
+            met.pop(next(iter(met)), None)
+        return False
+
+    def _trusted(self, origin: _Origin, snapshot: Snapshot | None) -> StoredObject | None:
+        """Return the object of the same memory, if nobody can have changed that meanwhile."""
+        entry = self._entries.get(origin.key)
+        if entry is None or origin.owner is None:
+            return None
+        stored, owner = entry.stored(), entry.owner()
+        # Arrow wraps its memory anew each time; but we hold the first wrapper, so the same address is the same memory.
+        is_same = owner is origin.owner or (_is_arrow(owner) and _is_arrow(origin.owner))
+        if stored is None or not is_same:
+            return None
+        is_snapshot = snapshot is not None and stored.ref.object_id in snapshot.objects
+        return stored if is_snapshot or type(owner) is bytes else None
+
+    def _outdate(self, origin: _Origin) -> None:
+        """Let go of the bytes that this memory had before."""
+        entry = self._entries.get(origin.key)
+        stored = entry.stored() if entry is not None else None
+        if stored is not None:
+            self.retained.drop(stored.ref.object_id)
 
     def add(self, view: memoryview, snapshot: Snapshot | None) -> StoredObject:
         """Write a buffer into the store, to be found there; raises as `put`."""
+        from scalepool._store.content import sample_of
+
+        sample = sample_of(view)
         stored = self.put([view])
-        origin = _origin(view)
-        if origin is not None:
-            self._remember(origin, stored, snapshot)
+        origin = _origin_of(view)
+        self._remember(origin, sample, stored, snapshot)
+        self.retained.keep(stored, origin.owner if origin.is_watchable else None)
         return stored
 
     @contextmanager
@@ -190,107 +257,88 @@ class StoredBuffers:
 
         It is another one when the bytes have changed. ``None`` when they cannot be kept.
         """
-        origin = _origin(view)
-        if origin is None or not self._owner.store.has_capacity():
+        origin = _origin_of(view)
+        if not origin.is_watchable or not self._owner.store.has_capacity():
             return None
-        key, owner = origin
-        kept = self._kept
-
-        def forget(dead: weakref.ref[Any]) -> None:
-            if kept.get(key, (None, None))[1] is dead:
-                del kept[key]
-
+        snapshot = self._look.snapshot
         try:
-            stored = self.find(view, self._look.snapshot) or self.add(view, self._look.snapshot)
-            kept[key] = (stored, weakref.ref(owner, forget))
-        except (StoreError, TypeError):  # no memory left; or an owner that cannot be watched
+            stored = self.find(view, snapshot) or self.add(view, snapshot)
+        except StoreError:  # no memory left
             return None
+        self.retained.keep(stored, origin.owner, pin=True)
         return stored.ref.object_id
+
+    def rest(self, now: float, *, tight: bool) -> None:
+        """Give up what nobody has used for some seconds, or all that no task carries while memory is short."""
+        if tight:
+            self.retained.give_up()
+        self.retained.expire(now)
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        self.retained.clear()
+        self.carried.clear()
 
     def still_holds(self, stored: StoredObject, view: memoryview) -> bool:
         """Whether an object still looks like some memory: compared in full up to 16 MB, beyond that in samples."""
-        content = self._owner.store.content(stored.ref.object_id)
-        if content is None or content.nbytes != view.nbytes:
-            return False
-        return _look_alike(view, content) if view.nbytes > _LOOK_BYTES else _are_equal(view, content)
+        from scalepool._store.content import look_alike
 
-    def _remember(self, origin: tuple[tuple[int, int], Any], stored: StoredObject, snapshot: Snapshot | None) -> None:
-        key, owner = origin
-        entries = self._entries
+        content = self._owner.store.content(stored.ref.object_id)
+        return content is not None and content.nbytes == view.nbytes and look_alike(view, content)
+
+    def _remember(self, origin: _Origin, sample: int, stored: StoredObject, snapshot: Snapshot | None) -> None:
+        entries, alike, key = self._entries, self._alike, origin.key
 
         def forget(dead: weakref.ref[StoredObject]) -> None:
             entry = entries.get(key)
             if entry is not None and entry.stored is dead:
-                del entries[key]
+                entries.pop(key, None)
+            if alike.get(sample) is dead:
+                alike.pop(sample, None)
 
-        try:
-            entries[key] = _Entry(weakref.ref(stored, forget), weakref.ref(owner))
-        except TypeError:  # no weak references to bytes and the like: such memory is compared each time
-            entries[key] = _Entry(weakref.ref(stored, forget), _nobody)
+        reference = weakref.ref(stored, forget)
+        alike[sample] = reference
+        owner = origin.owner
+        if owner is not None:
+            entries[key] = _Entry(reference, weakref.ref(owner) if origin.is_watchable else lambda: owner)
         if snapshot is not None:
             snapshot.objects.add(stored.ref.object_id)
 
 
-def _nobody() -> None:
-    return None
+def _is_arrow(owner: object) -> bool:
+    return type(owner).__module__.startswith("pyarrow")
 
 
-def _origin(view: memoryview) -> tuple[tuple[int, int], Any] | None:
-    """Return where a buffer lies (address, size) and whose memory it is; ``None`` where there can be no arrays."""
+_VIEW_REFERENCES = 3  # of the view, of the variable, and of the call that counts
+
+
+def _origin_of(view: memoryview) -> _Origin:
+    """Return whose memory a contiguous buffer is."""
+    from scalepool._store.content import address_of
+
     numpy: Any = sys.modules.get("numpy")
-    if numpy is None or not hasattr(numpy, "frombuffer"):  # not there, or half imported
-        return None
-    address = numpy.frombuffer(view, "u1").__array_interface__["data"][0]
+    array_type: Any = getattr(numpy, "ndarray", ())  # numpy may not be there, or be half imported
+    key: tuple[Any, ...] = (address_of(view), view.nbytes)
     owner: Any = view.obj
     while True:
-        if isinstance(owner, numpy.ndarray) and owner.base is not None:
+        source = source_of(owner)
+        if source is not None:
+            owner = source
+            key = (source.__array_interface__["data"][0], view.nbytes, source.shape, source.strides)
+        elif isinstance(owner, array_type) and owner.base is not None:
             owner = owner.base
         elif isinstance(owner, memoryview):
             owner = owner.obj
         else:
-            return (address, view.nbytes), owner
-
-
-def _are_equal(one: memoryview, other: memoryview) -> bool:
-    """Compare the bytes of two buffers of one size, large ones in several threads: numpy lets go of the lock."""
-    threads = min(os.cpu_count() or 1, _COMPARE_THREADS) if one.nbytes >= _COMPARE_ALONE_BYTES else 1
-    share = -(-one.nbytes // threads // _COMPARE_BYTES) * _COMPARE_BYTES
-    differences: list[int] = []
-    helpers = [
-        threading.Thread(target=_find_difference, args=(one, other, start, start + share, differences), daemon=True)
-        for start in range(share, one.nbytes, share)
-    ]
-    for helper in helpers:
-        helper.start()
-    _find_difference(one, other, 0, share, differences)
-    for helper in helpers:
-        helper.join()
-    return not differences
-
-
-def _find_difference(one: memoryview, other: memoryview, start: int, stop: int, differences: list[int]) -> None:
-    import ctypes
-
-    numpy: Any = sys.modules["numpy"]
-    memcmp = ctypes.CDLL(None).memcmp
-    memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
-    mine, theirs = (numpy.frombuffer(part, "u1").__array_interface__["data"][0] for part in (one, other))
-    stop = min(stop, one.nbytes)
-    for at in range(start, stop, _COMPARE_BYTES):
-        if differences or memcmp(mine + at, theirs + at, min(_COMPARE_BYTES, stop - at)):
-            differences.append(at)
-            return
-
-
-def _look_alike(one: memoryview, other: memoryview) -> bool:
-    """Compare some blocks, evenly spread."""
-    numpy: Any = sys.modules["numpy"]
-    blocks = one.nbytes // _BLOCK_BYTES
-    mine, theirs = (
-        numpy.frombuffer(part, "u1", blocks * _BLOCK_BYTES).reshape(blocks, -1)[:: blocks // _BLOCKS]
-        for part in (one, other)
-    )
-    return bool((mine == theirs).all())
+            break
+    if _is_arrow(owner):
+        return _Origin(key, owner, is_watchable=False)
+    try:
+        weakref.ref(owner)
+    except TypeError:
+        is_temporary = sys.getrefcount(owner) <= _VIEW_REFERENCES
+        return _Origin(key, None if is_temporary else owner, is_watchable=False)
+    return _Origin(key, owner, is_watchable=True)
 
 
 class Carried:

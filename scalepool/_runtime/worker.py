@@ -116,9 +116,11 @@ class WorkerStation:
 
     def rest(self) -> None:
         """Give back shared memory that was kept for the next object of its size; be there for who asks."""
-        self._client.storage.rest(monotonic_s())
+        now = monotonic_s()
+        self._client.stored.rest(now, tight=self._client.storage.budget.tight)
+        self._client.storage.rest(now)
         self._whereabouts.look(self.executor)
-        if self.introduced and (rss := self._gauge.excess(monotonic_s())):
+        if self.introduced and (rss := self._gauge.excess(now)):
             self._client.post(m.Memory(rss))
         if self._logged != self._rested_at_logged:
             self._rested_at_logged, self._idle_looks = self._logged, 0

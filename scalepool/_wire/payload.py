@@ -9,7 +9,6 @@ how such values travel. The hub never calls anything in this module.
 from __future__ import annotations
 
 import copyreg
-import io
 import pickle
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -20,11 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from scalepool._wire.pickling.culprit import Labels, find_culprit
 from scalepool._wire.pickling.exchange import current
 from scalepool._wire.pickling.importable import by_value_modules
+from scalepool._wire.pickling.streams import LARGE_BYTES, PieceReader, PieceWriter, holds_large_bytes
 from scalepool.errors import SerializationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
+    from scalepool._wire.pickling.arrays import ArrayReducers
     from scalepool._wire.pickling.pickler import Reducers
 
 __all__ = ["Payload", "announce", "dumps", "dumps_inline", "dumps_scalar", "dumps_scalars", "loads", "loads_inline"]
@@ -34,6 +35,8 @@ __all__ = ["Payload", "announce", "dumps", "dumps_inline", "dumps_scalar", "dump
 _STACK_GLOBAL = 0x93
 
 _SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
+
+_SIZED = frozenset({str, bytes})
 
 _mentions_by_value = by_value_modules().mentioned_in
 _pickle = pickle.dumps
@@ -55,11 +58,17 @@ class Payload(NamedTuple):
         must not change until they have been sent or copied.
     references
         Ids of the shared objects that the value announced while it was pickled, each once.
+    gaps
+        Where in `data` the first of the buffers belong: these were cut out of the pickle itself.
+    took_apart
+        Whether it took a second look to keep all that is large out of the pickle; see `dumps`.
     """
 
     data: bytes
     buffers: tuple[memoryview, ...] = ()
     references: tuple[int, ...] = ()
+    gaps: tuple[int, ...] = ()
+    took_apart: bool = False
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -100,6 +109,7 @@ def dumps(
     reader: int | None = None,
     label: Labels = "",
     reducers: Reducers | None = None,
+    apart: bool = False,
 ) -> Payload:
     """Pickle a value with protocol 5, by value where the reader could not import what it mentions.
 
@@ -108,7 +118,8 @@ def dumps(
     obj
         Anything.
     oob_threshold
-        Contiguous buffers of at least this many bytes stay outside of the pickle, uncopied.
+        Contiguous buffers of at least this many bytes stay outside of the pickle, uncopied; and so do large ``bytes``
+        and the like, if a first look finds some.
     reader
         Sender number (`Exchange.sender`) of the process that will read, when it is known: its own classes then go
         as a mere id. Meant for results, which the submitter of the task reads.
@@ -116,6 +127,8 @@ def dumps(
         What an error message calls the value, e.g. ``"args"``; a tuple names the items of a tuple.
     reducers
         How objects of exactly these types are taken apart, if not in their own way.
+    apart
+        Spare the first look: the last value had such things in it (`Payload.took_apart`), so this one may, too.
 
     Raises
     ------
@@ -127,19 +140,21 @@ def dumps(
         _announced.set(None)
     buffers: list[memoryview] = []
     keep_out = partial(_stays_inside, oob_threshold, buffers)  # cheaper to make than a closure
+    is_plain = False
+    data = b""
+    if not apart and reducers is None:
+        try:
+            data = _pickle(obj, 5, buffer_callback=keep_out)
+            is_plain = _STACK_GLOBAL not in data or not _mentions_by_value(data)
+        except Exception:  # noqa: BLE001, S110 - whatever went wrong, the second pickler either succeeds or says so
+            pass
+        apart = is_plain and LARGE_BYTES <= len(data) >= oob_threshold and holds_large_bytes(data)
+    if is_plain and not apart and not buffers and outer is None and _announced.get() is None:
+        return _new_payload(Payload, (data, (), (), (), False))
     try:
-        data = _pickle(obj, 5, buffer_callback=keep_out) if reducers is None else _reduce(obj, keep_out, reducers)
-        is_plain = _STACK_GLOBAL not in data or not _mentions_by_value(data)
-    except Exception:  # noqa: BLE001 - whatever went wrong, the second pickler either succeeds or says so
-        is_plain = False
-    if is_plain and not buffers and outer is None and _announced.get() is None:
-        return _new_payload(Payload, (data, (), ()))
-    try:
-        if not is_plain:
-            buffers.clear()
-            _announced.set(None)
-            data = _dumps_by_value(obj, reader, keep_out, label, reducers)
-        return Payload(data, tuple(buffers), tuple(dict.fromkeys(_announced.get() or ())))
+        if is_plain and not apart:
+            return Payload(data, tuple(buffers), _all_announced())
+        return _dumps_thoroughly(obj, _How(oob_threshold, reader, label, reducers), apart=apart)
     finally:
         _announced.set(outer)
 
@@ -162,10 +177,12 @@ def dumps_scalars(args: tuple[Any, ...], kwargs: dict[str, Any], limit_bytes: in
         ``None`` when there are other things among them, or the pickle is too long.
     """
     for value in args:
-        if type(value) not in _SCALARS:
+        kind = type(value)
+        if kind not in _SCALARS or (kind in _SIZED and len(value) >= limit_bytes):
             return None
     for value in kwargs.values():
-        if type(value) not in _SCALARS:
+        kind = type(value)
+        if kind not in _SCALARS or (kind in _SIZED and len(value) >= limit_bytes):
             return None
     data = _pickle((args, kwargs), 5)
     return data if len(data) < limit_bytes else None
@@ -173,7 +190,8 @@ def dumps_scalars(args: tuple[Any, ...], kwargs: dict[str, Any], limit_bytes: in
 
 def dumps_scalar(value: object, limit_bytes: int) -> bytes | None:
     """Pickle a single value in the same way."""
-    if type(value) not in _SCALARS:
+    kind = type(value)
+    if kind not in _SCALARS or (kind in _SIZED and len(value) >= limit_bytes):  # type: ignore[arg-type]
         return None
     data = _pickle(value, 5)
     return data if len(data) < limit_bytes else None
@@ -190,12 +208,46 @@ def _stays_inside(oob_threshold: int, buffers: list[memoryview], buffer: pickle.
     return False
 
 
-def _reduce(obj: object, keep_out: Callable[[pickle.PickleBuffer], bool], reducers: Reducers) -> bytes:
-    with io.BytesIO() as file:
-        pickler = pickle.Pickler(file, 5, buffer_callback=keep_out)
-        pickler.dispatch_table = {**copyreg.dispatch_table, **reducers}
+class _How(NamedTuple):
+    """The parameters of `dumps`."""
+
+    oob_threshold: int
+    reader: int | None
+    label: Labels
+    reducers: Reducers | None
+
+
+def _dumps_thoroughly(obj: object, how: _How, *, apart: bool) -> Payload:
+    """Pickle what the plain pickler cannot, or copies too much of."""
+    from scalepool._wire.pickling.arrays import ArrayReducers  # most programs do without
+
+    arrays = ArrayReducers(max(LARGE_BYTES, how.oob_threshold))
+    payload = _dumps_apart(obj, how, arrays) if apart or how.reducers is not None else None
+    return _dumps_by_value(obj, how, arrays) if payload is None else payload
+
+
+def _dumps_apart(obj: object, how: _How, arrays: ArrayReducers) -> Payload | None:
+    """Pickle by reference, nothing large in it; ``None`` where it takes more than that."""
+    writer, buffers = PieceWriter(), list[memoryview]()
+    _announced.set(None)
+    pickler = pickle.Pickler(writer, 5, buffer_callback=partial(_stays_inside, how.oob_threshold, buffers))
+    pickler.dispatch_table = {**arrays.table(), **copyreg.dispatch_table, **(how.reducers or {})}
+    try:
         pickler.dump(obj)
-        return file.getvalue()
+        payload = _payload(writer, buffers, arrays)
+        is_plain = _STACK_GLOBAL not in payload.data or not _mentions_by_value(payload.data)
+    except Exception:  # noqa: BLE001 - as in `dumps`
+        return None
+    return payload if is_plain else None
+
+
+def _payload(writer: PieceWriter, buffers: Sequence[memoryview], arrays: ArrayReducers) -> Payload:
+    data, large, gaps = writer.pieces()
+    return Payload(data, (*large, *buffers), _all_announced(), gaps, bool(gaps) or arrays.used)
+
+
+def _all_announced() -> tuple[int, ...]:
+    return tuple(dict.fromkeys(_announced.get() or ()))
 
 
 def dumps_inline(obj: object, *, reader: int | None = None) -> bytes:
@@ -217,51 +269,53 @@ def dumps_inline(obj: object, *, reader: int | None = None) -> bytes:
     return dumps_by_value(obj, current(), reader, None)
 
 
-def loads(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
+def loads(data: bytes | memoryview, buffers: Sequence[Any] = (), gaps: Sequence[int] = ()) -> Any:
     """Return the value that `dumps` pickled.
 
     Parameters
     ----------
-    data
-        `Payload.data`.
+    data, gaps
+        As in `Payload`.
     buffers
         The memory for `Payload.buffers`, in order. The value uses it without copying: what is writable here is
-        writable there.
+        writable there. Only what is to fill the gaps is copied.
 
     Raises
     ------
     Exception
         Whatever unpickling raises: the value's own classes take part in it.
     """
+    if gaps:
+        reader: Any = PieceReader(memoryview(data), buffers[: len(gaps)], gaps)  # any buffer does where bytes are read
+        return pickle.Unpickler(reader, buffers=buffers[len(gaps) :]).load()
     return _unpickle(data, buffers=buffers) if buffers else _unpickle(data)
 
 
-def _dumps_by_value(
-    obj: object,
-    reader: int | None,
-    keep_out: Callable[[pickle.PickleBuffer], bool],
-    label: Labels,
-    reducers: Reducers | None,
-) -> bytes:
+def _dumps_by_value(obj: object, how: _How, arrays: ArrayReducers) -> Payload:
     exchange = current()
-    if reducers is None and (type(obj) is FunctionType or type(obj).__module__.startswith("scalepool.")):
+    writer, buffers = PieceWriter(), list[memoryview]()
+    _announced.set(None)
+    if how.reducers is None and (type(obj) is FunctionType or type(obj).__module__.startswith("scalepool.")):
         from scalepool._wire.pickling.functions import dumps_function
 
         data = dumps_function(obj, exchange)
-        if data is not None:
-            return data
+        if data is not None and not (LARGE_BYTES <= len(data) >= how.oob_threshold and holds_large_bytes(data)):
+            return Payload(data, (), _all_announced())
+        _announced.set(None)
     # As late as this: it needs cloudpickle, 15 ms that many programs and nearly all workers do without.
-    from scalepool._wire.pickling.pickler import dumps_by_value
+    from scalepool._wire.pickling.pickler import dump_by_value, dumps_by_value
 
+    keep_out = partial(_stays_inside, how.oob_threshold, buffers)
     try:
-        return dumps_by_value(obj, exchange, reader, keep_out, reducers)
+        dump_by_value(obj, writer, exchange, how.reader, keep_out, how.reducers, arrays.table())
+        return _payload(writer, buffers, arrays)
     except MemoryError:
         raise  # says nothing about the value
     except Exception as error:
 
         def pickle_part(part: object) -> None:
             # A callback that returns None leaves buffers out: they pickle always, so copying them is a waste.
-            dumps_by_value(part, exchange, reader, lambda _buffer: None, reducers)
+            dumps_by_value(part, exchange, how.reader, lambda _buffer: None, how.reducers)
 
-        culprit = find_culprit(obj, pickle_part, label)
+        culprit = find_culprit(obj, pickle_part, how.label)
         raise SerializationError(culprit.explain(error), culprit.path) from error

@@ -165,7 +165,7 @@ class Owner(Ends):
         self.pump: Any = None
         self.closed = False
         self.sent: list[m.Message] = []
-        self.stored = StoredBuffers(self, 1 << 30)
+        self.stored = StoredBuffers(self, 1 << 30, 0)
         self.packer = Packer(self.store, self.views, self.new_object_id, LIMIT, self.stored)
 
     def post(self, message: m.Message) -> None:
@@ -184,7 +184,7 @@ def owner() -> Iterator[Owner]:
 
 
 def test_tasks_with_the_same_large_array_carry_the_same_object(owner: Owner) -> None:
-    large, small = np.arange(SHARED_BYTES, dtype="f4"), np.arange(LIMIT, dtype="f8")
+    large, small = np.arange(SHARED_BYTES, dtype="f8"), np.arange(LIMIT, dtype="f8")
     snapshot = Snapshot()
     packed = [owner.packer.pack(((large, small, number), {}), snapshot=snapshot) for number in range(5)]
 

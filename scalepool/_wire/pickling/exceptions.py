@@ -98,7 +98,7 @@ class _Node(NamedTuple):
 # --- in the worker
 
 
-def encode_result(value: object, *, oob_threshold: int, reader: int | None = None) -> Payload:
+def encode_result(value: object, *, oob_threshold: int, reader: int | None = None, apart: bool = False) -> Payload:
     """Pickle a task's result, see `dumps`.
 
     Raises
@@ -107,7 +107,7 @@ def encode_result(value: object, *, oob_threshold: int, reader: int | None = Non
         When it does not pickle.
     """
     try:
-        return dumps(value, oob_threshold=oob_threshold, reader=reader, label="result")
+        return dumps(value, oob_threshold=oob_threshold, reader=reader, label="result", apart=apart)
     except Exception as error:
         raise ResultEncodingError(_safe(repr, error.__cause__ or error), _safe(repr, value)) from error
 

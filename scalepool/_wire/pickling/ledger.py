@@ -151,7 +151,7 @@ class Definitions:
             identity = self._ledger.mint()
             self._ids[definition] = identity
             self._by_id[identity] = definition
-        if identity[0] == self._ledger.sender:
+        if identity[0] == self._ledger.sender and isinstance(definition, type):  # a function has no instances
             self._recent[identity] = definition
             self._recent.move_to_end(identity)
             if len(self._recent) > MAX_CLASSES:

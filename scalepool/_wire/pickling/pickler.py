@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from scalepool._wire.pickling.exchange import Exchange
 
-__all__ = ["Reducers", "ValuePickler", "dumps_by_value"]
+__all__ = ["Reducers", "ValuePickler", "dump_by_value", "dumps_by_value"]
 
 Reducers = Mapping[type, Callable[[Any], Any]]
 """How objects of exactly these types are taken apart."""
@@ -67,7 +67,9 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     buffer_callback
         As for `pickle.Pickler`.
     reducers
-        For types that are neither functions nor classes.
+        For types that are neither functions nor classes; ``None``: as is usual.
+    arrays
+        More of them, for types that nobody else has one for.
     """
 
     def __init__(
@@ -77,12 +79,12 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         reader: int | None = None,
         buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None,
         reducers: Reducers | None = None,
+        arrays: Reducers | None = None,
     ) -> None:
-        if reducers is None:
-            reducers = _connection_reducers()
-        if reducers:
+        own = dict(_connection_reducers() if reducers is None else reducers)
+        if own or arrays:
             # Before the base class: the C pickler looks for this attribute once, when it is initialized.
-            self.__dict__["dispatch_table"] = ChainMap(dict(reducers), cloudpickle.Pickler.dispatch_table)
+            self.__dict__["dispatch_table"] = ChainMap(own, cloudpickle.Pickler.dispatch_table, dict(arrays or {}))
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self._exchange = exchange
         self._reader = reader
@@ -220,6 +222,19 @@ def _with_slots(
     return (constructor, name, bases, {**options, "__slots__": slots}, *rest), kept
 
 
+def dump_by_value(
+    obj: object,
+    file: Any,
+    exchange: Exchange,
+    reader: int | None,
+    buffer_callback: Callable[[pickle.PickleBuffer], Any] | None,
+    reducers: Reducers | None = None,
+    arrays: Reducers | None = None,
+) -> None:
+    """Pickle with a `ValuePickler` into a file."""
+    ValuePickler(file, exchange, reader, buffer_callback, reducers, arrays).dump(obj)
+
+
 def dumps_by_value(
     obj: object,
     exchange: Exchange,
@@ -229,5 +244,5 @@ def dumps_by_value(
 ) -> bytes:
     """Pickle with a `ValuePickler` and return the bytes."""
     with io.BytesIO() as file:
-        ValuePickler(file, exchange, reader, buffer_callback, reducers).dump(obj)
+        dump_by_value(obj, file, exchange, reader, buffer_callback, reducers)
         return file.getvalue()
