@@ -100,8 +100,8 @@ def look_alike(one: memoryview, other: memoryview) -> bool:
     """Compare in full up to 16 MB, beyond that blocks that are evenly spread."""
     if one.nbytes <= _LOOK_BYTES or other.nbytes != one.nbytes:
         return are_equal(one, other)
-    step = (one.nbytes - _BLOCK_BYTES) // (_BLOCKS - 1)
-    starts = range(0, one.nbytes - _BLOCK_BYTES + 1, step)
+    last = one.nbytes - _BLOCK_BYTES
+    starts = (last * number // (_BLOCKS - 1) for number in range(_BLOCKS))
     places = address_of(one), address_of(other)
     return not any(_memcmp(places[0] + at, places[1] + at, _BLOCK_BYTES) for at in starts)
 
@@ -109,5 +109,6 @@ def look_alike(one: memoryview, other: memoryview) -> bool:
 def sample_of(view: memoryview) -> int:
     """Return a number that is the same for equal bytes, and another one for most that differ."""
     flat = view.cast("B")
-    step = max((flat.nbytes - _SAMPLE_BYTES) // (_SAMPLES - 1), _SAMPLE_BYTES)
-    return hash((flat.nbytes, *(bytes(flat[at : at + _SAMPLE_BYTES]) for at in range(0, flat.nbytes, step))))
+    last = max(flat.nbytes - _SAMPLE_BYTES, 0)
+    starts = [last * number // (_SAMPLES - 1) for number in range(_SAMPLES)]
+    return hash((flat.nbytes, *[bytes(flat[at : at + _SAMPLE_BYTES]) for at in starts]))

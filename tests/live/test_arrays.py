@@ -174,6 +174,7 @@ def test_a_killed_worker_takes_no_shared_array_along(group: WorkerGroup) -> None
     more = [group.submit(first_and_last, (array,)) for _ in range(5)]
     assert [future.result(60) for future in good + more] == [(1.0, 1.0)] * 10
     assert bad.exception(60) is not None
+    del array
     wait_for(lambda: in_store() == 0)
 
 
