@@ -243,6 +243,7 @@ assert pool.starmap(np.dot, [(array, array)] * 8) == [1e6] * 8
 client = current().client
 idle = client.store._allocator._idle
 idle._limits = idle._limits._replace(idle_s=0.1)
+del array
 deadline = time.monotonic() + 30
 while client.store.statistics().open_fds and time.monotonic() < deadline:
     time.sleep(0.05)
