@@ -104,6 +104,8 @@ class ProcessWatcher:
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake_fd, select.EPOLLIN)
         self._closing = False
+        self.peaks_bytes: dict[int, int] = {}
+        """Most memory that a worker had, for those that have ended; whoever takes in their end takes it out."""
         self._serve: dict[str, Callable[[Zygote, Frame], None]] = {
             "ready": Zygote.note_ready,
             "started": self._started,
@@ -242,6 +244,7 @@ class ProcessWatcher:
     def _exited(self, _zygote: Zygote, frame: Frame) -> None:
         watched = self._workers.get(frame.fields["worker_id"])
         if watched is not None and watched.pid == frame.fields["pid"]:
+            self.peaks_bytes[watched.worker_id] = frame.fields.get("peak_kib", 0) * 1024
             self._forget(watched, frame.fields["exitcode"])
 
     def _fork_failed(self, zygote: Zygote, frame: Frame) -> None:

@@ -244,12 +244,12 @@ class Server:
 
     def _bury(self, worker: Worker) -> None:
         kill_group(worker.pid)  # before the number is given back: the group may hold the worker's own children
-        _, status = os.waitpid(worker.pid, 0)
+        _, status, usage = os.wait4(worker.pid, 0)
         self._poller.unregister(worker.pidfd)
         os.close(self._workers.pop(worker.pidfd).pidfd)
         exitcode = os.waitstatus_to_exitcode(status)
         told = {"op": "exited", "worker_id": worker.worker_id, "pid": worker.pid, "exitcode": exitcode}
-        self._channel.send(told)
+        self._channel.send({**told, "peak_kib": usage.ru_maxrss})
 
     def _driver_gone(self) -> bool:
         poller = select.poll()

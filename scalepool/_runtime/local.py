@@ -163,7 +163,8 @@ class LocalStation:
         if fate is not None:
             running = fate.flight.running_items()
             records = tuple(fate.flight.unacked(self._hub.received_from(worker)))
-        self._handle(WorkerExited(worker, event.exitcode, tuple(running), records, tuple(running.values())))
+        report = _report(self.engine, event)
+        self._handle(WorkerExited(worker, event.exitcode, tuple(running), records, tuple(running.values()), report))
         self._keeper.worker_gone(worker)
         self.engine.bury(worker)
         self.exitcodes[worker] = event.exitcode
@@ -246,3 +247,14 @@ def _look_into(engine: LocalEngine, worker: int) -> list[Event]:
         return []
     running = fate.flight.running_items()
     return [Inspected(worker, tuple(running), tuple(running.values()))]
+
+
+def _report(engine: LocalEngine, event: Exited) -> bytes:
+    """Return what can be found out about the end of a worker; see ``WorkerExited``."""
+    peak_bytes, oom = engine.circumstances(event.worker_id, event.exitcode)
+    if not event.exitcode:
+        return b""  # it was told to leave, or nobody knows
+    from scalepool._runtime.lastwords import report_of
+
+    fate = engine.fates.get(event.worker_id)
+    return report_of(None if fate is None else fate.flight, event.exitcode, peak_bytes, oom)

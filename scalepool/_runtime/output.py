@@ -110,6 +110,9 @@ def run_for(task: int, streams: Sequence[TaskOutput], run: Callable[[], Result])
             stream.switch(outer)
 
 
+_KEPT_CHARACTERS = 2000
+
+
 class TaskOutput(io.TextIOBase):
     """Stands in for a standard stream in a worker: passes on whole lines, and the rest when flushed.
 
@@ -126,6 +129,8 @@ class TaskOutput(io.TextIOBase):
     ----------
     task
         The task that what is written belongs to; 0: it is to be shown.
+    keep
+        Called with the last of what was written, after each write.
     """
 
     def __init__(self, stream: int, queue: deque[tuple[int, str, int]], *, is_shown: bool = True) -> None:
@@ -134,8 +139,10 @@ class TaskOutput(io.TextIOBase):
         self._queue = queue
         self._is_shown = is_shown
         self.task = 0
+        self.keep: Callable[[bytes], None] | None = None
         self._lock = threading.Lock()
         self._rest = ""
+        self._said = ""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -168,6 +175,9 @@ class TaskOutput(io.TextIOBase):
             self._rest = rest
         if newline and (self._is_shown or self.task):
             self._queue.append((self._stream, whole + newline, self.task))
+        if self.keep is not None:
+            self._said = (self._said + text)[-_KEPT_CHARACTERS:]
+            self.keep(self._said.encode("utf-8", "replace"))
         return len(text)
 
     def flush(self) -> None:

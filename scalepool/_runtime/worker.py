@@ -21,6 +21,7 @@ from scalepool._runtime.client import Client
 from scalepool._runtime.executor import Executor, WorkItem
 from scalepool._runtime.gauge import MemoryGauge
 from scalepool._runtime.holdings import Holdings
+from scalepool._runtime.lastwords import write_crashes_to
 from scalepool._runtime.logs import forward
 from scalepool._runtime.output import LOG, TaskOutput, run_for
 from scalepool._runtime.pump import Pump
@@ -62,6 +63,7 @@ class WorkerStation:
         self._flush_count = config.settings.result_flush_count
         self._client = client
         self._flight = flight
+        self.keep_words = flight.keep_words
         self._channel = open_peer_channel(config.address, max_message_bytes=MAX_MESSAGE_BYTES)
         self.holdings = Holdings()
         self._surroundings = Surroundings(config.spec)
@@ -289,6 +291,7 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
     config = WorkerConfig.decode(config_bytes)
     _set_up_process(config)
     flight = FlightRecord.attach(flight_fd, writer=True)
+    write_crashes_to(flight_fd)
     client = Client(config.worker, config.settings, config.store)
     station = WorkerStation(config, client, flight)
     client.pump = Pump(station, "scalepool-tick", tick_s=config.settings.tick_s)
@@ -342,6 +345,7 @@ def _redirect_output(station: WorkerStation, mode: str) -> None:
     sys.stdout = out = TaskOutput(1, station.output, is_shown=is_shown)
     sys.stderr = err = TaskOutput(2, station.output, is_shown=is_shown)
     station.streams = (out, err)
+    err.keep = station.keep_words
     if is_shown:
         put = station.output.append
         forward(lambda text: put((LOG, text + "\n", 0)))

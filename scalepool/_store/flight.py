@@ -31,7 +31,7 @@ import os
 from scalepool._store.files import HAS_MEMFD, anonymous_file, map_file
 from scalepool.errors import StoreError
 
-__all__ = ["LOG_CAPACITY", "MAX_DEPTH", "FlightRecord"]
+__all__ = ["CRASH_OFFSET", "LOG_CAPACITY", "MAX_DEPTH", "FlightRecord"]
 
 MAX_DEPTH = 64
 """Tasks that may run inside each other in one worker (each but the last waits for one that runs in its place)."""
@@ -40,6 +40,12 @@ LOG_CAPACITY = 1 << 20
 """Bytes of results that may be unconfirmed; its pages are allocated when they are first used."""
 
 _HEADER = 4096
+# Behind the log: what the worker's code wrote to stderr last, and what ``faulthandler`` writes when it crashes.
+_WORDS = _HEADER + LOG_CAPACITY
+_WORDS_BYTES = 4096
+CRASH_OFFSET = _WORDS + _WORDS_BYTES
+_CRASH_BYTES = 60 * 1024
+_SIZE = CRASH_OFFSET + _CRASH_BYTES
 _MAGIC = 0x31_54_48_47_49_4C_46_53  # "SFLIGHT1"
 
 # The words of the header. Behind the stack of tasks lies one of the same size with the item that each task works on.
@@ -90,11 +96,11 @@ class FlightRecord:
         StoreError
             There is no memory or no descriptor for it.
         """
-        fd = anonymous_file(name, _HEADER + LOG_CAPACITY, use_memfd=use_memfd)
+        fd = anonymous_file(name, _SIZE, use_memfd=use_memfd)
         try:
             # Pages that are missing when they are written kill the writer. Those of a memfd have no quota that could
             # refuse them, so its log stays sparse; those of a file on a disk do.
-            os.posix_fallocate(fd, 0, _HEADER if use_memfd else _HEADER + LOG_CAPACITY)
+            os.posix_fallocate(fd, 0, _HEADER if use_memfd else _SIZE)
             for word, value in ((_STACK, _NO_TASK), (_MAGIC_WORD, _MAGIC)):
                 os.pwrite(fd, value.to_bytes(8, "little", signed=True), 8 * word)
         except OSError as error:
@@ -117,7 +123,7 @@ class FlightRecord:
             It is no flight record, or cannot be mapped.
         """
         prot = mmap.PROT_READ | mmap.PROT_WRITE if writer else mmap.PROT_READ
-        record = cls(map_file(fd, _HEADER + LOG_CAPACITY, flags=mmap.MAP_SHARED, prot=prot))
+        record = cls(map_file(fd, _SIZE, flags=mmap.MAP_SHARED, prot=prot))
         if record._words[_MAGIC_WORD] != _MAGIC:
             record.close()
             raise StoreError(f"descriptor {fd} is no flight record")
@@ -201,7 +207,19 @@ class FlightRecord:
         """Note that the hub has received the first *n* frames ever logged; *n* never takes anything back."""
         self._acked_below = max(self._acked_below, (n + 1) << _POSITION_BITS)
 
+    def keep_words(self, text: bytes) -> None:
+        """Keep the end of ``text`` as what the worker said last. A kill meanwhile may garble it."""
+        text = text[8 - _WORDS_BYTES :]
+        self._mapping[_WORDS + 8 : _WORDS + 8 + len(text)] = text
+        self._words[_WORDS >> 3] = len(text)
+
     # ... and the hub reads
+
+    def last_words(self) -> tuple[bytes, bytes]:
+        """What the worker said last, and what ``faulthandler`` wrote of its crash; empty where there is nothing."""
+        length = min(max(self._words[_WORDS >> 3], 0), _WORDS_BYTES - 8)
+        crash = self._mapping[CRASH_OFFSET:_SIZE]
+        return self._mapping[_WORDS + 8 : _WORDS + 8 + length], crash.rstrip(b"\0")
 
     @property
     def started(self) -> int:

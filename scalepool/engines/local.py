@@ -27,6 +27,7 @@ from scalepool.errors import ScalepoolError, StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from scalepool._proc.oom import OomWatch
     from scalepool._store.plan import StorePlan
     from scalepool.config import Settings
 
@@ -125,6 +126,7 @@ class LocalEngine:
         self._living: set[int] = set()
         self._max_workers = max_workers(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self.fates: dict[int, WorkerFate] = {}
+        self._oom: OomWatch | None = None
         if first is not None:
             self._spare = first
             self._watcher.add(first)
@@ -180,6 +182,11 @@ class LocalEngine:
             fate.flight.close()
         self.fates.clear()
 
+    def circumstances(self, worker: int, exitcode: int | None) -> tuple[int | None, str]:
+        """Return the most memory that a worker that has ended ever had, and why we think that it was too much."""
+        oom = self._oom.verdict() if exitcode == -signal.SIGKILL and self._oom is not None else ""
+        return self._watcher.peaks_bytes.pop(worker, None), oom
+
     def bury(self, worker: int) -> None:
         """Forget a worker that is gone."""
         self._living.discard(worker)
@@ -215,6 +222,10 @@ class LocalEngine:
     def _watched(self, event: ProcessEvent) -> None:
         event_fd = event.flight_fd if isinstance(event, Started) else -1
         if isinstance(event, Started):
+            if self._oom is None:
+                from scalepool._proc.oom import OomWatch
+
+                self._oom = OomWatch()  # here, since nobody waits for this thread
             try:
                 self.fates[event.worker_id] = WorkerFate(event.pid, FlightRecord.attach(event.flight_fd))
             except StoreError as error:  # out of descriptors or address space: nobody could be blamed for its death

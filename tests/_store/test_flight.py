@@ -155,7 +155,7 @@ def test_other_files_are_refused(tmp_path: Any) -> None:
     with (tmp_path / "short").open("w+b") as short, pytest.raises(StoreError, match="cannot be mapped"):
         FlightRecord.attach(short.fileno())
     with (tmp_path / "blank").open("w+b") as blank:
-        blank.truncate(4096 + LOG_CAPACITY)
+        blank.truncate(2 * LOG_CAPACITY)
         with pytest.raises(StoreError, match="no flight record"):
             FlightRecord.attach(blank.fileno())
 
@@ -363,3 +363,36 @@ def test_a_killed_writer_leaves_a_true_record(seed: int) -> None:
         assert reader.unacked(logged) == []
         assert len(reader.unacked(logged - 1)) == 1
     reader.close()
+
+
+def test_the_items_of_running_tasks_are_read(pair: Pair) -> None:
+    writer, reader = pair
+    writer.begin(7)
+    slots, index = writer.item_slot()
+    slots[index] = 3
+    writer.begin(8)
+    assert reader.running_items() == {7: 3, 8: 0}
+    writer.end(8)
+    slots[index] = 0
+    assert reader.running_items() == {7: 0}
+
+
+def test_a_task_that_ends_out_of_order_takes_its_item_along(pair: Pair) -> None:
+    writer, reader = pair
+    for task in (7, 8):
+        writer.begin(task)
+        slots, index = writer.item_slot()
+        slots[index] = task * 10
+    writer.end(7)
+    assert reader.running_items() == {8: 80}
+
+
+def test_last_words_are_kept(pair: Pair) -> None:
+    writer, reader = pair
+    assert reader.last_words() == (b"", b"")
+    writer.keep_words(b"first")
+    writer.keep_words(b"x" * 10_000 + b"last")
+    words, crash = reader.last_words()
+    assert words.endswith(b"xlast")
+    assert len(words) < 5000
+    assert crash == b""

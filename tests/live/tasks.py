@@ -177,3 +177,22 @@ def die_at_zero(number: int) -> int:
     if number == 0:
         die("kill")
     return number * number
+
+
+def say_and_die(manner: Any, big: bytes = b"") -> None:
+    print("the last words", file=sys.stderr)
+    die(manner)
+
+
+class LoadsOnlyInWorkers:
+    """Kills the process that unpickles it, unless that is the one with this number."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def __reduce__(self) -> Any:
+        return load_or_die, (self.pid,)
+
+
+def load_or_die(pid: int) -> str:
+    os.abort()

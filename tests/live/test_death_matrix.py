@@ -290,3 +290,44 @@ def test_cancelling_results_by_force(pool: Any, tmp_path: Path) -> None:
         many.get(60)
     assert not many.cancel(force=True)
     assert pool.map(tasks.square, range(5)) == [0, 1, 4, 9, 16]
+
+
+# ---- what the error tells ----
+
+
+@pytest.mark.parametrize(("manner", "name"), [("segfault", "SIGSEGV"), ("abort", "SIGABRT")])
+def test_the_error_says_where_it_crashed_and_what_was_said_last(pool: Any, manner: str, name: str) -> None:
+    result = pool.apply_async(tasks.say_and_die, (manner,), {"big": bytes(2000)})
+    with pytest.raises(WorkerDiedError) as caught:
+        result.get(60)
+    error = caught.value
+    assert error.signal_name == name
+    assert "in die" in error.stack
+    assert "in say_and_die" in error.stack
+    assert "the last words" in error.stderr
+    assert error.arguments.startswith(f"({manner!r}, big=")
+    assert error.peak_rss_bytes is not None
+    assert error.peak_rss_bytes > 2**20
+    assert error.host == os.uname().nodename
+    text = str(error)
+    assert all(part in text for part in (name, "say_and_die", "the last words", "in die", "MiB", str(error.pid)))
+
+
+def test_the_error_of_a_timeout_says_where_it_was(pool: Any) -> None:
+    with pytest.raises(TaskTimeoutError) as caught:
+        pool.apply(tasks.get_stuck, ("sleep",), task_timeout=0.3)
+    assert "in get_stuck" in caught.value.stack
+
+
+def test_arguments_are_shown_without_being_loaded(pool: Any) -> None:
+    with pytest.raises(WorkerDiedError) as caught:
+        pool.apply(tasks.say_and_die, (tasks.LoadsOnlyInWorkers(os.getpid()),))
+    assert "LoadsOnlyInWorkers" in caught.value.arguments or "load_or_die" in caught.value.arguments
+
+
+def test_a_hanging_initializer_is_shown_where_it_hangs() -> None:
+    from scalepool.errors import InitializerError
+
+    hanging = Pool(1, tasks.get_stuck, ("sleep",), initializer_timeout=0.5)
+    with hanging as pool, pytest.raises(InitializerError, match="in get_stuck"):
+        pool.apply(tasks.square, (1,))
