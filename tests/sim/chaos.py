@@ -5,7 +5,7 @@ from __future__ import annotations
 from scalepool._core.events import Received
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, CloseMode
-from sim.world import Plan, World
+from sim.world import Plan, SimWorker, World
 
 
 def finished(world: World) -> bool:
@@ -23,11 +23,14 @@ class Chaos:
         world.initializer_failures = chance.choice([0.0, 0.0, 0.0, 0.1])
         world.lost_objects = chance.choice([0.0, 0.0, 0.05])
         world.delay_s = chance.choice([0.00005, 0.0005, 0.005])
+        world.hung_initializers = chance.choice([0.0, 0.0, 0.0, 0.2])
         world.growth = chance.choice([0.0, 0.0, 0.2])
         self.groups = [
             world.open_group(chance.randint(1, 4), max_rss=1000),
             world.open_group(chance.randint(1, 4)),
-            world.open_group(chance.randint(1, 4), private=True, max_tasks=chance.choice([0, 0, 3]), max_rss=1000),
+            world.open_group(
+                chance.randint(1, 4), private=True, max_tasks=chance.choice([0, 0, 3]), max_rss=1000, initializer_ms=500
+            ),
         ]
 
     def run(self) -> None:
@@ -49,16 +52,44 @@ class Chaos:
         if what < 0.6:
             if group not in world.stopped:  # a client submits nothing after that
                 plans = [self._plan(2) for _ in range(chance.randint(1, 40))]
-                world.submit(DRIVER, group, plans, max_retries=chance.choice([0, 0, 2]))
+                world.submit(DRIVER, group, plans, chance.choice([0, 0, 2]), chance.choice([0.0, 0.0, 0.05]))
+        elif what < 0.64:
+            self._submit_stuck(group)
         elif what < 0.8:
             own = [task for task in world.plans if not task >> 40]
-            world.feed(Received(DRIVER, m.Cancel(chance.sample(own, min(5, len(own))))))
+            chosen = chance.sample(own, min(5, len(own)))
+            stop = chance.random() < 0.5
+            world.forced.update(chosen if stop else ())
+            world.feed(Received(DRIVER, m.Stop(chosen) if stop else m.Cancel(chosen)))
+        elif what < 0.81 and world.workers:
+            self._freeze(chance.choice(list(world.workers.values())))
         elif what < 0.85:
             world.feed(Received(DRIVER, m.StartWorkers(group)))
         elif what < 0.92:
             world.close(group, chance.choice([CloseMode.TERMINATE, CloseMode.KILL]))
         elif world.workers:
             world.kill(chance.choice(list(world.workers.values())))
+
+    def _submit_stuck(self, group: int) -> None:
+        """Tasks that never come back: one that has a time limit, and one that is stopped by force after a while."""
+        world, chance = self.world, self.random
+        if group in world.stopped:
+            return
+        world.submit(DRIVER, group, [Plan(0.001, stuck=True, items=chance.choice([0, 5]))], limit_s=0.2)
+        stuck = world.submit(DRIVER, group, [Plan(0.001, stuck=True)])
+
+        def stop() -> None:
+            if stuck[0] not in world.ended:
+                world.forced.update(stuck)
+                world.feed(Received(DRIVER, m.Stop(stuck)))
+                world.after(0.5, stop)
+
+        world.after(0.5, stop)
+
+    def _freeze(self, worker: SimWorker) -> None:
+        """As SIGSTOP does. Somebody kills it in the end: nothing else would free what it holds."""
+        worker.stopped = True
+        self.world.after(1.0, lambda: self.world.kill(worker))
 
     def _plan(self, depth: int) -> Plan:
         chance = self.random
@@ -70,6 +101,8 @@ class Chaos:
             children,
             child_cap=chance.randint(1, 3),
             deadly=chance.random() < 0.02,
+            items=0 if children or chance.random() < 0.8 else chance.randint(2, 6),
+            deadly_item=chance.choice([0, 0, 0, 1, 2]),
             first_only=chance.random() < 0.5,
             argument=chance.random() < 0.3,
             result=chance.random() < 0.2,

@@ -181,7 +181,20 @@ def test_every_task_ends_once_whatever_happens(seed: int) -> None:
     assert all(count <= MAX_BEYOND_CAP for count in world.beyond_cap.values()), "more at once than a cap allows"
     died = [task for task, status in world.ended.items() if status == Status.WORKER_DIED]
     if not world.launch_failures:
-        assert all(world.started[task] == 1 + world.max_retries[task] for task in died), "failed without being tried"
+        assert all(world.started[task] > world.max_retries[task] for task in died), "failed without being tried"
+    timed_out = [task for task, status in world.ended.items() if status == Status.TIMED_OUT]
+    assert all(world.limit_s[task] for task in timed_out), "a task without a limit timed out"
+    assert all(
+        world.started[task] == 0
+        or task in world.forced
+        or world.task_group[task] in world.stopped
+        or task >> 40
+        # It was waiting for its next attempt, as its worker had died, or its result was lost.
+        or any(owner == task for owner, _ in world.lost_items)
+        or world.executed[task]
+        for task, status in world.ended.items()
+        if status == Status.CANCELLED
+    ), "a task that had started was cancelled although nobody said so"
     chaos.close_all()
     assert set(chaos.groups) <= world.closed
     world.run()  # ... until nobody is idle any more

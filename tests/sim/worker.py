@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
 from scalepool._wire.records import pack_result
+from scalepool._wire.verdict import unpack_losses
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -33,6 +34,12 @@ class Plan:
     """It carries an object."""
     result: bool = False
     """It returns an object."""
+    items: int = 0
+    """It works on so many items, one after the other, ``seconds`` each."""
+    deadly_item: int = 0
+    """The one of them that kills its worker, counted from 1; 0: none."""
+    stuck: bool = False
+    """It never comes back; of items, the last one does not."""
 
 
 @dataclass
@@ -46,6 +53,8 @@ class Frame:
     later: list[int] = field(default_factory=list)
     """Children that it will wait for in a second wait."""
     group: int = 0
+    item: int = 0
+    losses: frozenset[int] = frozenset()
 
 
 class SimWorker:
@@ -58,6 +67,9 @@ class SimWorker:
         self.leaving = False
         self.broken = False
         self.queue: deque[tuple[int, int]] = deque()
+        self.losses: dict[int, frozenset[int]] = {}
+        self.stopped = False
+        """As by SIGSTOP: it does nothing until it is killed."""
         self.frames: list[Frame] = []
         self.log: list[bytes] = []
         self.unsent: list[tuple[bytes, tuple[int, ...], tuple[int, ...]]] = []
@@ -77,7 +89,7 @@ class SimWorker:
     # ---- what the hub says ----
 
     def receive(self, message: m.Message) -> None:
-        if not self.alive:
+        if not self.alive or self.stopped:
             return
         if isinstance(message, m.Run):
             self._take(message)
@@ -98,6 +110,8 @@ class SimWorker:
         # While a task waits for its children, nothing but those may run in place.
         wanted = self.frames[-1].waiting_for if self.frames and self.frames[-1].group else None
         items = list(zip(message.tasks, message.attempts, strict=True))
+        for task, packed in zip(message.tasks, message.losses, strict=False):
+            self.losses[task] = frozenset(unpack_losses(packed))
         self.queue.extend(item for item in items if wanted is None or item[0] in wanted)
         others = [task for task, _ in items if wanted is not None and task not in wanted]
         if others:
@@ -117,7 +131,7 @@ class SimWorker:
 
     def go_on(self) -> None:
         """Do the next thing, as the main thread of a worker would."""
-        if not self.alive or self.computing:
+        if not self.alive or self.computing or self.stopped:
             return
         if self.frames and not self.frames[-1].waiting_for:
             self._end_wait()
@@ -131,16 +145,37 @@ class SimWorker:
     def _start(self, task: int, attempt: int) -> None:
         plan = self.world.plans[task]
         self.begun += 1
-        self.frames.append(Frame(task, attempt, plan))
+        self.frames.append(frame := Frame(task, attempt, plan, losses=self.losses.pop(task, frozenset())))
         self.computing = True
         self.world.note_start(task, self)
-        if plan.deadly:
+        if plan.items:
+            self._next_item(frame)
+        elif plan.stuck:
+            return
+        elif plan.deadly:
             self.world.after(plan.seconds, lambda: self.world.process_ends(self, -11))
         else:
             self.world.after(plan.seconds, self._computed)
 
+    def _next_item(self, frame: Frame) -> None:
+        if not self.alive or self.stopped:
+            return
+        plan = frame.plan
+        frame.item += 1
+        while frame.item in frame.losses:
+            frame.item += 1
+        if frame.item > plan.items:
+            frame.item = 0
+            self._computed()
+            return
+        self.world.note_item(frame.task, frame.item)
+        if frame.item == plan.deadly_item:
+            self.world.after(plan.seconds, lambda: self.world.process_ends(self, -11))
+        elif not (plan.stuck and frame.item == plan.items):
+            self.world.after(plan.seconds, lambda: self._next_item(frame))
+
     def _computed(self) -> None:
-        if not self.alive:
+        if not self.alive or self.stopped:
             return
         self.computing = False
         frame = self.frames[-1]
@@ -201,7 +236,7 @@ class SimWorker:
         return kept
 
     def _lets_go(self, objects: tuple[int, ...]) -> None:
-        if self.alive:
+        if self.alive and not self.stopped:
             self.send(m.Release(objects))
 
     def _flush(self) -> None:

@@ -13,8 +13,8 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from scalepool._core.commands import Drop, KillWorker, Note, Send, Spill, StartWorker
-from scalepool._core.events import Event, LaunchFailed, Received, Spilled, Tick, WorkerExited, WorkerStarted
+from scalepool._core.commands import Drop, Inspect, KillWorker, Note, Send, Spill, StartWorker
+from scalepool._core.events import Event, Inspected, LaunchFailed, Received, Spilled, Tick, WorkerExited, WorkerStarted
 from scalepool._core.hub import Hub
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, CloseMode, Status
@@ -29,7 +29,7 @@ __all__ = ["Plan", "SimWorker", "World", "statuses"]
 class World:
     """Time, links, workers and one driver around a hub; the rates are probabilities."""
 
-    def __init__(self, seed: int, *, kill_rate: float = 0.0, launch_failures: float = 0.0) -> None:
+    def __init__(self, seed: int, *, kill_rate: float = 0.0, launch_failures: float = 0.0) -> None:  # noqa: PLR0915
         self.random = random.Random(seed)
         self.hub = Hub(idle_worker_s=5.0, store_limit_bytes=5 * 4096)
         self.now = 0.0
@@ -46,6 +46,13 @@ class World:
         self.cap: dict[int, int] = {}
         self.max_tasks: dict[int, int] = {}
         self.max_retries: dict[int, int] = {}
+        self.limit_s: dict[int, float] = {}
+        self.item_starts: Counter[tuple[int, int]] = Counter()
+        self.lost_items: Counter[tuple[int, int]] = Counter()
+        """How often a worker ended while it worked on this item of this task."""
+        self.forced: set[int] = set()
+        """Tasks that somebody wanted stopped."""
+        self.hung_initializers = 0.0
         self.objects: set[int] = set()
         self.ended: dict[int, int] = {}
         self.refused: set[int] = set()
@@ -128,6 +135,8 @@ class World:
             worker = self.workers.get(command.worker)
             if worker is not None:
                 self.after(0.001, lambda: self.process_ends(worker, -9 if command.force else -15))
+        elif isinstance(command, Inspect):
+            self._inspect(command.worker)
         elif isinstance(command, Note):
             self.notes.append(command.text)
         elif isinstance(command, Spill):
@@ -138,6 +147,13 @@ class World:
         else:
             assert isinstance(command, Drop)
             self._note_drop(command.objects)
+
+    def _inspect(self, worker_id: int) -> None:
+        worker = self.workers.get(worker_id)
+        if worker is not None and worker.alive:
+            items = tuple(frame.item for frame in worker.frames)
+            running = tuple(frame.task for frame in worker.frames)
+            self.after(0.0, lambda: self.feed(Inspected(worker_id, running, items)))
 
     def _send(self, command: Send) -> None:
         message = command.message
@@ -175,7 +191,10 @@ class World:
         self.feed(WorkerStarted(worker_id, 1000 + worker_id))
         if self.chance(self.kill_rate):
             self.after(self.random.uniform(0, 0.05), lambda: self.kill(worker))
-        self.after(0.001, worker.says_hello)
+        if self.is_private(worker_id) and self.chance(self.hung_initializers):
+            worker.stopped = True
+        else:
+            self.after(0.001, worker.says_hello)
 
     def kill(self, worker: SimWorker) -> None:
         if worker.alive:
@@ -188,11 +207,14 @@ class World:
         worker.alive = False
         worker.broken = False
         running = tuple(frame.task for frame in worker.frames)
+        items = tuple(frame.item for frame in worker.frames)
+        for frame in worker.frames:
+            self.lost_items[frame.task, frame.item] += 1
 
         def noticed() -> None:
             # What the worker had sent may or may not have arrived; its flight record has all of it.
             records = tuple(worker.log[self.hub.received_from(worker.id) :])
-            self.feed(WorkerExited(worker.id, exitcode, running, records))
+            self.feed(WorkerExited(worker.id, exitcode, running, records, items))
             del self.workers[worker.id]
 
         self.after(self.random.uniform(0.0005, 0.002), noticed)
@@ -209,12 +231,21 @@ class World:
         return object_id, 1000 + peer, 3, 4096
 
     def open_group(
-        self, cap: int, *, private: bool = False, max_tasks: int = 0, parent: int = 0, max_rss: int = 0
+        self,
+        cap: int,
+        *,
+        private: bool = False,
+        max_tasks: int = 0,
+        parent: int = 0,
+        max_rss: int = 0,
+        initializer_ms: int = 0,
     ) -> int:
         group = self.new_id(DRIVER)
         self.cap[group] = cap
         spec = b"%d" % max_tasks if private else b""
-        self.feed(Received(DRIVER, m.OpenGroup(group, parent, 1, cap, int(private), max_tasks, spec, 0, max_rss)))
+        self.feed(
+            Received(DRIVER, m.OpenGroup(group, parent, 1, cap, int(private), max_tasks, spec, initializer_ms, max_rss))
+        )
         return group
 
     def close(self, group: int, mode: CloseMode = CloseMode.DRAIN) -> None:
@@ -222,13 +253,16 @@ class World:
             self.stopped.add(group)
         self.feed(Received(DRIVER, m.CloseGroup(group, mode)))
 
-    def submit(self, peer: int, group: int, plans: Sequence[Plan], max_retries: int = 0) -> list[int]:
+    def submit(
+        self, peer: int, group: int, plans: Sequence[Plan], max_retries: int = 0, limit_s: float = 0.0
+    ) -> list[int]:
         tasks = [self.new_id(peer) for _ in plans]
         objects: list[int] = []
         for task, plan in zip(tasks, plans, strict=True):
             self.plans[task] = plan
             self.task_group[task] = group
             self.max_retries[task] = max_retries
+            self.limit_s[task] = limit_s
             if plan.argument:
                 made = self.make_object(peer)
                 objects.extend(made)
@@ -238,6 +272,7 @@ class World:
         message = m.Submit(
             group, max_retries, [7], [b"f"], tasks, [7] * count, [b""] * count,
             [len(each) for each in carried] if objects else [], [n for each in carried for n in each], objects,
+            int(limit_s * 1000),
         )  # fmt: skip
         if peer == DRIVER:
             self.feed(Received(DRIVER, message))
@@ -253,7 +288,10 @@ class World:
 
     def note_start(self, task: int, worker: SimWorker) -> None:
         self.started[task] += 1
-        assert self.started[task] <= 1 + self.max_retries[task], f"task {task} started {self.started[task]} times"
+        # Each item that a worker ended at may begin its task once more.
+        items = sum(count for (owner, item), count in self.lost_items.items() if owner == task and item)
+        most = 1 + self.max_retries[task] + items
+        assert self.started[task] <= most, f"task {task} started {self.started[task]} times"
         was_cancelled = self.ended.get(task) == Status.CANCELLED and not self._is_stopped(task)
         assert not was_cancelled, f"task {task} starts, but was cancelled"
         limit = self.max_tasks[worker.id]
@@ -264,6 +302,11 @@ class World:
             self.peak[group] = max(self.peak[group], count)
         mine = self.task_group[task]
         self.beyond_cap[mine] += running[mine] > self.cap[mine]
+
+    def note_item(self, task: int, item: int) -> None:
+        self.item_starts[task, item] += 1
+        died = self.lost_items[task, item]
+        assert died <= self.max_retries[task], f"item {item} of task {task} runs after {died} deaths"
 
     def _is_stopped(self, task: int) -> bool:
         """Whether its group may have been terminated, itself or with its owner: then what started is killed soon."""
