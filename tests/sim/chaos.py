@@ -89,7 +89,7 @@ class Chaos:
     def _freeze(self, worker: SimWorker) -> None:
         """As SIGSTOP does. Somebody kills it in the end: nothing else would free what it holds."""
         worker.stopped = True
-        self.world.after(1.0, lambda: self.world.kill(worker))
+        self.world.after(0.5, lambda: self.world.kill(worker))
 
     def _plan(self, depth: int) -> Plan:
         chance = self.random

@@ -180,7 +180,7 @@ def test_every_task_ends_once_whatever_happens(seed: int) -> None:
     assert set(world.ended.values()) <= set(Status) - {Status.ERROR}
     assert all(count <= MAX_BEYOND_CAP for count in world.beyond_cap.values()), "more at once than a cap allows"
     died = [task for task, status in world.ended.items() if status == Status.WORKER_DIED]
-    if not world.launch_failures:
+    if not world.launch_failures and not world.hung_initializers:  # or processes may have ended before they were ready
         assert all(world.started[task] > world.max_retries[task] for task in died), "failed without being tried"
     timed_out = [task for task, status in world.ended.items() if status == Status.TIMED_OUT]
     assert all(world.limit_s[task] for task in timed_out), "a task without a limit timed out"
