@@ -17,6 +17,7 @@ from scalepool._runtime.logs import current_levels
 from scalepool._runtime.session import DriverSession, current
 from scalepool._runtime.spec import WorkerSpec
 from scalepool._wire import messages as m
+from scalepool._wire.pickling.importable import by_value_modules
 from scalepool.config import THREAD_VARIABLES, thread_limits
 from scalepool.errors import InitializerError, RemoteTraceback, TaskCancelledError, TaskTimeoutError, WorkerDiedError
 
@@ -196,10 +197,12 @@ class WorkerGroup:
         self._max_workers = max_workers
         self._name = name or "ScalepoolWorker"
         limits = _limits(session.cpus, max_workers, threads_per_worker)
+        context = ProcessContext.capture()
+        by_value_modules().look_from(context.cwd, context.sys_path)
         inheritance = Inheritance()
         self._initializer = b"" if initializer is None else self._pack((initializer, tuple(initargs)), inheritance)
         settled = (self._initializer, self._name, max_rss, current_levels(), capture_output)
-        spec = WorkerSpec(limits, ProcessContext.capture().encode(), *settled)
+        spec = WorkerSpec(limits, context.encode(), *settled)
         private = bool(initializer is not None or max_tasks_per_worker or max_worker_rss is not None)
         # In the order of the message's fields: parent, kind, cap, private, max_tasks, spec, initializer_ms, max_rss.
         size = (session.parent_group, spec.kind, max_workers, int(private), max_tasks_per_worker or 0)

@@ -35,6 +35,7 @@ from scalepool._wire import messages as m
 from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
 from scalepool._wire.pickling.exceptions import encode_exception
 from scalepool._wire.pickling.exchange import Exchange, install, sender_number
+from scalepool._wire.pickling.importable import by_value_modules
 from scalepool._wire.pickling.traceback_text import format_traceback
 from scalepool.config import THREAD_VARIABLES
 
@@ -327,6 +328,7 @@ def _set_up_process(config: WorkerConfig) -> None:
     limits = {name: os.environ[name] for name in (*THREAD_VARIABLES, MARK) if name in os.environ}
     context = ProcessContext.decode(config.spec.context)
     context.apply(limits)
+    by_value_modules().look_from(context.cwd, context.sys_path)
     exchange = Exchange(sender_number(bytes.fromhex(config.token), config.worker))
     install(exchange)
     main_module = exchange.namespaces.install_main()

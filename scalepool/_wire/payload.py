@@ -38,7 +38,8 @@ _SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 _SIZED = frozenset({str, bytes})
 
-_mentions_by_value = by_value_modules().mentioned_in
+_modules = by_value_modules()
+_mentions_by_value = _modules.mentioned_in
 _pickle = pickle.dumps
 _unpickle = pickle.loads
 
@@ -146,6 +147,8 @@ def dumps(
         try:
             data = _pickle(obj, 5, buffer_callback=keep_out)
             is_plain = _STACK_GLOBAL not in data or not _mentions_by_value(data)
+            if not is_plain and _modules.needs_only_directions(data):
+                data, is_plain = _modules.directed(data), True
         except Exception:  # noqa: BLE001, S110 - whatever went wrong, the second pickler either succeeds or says so
             pass
         apart = is_plain and LARGE_BYTES <= len(data) >= oob_threshold and holds_large_bytes(data)
@@ -242,7 +245,9 @@ def _dumps_apart(obj: object, how: _How, arrays: ArrayReducers) -> Payload | Non
 
 
 def _payload(writer: PieceWriter, buffers: Sequence[memoryview], arrays: ArrayReducers) -> Payload:
-    data, large, gaps = writer.pieces()
+    plain, large, gaps = writer.pieces()
+    data = _modules.directed(plain)
+    gaps = tuple(gap + len(data) - len(plain) for gap in gaps)
     return Payload(data, (*large, *buffers), _all_announced(), gaps, bool(gaps) or arrays.used)
 
 
@@ -262,11 +267,13 @@ def dumps_inline(obj: object, *, reader: int | None = None) -> bytes:
         data = _pickle(obj, 5)
         if _STACK_GLOBAL not in data or not _mentions_by_value(data):
             return data
+        if _modules.needs_only_directions(data):
+            return _modules.directed(data)
     except Exception:  # noqa: BLE001, S110 - the second pickler either succeeds or says what is wrong
         pass
     from scalepool._wire.pickling.pickler import dumps_by_value
 
-    return dumps_by_value(obj, current(), reader, None)
+    return _modules.directed(dumps_by_value(obj, current(), reader, None))
 
 
 def loads(data: bytes | memoryview, buffers: Sequence[Any] = (), gaps: Sequence[int] = ()) -> Any:
@@ -300,7 +307,7 @@ def _dumps_by_value(obj: object, how: _How, arrays: ArrayReducers) -> Payload:
 
         data = dumps_function(obj, exchange)
         if data is not None and not (LARGE_BYTES <= len(data) >= how.oob_threshold and holds_large_bytes(data)):
-            return Payload(data, (), _all_announced())
+            return Payload(_modules.directed(data), (), _all_announced())
         _announced.set(None)
     # As late as this: it needs cloudpickle, 15 ms that many programs and nearly all workers do without.
     from scalepool._wire.pickling.pickler import dump_by_value, dumps_by_value

@@ -159,6 +159,7 @@ class _Walk:
         self.parts: list[object] = []
         self._seen: set[int] = set()
         self._by_value = by_value_modules().names()
+        self.key.append(by_value_modules().version)
         self._exchange = current()
         self.bindings: _Bindings | None = _Bindings(self._exchange, self._by_value)
         """``None`` as soon as a part was met whose bindings are too many to note."""

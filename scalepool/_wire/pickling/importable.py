@@ -1,21 +1,27 @@
-"""Which modules a worker can import by name.
+"""Which modules a worker can import by name, and how.
 
 Plain pickle and cloudpickle both take ``name in sys.modules`` for proof that a receiver can import the module. That is
 wrong for ``__main__``, for modules made with ``types.ModuleType`` and for files loaded under an invented name
-(``spec_from_file_location``): what is defined there has to travel by value. The check must be cheap, because the
-plain pickle of every value is compared with the result: verdicts are remembered per module, and most need only string
-comparisons.
+(``spec_from_file_location``): what is defined there has to travel by value. It is also wrong for a module whose folder
+is not, or no longer, on the path that the workers have (``sys.path`` changed later, a relative entry and another
+working directory): its pickles begin with directions, see ``elsewhere``.
+
+The check must be cheap, because the plain pickle of every value is compared with the result: verdicts are remembered
+per module, and most need only string comparisons.
 """
 
 from __future__ import annotations
 
+import posixpath
 import sys
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from scalepool._wire.pickling.elsewhere import ElsewhereFinder, ReloadWatcher, directions
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["ByValueModules", "by_value_modules", "is_importable"]
 
@@ -26,6 +32,8 @@ _CONNECTION = "multiprocessing.connection"
 
 
 _NOTHING: frozenset[str] = frozenset()
+_BY_NAME = ""
+"""A verdict: ``import`` finds it. Another text is the folder to look in, ``None``: it travels by value."""
 
 
 def _registered() -> set[str] | frozenset[str]:
@@ -41,29 +49,71 @@ def _registered() -> set[str] | frozenset[str]:
 class ByValueModules:
     """The modules of this process that travel by value, recomputed only when modules came or went."""
 
-    __slots__ = ("_count", "_names", "_needles", "_registered", "_verdicts")
+    __slots__ = (
+        "_count",
+        "_elsewhere",
+        "_names",
+        "_needles",
+        "_path",
+        "_registered",
+        "_verdicts",
+        "reloads",
+        "version",
+    )
 
     def __init__(self) -> None:
         self._count = -1
         self._registered: frozenset[str] = frozenset()
         self._names: frozenset[str] = frozenset(_MAIN_NAMES)
         self._needles: tuple[bytes, ...] = ()
-        self._verdicts: dict[str, tuple[int, bool]] = {}
+        self._elsewhere: dict[bytes, tuple[str, str]] = {}
+        self._path: frozenset[str] | None = None
+        self._verdicts: dict[str, tuple[int, str | None]] = {}
+        self.version = 0
+        """Grows whenever what a pickle has to tell may have changed."""
+        self.reloads: dict[str, int] = {}
+        """How often each module was reloaded since workers may have imported it."""
+
+    def look_from(self, cwd: str, path: Sequence[str]) -> None:
+        """Note the working directory and ``sys.path`` that workers will have, beside those they have been given."""
+        entries = frozenset(_absolute(entry, cwd) for entry in path)
+        if self._path is None:
+            sys.meta_path.insert(0, ReloadWatcher(self.note_reload))
+        else:
+            entries &= self._path
+        if entries != self._path:
+            self._path = entries
+            self._verdicts.clear()
+            self._count = -1
+            self.version += 1
+
+    def note_reload(self, name: str, times: int | None = None) -> None:
+        """A module was reloaded, once more or for the ``times``-th time: workers have to do so, too."""
+        self.reloads[name] = self.reloads.get(name, 0) + 1 if times is None else times
+        self._count = -1
+        self.version += 1
 
     def names(self) -> frozenset[str]:
         """Return the names of all modules that a worker could not import."""
         registered = _registered()
         if len(sys.modules) != self._count or registered != self._registered:
             modules = sys.modules.copy()
-            self._names = _MAIN_NAMES | registered | {n for n, m in modules.items() if not self._verdict(n, m)}
+            verdicts = {name: self._verdict(name, module) for name, module in modules.items()}
+            by_value = {name for name, verdict in verdicts.items() if verdict is None}
+            self._names = _MAIN_NAMES | registered | by_value
+            self._elsewhere = {
+                _encoded(name): (place, f"{name} {self.reloads[name]}" if name in self.reloads else "")
+                for name, place in verdicts.items()
+                if place is not None and (place or name in self.reloads)
+            }
             wanted = [*self._names, _CONNECTION] if _CONNECTION in modules else self._names
-            self._needles = tuple(name.encode("utf-8", "surrogatepass") for name in wanted)
+            self._needles = (*map(_encoded, wanted), *self._elsewhere)
             self._registered = frozenset(registered)
             self._count = len(modules)
         return self._names
 
     def mentioned_in(self, data: bytes) -> bool:
-        """Tell whether a plain pickle mentions such a module, or what else only our pickler gets right.
+        """Tell whether a plain pickle mentions such a module, or what else is not to be sent just so.
 
         A false positive costs time, nothing else.
         """
@@ -73,13 +123,56 @@ class ByValueModules:
                 return True
         return False
 
-    def _verdict(self, name: str, module: object) -> bool:
+    def directed(self, data: bytes) -> bytes:
+        """Return a pickle that begins by telling what its reader has to know of the modules that it mentions."""
+        known = [facts for name, facts in self._elsewhere.items() if name in data]
+        if not known:
+            return data
+        places, reloads = (dict.fromkeys(filter(None, texts)) for texts in zip(*known, strict=True))
+        return directions(places, reloads) + data[2:]
+
+    def needs_only_directions(self, data: bytes) -> bool:
+        """Tell whether a plain pickle that mentions modules mentions none that travels by value."""
+        elsewhere = self._elsewhere
+        return bool(elsewhere) and not any(name in data for name in self._needles if name not in elsewhere)
+
+    def _verdict(self, name: str, module: object) -> str | None:
         remembered = self._verdicts.get(name)
         if remembered is not None and remembered[0] == id(module):
             return remembered[1]
-        verdict = is_importable(name, module)
+        verdict = self._judge(name, module)
         self._verdicts[name] = (id(module), verdict)
         return verdict
+
+    def _judge(self, name: str, module: object) -> str | None:
+        if self._path is None:
+            return _BY_NAME if is_importable(name, module) else None
+        spec = _spec_of(module)
+        if name in _MAIN_NAMES or spec is None or not spec.has_location or spec.origin is None:
+            return _BY_NAME if is_importable(name, module) else None
+        parent = name.rpartition(".")[0]
+        if _lies_on_path(name, spec, _search_path(parent) if parent else self._path):
+            # A part of a package is found where the package is.
+            return self._verdict(parent, sys.modules.get(parent)) if parent else _BY_NAME
+        if _found_by_import(name, spec.origin, on_path=False):
+            return _BY_NAME
+        root = _split(_split(spec.origin)[0])[0] if spec.submodule_search_locations else _split(spec.origin)[0]
+        is_alone = not parent and _lies_on_path(name, spec, {root}) and root.startswith("/")
+        # A namesake that import finds first would be taken for it.
+        return root if is_alone and PathFinder.find_spec(name, [*self._path]) is None else None
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")
+
+
+def _absolute(entry: str, cwd: str) -> str:
+    return posixpath.normpath(posixpath.join(cwd, entry))
+
+
+def _spec_of(module: object) -> ModuleSpec | None:
+    spec = module.__dict__.get("__spec__") if isinstance(module, ModuleType) else None
+    return spec if isinstance(spec, ModuleSpec) else None
 
 
 _modules = ByValueModules()
@@ -105,31 +198,34 @@ def is_importable(name: str, module: object) -> bool:
         return False
     if not isinstance(module, ModuleType) or name in sys.builtin_module_names:
         return True
-    spec = module.__dict__.get("__spec__")
-    if spec is None or not isinstance(spec, ModuleSpec):
+    spec = _spec_of(module)
+    if spec is None:
         return _found_by_import(name, None)
     if not spec.has_location or spec.origin is None:
         # Built-in, frozen and namespace packages have no location; a spec without any loader was made by hand.
         return spec.loader is not None or bool(spec.submodule_search_locations) or _found_by_import(name, None)
-    return _lies_on_path(name, spec) or _found_by_import(name, spec.origin)
+    path = _search_path(name.rpartition(".")[0])
+    return _lies_on_path(name, spec, path) or _found_by_import(name, spec.origin)
 
 
-def _lies_on_path(name: str, spec: ModuleSpec) -> bool:
+def _lies_on_path(name: str, spec: ModuleSpec, path: Iterable[str]) -> bool:
     """Tell, by comparing strings only, whether the file is where the path finder would look for the name."""
-    parent, _, tail = name.rpartition(".")
+    tail = name.rpartition(".")[2]
     directory, file = _split(spec.origin or "")
     if spec.submodule_search_locations is not None:
         directory, file = _split(directory)
         file += "."
-    return file.startswith(tail + ".") and directory in _search_path(parent)
+    return file.startswith(tail + ".") and directory in path
 
 
-def _found_by_import(name: str, origin: str | None) -> bool:
+def _found_by_import(name: str, origin: str | None, *, on_path: bool = True) -> bool:
     parent = name.rpartition(".")[0]
     if parent and parent not in sys.modules:
         return False
     path = list(_search_path(parent)) if parent else None
     for finder in sys.meta_path:
+        if isinstance(finder, ElsewhereFinder) or (finder is PathFinder and not on_path):
+            continue
         try:
             spec = finder.find_spec(name, path)
         except Exception:  # noqa: BLE001 - a foreign import hook that fails does not find the module
