@@ -87,10 +87,10 @@ def refresh(*modules: str) -> None:
     for text in modules:
         name, _, times = text.rpartition(" ")
         if int(times) > known.get(name, 0):
-            by_value_modules().note_reload(name, int(times))
             if name in sys.modules:
                 importlib.invalidate_caches()
                 importlib.reload(sys.modules[name])
+            by_value_modules().note_reload(name, int(times))  # afterwards: this process has a watcher, too
 
 
 def directions(directories: Iterable[str], reloaded: Iterable[str]) -> bytes:
