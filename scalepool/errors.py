@@ -9,6 +9,7 @@ One root, and the branches say whose fault it was::
     ├── TaskCancelledError      the task was dropped by terminate(), cancel() or an abort
     ├── TaskTimeoutError        the task ran longer than its task_timeout= allows (also a TimeoutError)
     ├── WorkerDiedError         the process that ran the task died (kill, segfault, exit, OOM)
+    ├── ObjectLostError         nobody keeps the value of this reference any more
     ├── StoreError              shared memory could not be had (also a MemoryError)
     │   └── ObjectStoreFullError  its budgets of memory and of disk are both spent
     └── ProtocolError           a peer sent bytes that are not our protocol
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "InitializerError",
+    "ObjectLostError",
     "ObjectStoreFullError",
     "PostMortem",
     "ProtocolError",
@@ -268,6 +270,10 @@ class TaskTimeoutError(_Unfinished, TimeoutError):
     def __reduce__(self) -> tuple[Any, ...]:
         facts = (self.task, self.timeout_s, self.pid, self.attempt, self.host, self.post_mortem)
         return _rebuild_timeout, (type(self), *facts)
+
+
+class ObjectLostError(ScalepoolError, LookupError):
+    """The value of a reference is gone: nobody in the session was known to need it any more."""
 
 
 class StoreError(ScalepoolError, MemoryError):

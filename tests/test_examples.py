@@ -15,6 +15,7 @@ SMALL = {
     "pool_wordcount.py": (["60"], None, "Pool"),
     "gridsearch_digits.py": (["200"], "sklearn", "scalepool"),
     "executor_images.py": (["80"], "numpy", "ProcessPoolExecutor"),
+    "remote_matrices.py": (["40", "3"], "numpy", "remote"),
 }
 
 

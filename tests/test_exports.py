@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import scalepool
-from scalepool import api, config, errors
+from scalepool import api, config, errors, tasks
 
 API = [
     "ErrorTypes", "Function", "GroupStatistics", "Seed", "SeededCall", "SharedBuffer", "Snapshot", "TaskContext",
@@ -17,13 +17,18 @@ API = [
     "task_rng", "wait",
 ]  # fmt: skip
 ERRORS = [
-    "InitializerError", "ObjectStoreFullError", "PostMortem", "ProtocolError", "RemoteTraceback", "ScalepoolError",
-    "SerializationError", "SessionError", "StoreError", "TaskCancelledError", "TaskTimeoutError", "WorkerDiedError",
+    "InitializerError", "ObjectLostError", "ObjectStoreFullError", "PostMortem", "ProtocolError", "RemoteTraceback",
+    "ScalepoolError", "SerializationError", "SessionError", "StoreError", "TaskCancelledError", "TaskTimeoutError",
+    "WorkerDiedError",
 ]  # fmt: skip
-TOP = ["__version__", "cpu_count", "init", "is_initialized", "shutdown", "task_rng"]
+TASKS = ["ObjectRef", "RemoteFunction", "as_completed", "cancel", "get", "put", "remote", "wait"]
+TOP = [
+    "ObjectRef", "__version__", "as_completed", "cancel", "cpu_count", "get", "init", "is_initialized", "put", "remote",
+    "shutdown", "task_rng", "wait",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("module", "names"), [(scalepool, TOP), (api, API), (errors, ERRORS)])
+@pytest.mark.parametrize(("module", "names"), [(scalepool, TOP), (api, API), (tasks, TASKS), (errors, ERRORS)])
 def test_the_public_names_are_these_and_exist(module: object, names: list[str]) -> None:
     exported = module.__all__  # type: ignore[attr-defined]
 
@@ -34,7 +39,8 @@ def test_the_public_names_are_these_and_exist(module: object, names: list[str]) 
 
 
 def test_the_top_level_names_are_those_of_the_api() -> None:
-    assert all(getattr(scalepool, name) is getattr(api, name) for name in TOP[1:])
+    own = [name for name in TOP if name != "__version__"]
+    assert all(getattr(scalepool, name) is getattr(tasks if name in TASKS else api, name) for name in own)
     with pytest.raises(AttributeError, match="no_such_name"):
         scalepool.no_such_name  # noqa: B018
 
@@ -49,6 +55,8 @@ def test_every_error_has_the_one_root() -> None:
 def test_what_is_exported_is_documented() -> None:
     for name in API:
         assert getattr(api, name).__doc__, name
+    for name in TASKS:
+        assert getattr(tasks, name).__doc__, name
     assert all(getattr(config, name) is not None for name in config.__all__)
 
 

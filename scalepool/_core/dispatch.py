@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from scalepool._core import credit
 from scalepool._core.commands import Send, StartWorker
 from scalepool._core.deadlines import watch
+from scalepool._core.following import attach, note_led
 from scalepool._core.groups import STARVED_S, Group
 from scalepool._core.task import Task, TaskState
 from scalepool._core.workers import Wait, Worker, WorkerState
@@ -51,6 +52,9 @@ class Dispatcher:
                     continue
                 self._grow(group)
                 _watch_for_starvation(self._state, group)
+        if self._state.followers:
+            for worker, task in attach(self._state):
+                self._assign(worker, (task,))
         if len(ready) < len(self._state.groups):
             self._rebalance()
 
@@ -103,6 +107,8 @@ class Dispatcher:
         self._state.out.assign(worker, tasks)
         if self._state.has_limits:
             watch(self._state, worker, tasks)
+        if self._state.out.keeps:
+            note_led(self._state, tasks)
 
     def _attach(self, worker: Worker, group: Group) -> None:
         if worker.waits:
@@ -113,7 +119,7 @@ class Dispatcher:
         group.workers[worker.id] = worker
         if worker.entered.use(group.id) is None:
             worker.entered.add(group.id, True)
-            self._state.out.command(Send(worker.id, Enter(group.id, group.spec)))
+            self._state.out.command(Send(worker.id, Enter(group.id, group.spec, group.root.id)))
 
     def detach(self, worker: Worker) -> None:
         """The worker holds nothing (more) for the group that it serves: it is free for others."""
@@ -131,6 +137,9 @@ class Dispatcher:
     # ---- starting workers ----
 
     def _grow(self, group: Group) -> None:
+        if group.grow_at > self._state.now:
+            self._state.alarm(group.grow_at)
+            return
         mean_s = group.ready[0].function.mean_s
         wanted = min(credit.workers_wanted(group.queued, mean_s), group.free_slots(self._state.now))
         wanted = min(wanted, self._may_try(group))
@@ -211,7 +220,8 @@ class Dispatcher:
         state = self._state
         best, count = None, 0
         for victim in group.workers.values():
-            working = len(victim.held) - len(victim.waits)
+            victim.followers.intersection_update(victim.held)
+            working = len(victim.held) - len(victim.waits) - len(victim.followers)
             if victim.recalled or working < 2:
                 continue
             task = next(reversed(victim.held.values()))
@@ -246,8 +256,12 @@ class Dispatcher:
         wanted = wait.wanted
         given = 0
         limit = 1
+        waiting: list[int] = []
         while wanted and given < limit:
             task = self._state.tasks.get(wanted[0])
+            if task is not None and task.state is TaskState.WAITING:
+                waiting.append(wanted.popleft())
+                continue
             if task is None or task.state is not TaskState.QUEUED or task.owner != worker.id:
                 wanted.popleft()
                 continue
@@ -256,7 +270,7 @@ class Dispatcher:
                 wanted.popleft()
                 continue
             if group.private or group.key != worker.key or not _may_run_in_place(worker, group):
-                return
+                break
             if not given:
                 room = credit.depth(task.function.mean_s)
                 limit = credit.share(group.queued, max(1, group.cap), room)
@@ -267,6 +281,7 @@ class Dispatcher:
             self._assign(worker, (task,))
             self._attach(worker, group)
             given += 1
+        wanted.extendleft(reversed(waiting))
 
 
 def _watch_for_starvation(state: HubState, group: Group) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from scalepool._base.tuples import NamedTuple
 from scalepool._core.commands import Drop, KillWorker, Send
 from scalepool._core.retry import MAX_ATTEMPTS, Verdict, after_death, without_item
-from scalepool._core.task import Task, TaskState
+from scalepool._core.task import KeptTask, Task, TaskState
 from scalepool._core.workers import Worker, WorkerState
 from scalepool._wire.messages import DRIVER, CancelAnswer, CancelTasks, CloseMode, Exit, GroupClosed, Status
 from scalepool._wire.verdict import Loss, pack_verdict
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from scalepool._core.groups import Group
+    from scalepool._core.keeping import Keeping
     from scalepool._core.state import HubState
+    from scalepool._wire.records import Part
 
 __all__ = ["FORCE_AFTER_S", "GONE_AFTER_S", "Autopsy", "Endings"]
 
 _ASSIGNED: Final = TaskState.ASSIGNED
 _ENDED: Final = TaskState.ENDED
+_WAITING: Final = TaskState.WAITING
 FORCE_AFTER_S = 1.0
 """Time between the signal that a killed worker may handle and the one that it cannot."""
 GONE_AFTER_S = 2.0
@@ -55,7 +58,7 @@ class Autopsy(NamedTuple):
         reason = self.reason
         if not reason and self.running and task.id != next(reversed(self.running)):
             reason = "it ended in a task that this one waited for, and that ran in the same process meanwhile"
-        facts = {"pid": self.pid, "exitcode": self.exitcode, "attempt": attempt, "reason": reason}
+        facts = {"pid": self.pid, "exitcode": self.exitcode, "attempt": attempt, "reason": reason, "task": task.id}
         return pack_verdict({**facts, "item": item, "limit_s": task.terms.time_limit_s}, self.report, task.payload)
 
 
@@ -70,15 +73,24 @@ def begin_again(task: Task, state: HubState) -> None:
 class Endings:
     """Ends tasks, groups and workers. All state is in HubState."""
 
-    __slots__ = ("_state",)
+    __slots__ = ("_state", "keeping")
 
     def __init__(self, state: HubState) -> None:
         self._state = state
+        self.keeping: Keeping
 
     # ---- tasks ----
 
-    def finish(self, task: Task, status: int, micros: int, payload: bytes, objects: Sequence[int] = ()) -> None:
-        """End ``task`` and tell its owner."""
+    def finish(
+        self,
+        task: Task,
+        status: int,
+        micros: int,
+        payload: bytes,
+        objects: Sequence[int] = (),
+        parts: Sequence[Part] = (),
+    ) -> None:
+        """End ``task`` and tell its owner, or whoever holds what it made."""
         state = self._state
         group = task.group
         workers = state.roster.workers
@@ -87,23 +99,35 @@ class Endings:
             worker = workers.get(task.worker)
             if worker is not None:
                 worker.held.pop(task.id, None)
+        elif task.state is _WAITING:
+            group.waiting -= 1
         else:
             group.forget_queued()
         task.move(_ENDED)
         del state.tasks[task.id]
         group.root.moved_at = state.now
         owner = group.owner
-        if owner == DRIVER or owner in workers:
-            state.out.reply(task, status, micros, payload, objects)
+        if task.returns:
+            self.keeping.ended(task, status, payload, objects, parts)  # type: ignore[arg-type]  # a KeptTask
+        elif owner == DRIVER or owner in workers:
+            if parts:
+                payload = parts[0].payload
+                state.values.hold(owner, parts[0].references)  # until the owner's Hold, or Release
+            state.out.reply(owner, task.id, status, micros, payload, objects)
             if objects:
                 state.objects.hold(owner, objects)
         if task.references:
-            self.free(state.objects.unpin(task.references))
+            self._unpin(task.references)
         if objects:
             # Held by the owner of the task from here on, or free at once if that owner is gone.
             self.free(state.objects.unpin(objects))
         if group.closing is not None:
             self.close_if_done(group)
+
+    def _unpin(self, references: Sequence[int]) -> None:
+        self.free(self._state.objects.unpin(references))
+        if len(self._state.values):
+            self.keeping.unpin(references)
 
     def requeue(self, tasks: Sequence[Task]) -> None:
         """Put tasks that came back before all others of their groups, in the order given.
@@ -115,6 +139,9 @@ class Endings:
                 self.finish(task, Status.CANCELLED, 0, b"")
                 continue
             task.group.assigned -= 1
+            if isinstance(task, KeptTask) and task.needs:
+                self.keeping.came_back(task)
+                continue
             task.move(TaskState.QUEUED)
             task.group.push_front(task)
             self._state.ready[task.group.id] = task.group
@@ -162,7 +189,7 @@ class Endings:
             group.closing = mode
         if mode is not CloseMode.DRAIN:
             doomed = self._workers_to_kill(group)
-            self._keep_arguments(doomed)
+            _keep_arguments(self._state, doomed)
             for child in list(group.children.values()):
                 self.close(child, mode)
             self._stop(group, Status.CANCELLED, b"", doomed, force=mode is CloseMode.KILL)
@@ -176,20 +203,16 @@ class Endings:
         """End all tasks of ``group``, those to come too, as ``status``."""
         group.failure = (status, payload)
         doomed = [worker for worker in self._workers_to_kill(group) if worker is not failed]
-        self._keep_arguments(doomed)
+        _keep_arguments(self._state, doomed)
         self._stop(group, status, payload, doomed, force=False)
-
-    def _keep_arguments(self, doomed: Sequence[Worker]) -> None:
-        """See to it that no argument's memory gets other contents while a task that will be killed can read it."""
-        for worker in doomed:
-            for task in worker.held.values():
-                self._state.objects.hold(worker.id, task.references)
 
     def _stop(self, group: Group, status: Status, payload: bytes, doomed: Sequence[Worker], *, force: bool) -> None:
         """End all unfinished tasks of ``group``, and the workers that are in one."""
         state = self._state
         left: dict[int, list[int]] = {}
         for task in [task for task in state.tasks.values() if task.group is group]:
+            if task.state is _ENDED:
+                continue  # it needed what another one of them was to make
             if task.state is TaskState.ASSIGNED:
                 left.setdefault(task.worker, []).append(task.id)
             self.finish(task, status, 0, payload)
@@ -210,6 +233,10 @@ class Endings:
         # One that left the queue another way and came back is in the deque twice.
         for task in dict.fromkeys(task for task in group.ready if task.state is TaskState.QUEUED):
             self.finish(task, status, 0, payload)
+        if group.waiting:
+            for task in [task for task in self._state.tasks.values() if task.group is group]:
+                if task.state is _WAITING:
+                    self.finish(task, status, 0, payload)
 
     def abort_died(self, group: Group, autopsy: Autopsy) -> None:
         """End all tasks of ``group`` that no worker has: none of its workers can be started."""
@@ -302,9 +329,17 @@ class Endings:
                 self.finish(task, status, 0, payload)
         self.judge([task for task in held if task.id not in worker.condemned], autopsy)
         self.requeue(again)
+        self.keeping.disinherit(worker)
         for group in list(state.groups.values()):
             group.workers.pop(worker.id, None)
             if group.owner == worker.id:
                 self.close(group, CloseMode.TERMINATE)
         self.free(state.objects.forget_peer(worker.id))
         state.functions.pop(worker.id, None)
+
+
+def _keep_arguments(state: HubState, doomed: Sequence[Worker]) -> None:
+    """See to it that no argument's memory gets other contents while a task that will be killed can read it."""
+    for worker in doomed:
+        for task in worker.held.values():
+            state.objects.hold(worker.id, task.references)

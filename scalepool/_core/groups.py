@@ -36,6 +36,7 @@ class Group:
         "closing",
         "depth",
         "failure",
+        "grow_at",
         "id",
         "initializer_s",
         "key",
@@ -52,6 +53,7 @@ class Group:
         "spec",
         "started_min",
         "starting",
+        "waiting",
         "workers",
     )
 
@@ -75,6 +77,7 @@ class Group:
         self.ready: deque[Task] = deque()
         self.queued = 0
         self.assigned = 0
+        self.waiting = 0
         self.starting = 0
         self.started_min = 0
         self.workers: dict[int, Worker] = {}
@@ -82,6 +85,8 @@ class Group:
         self.failure: tuple[Status, bytes] | None = None
         self.moved_at = 0.0
         """When a task of the tree was last assigned or ended; only roots count."""
+        self.grow_at = 0.0
+        """Not before then are workers started for it."""
         self.look_at = 0.0
         """Not before then is it worth looking again for tasks that are stuck behind a long one."""
 
@@ -152,7 +157,7 @@ class Group:
     @property
     def unfinished(self) -> int:
         """Tasks that have not ended."""
-        return self.queued + self.assigned
+        return self.queued + self.assigned + self.waiting
 
     def __repr__(self) -> str:
         counts = f"queued={self.queued} assigned={self.assigned} workers={len(self.workers)}"

@@ -17,6 +17,7 @@ from scalepool._core.dispatch import Dispatcher
 from scalepool._core.endings import Endings
 from scalepool._core.events import Event, Inspected, LaunchFailed, Received, Spilled, Tick, WorkerExited, WorkerStarted
 from scalepool._core.intake import Intake
+from scalepool._core.keeping import Keeping, handlers
 from scalepool._core.lifecycle import Lifecycle
 from scalepool._core.recycling import Recycling
 from scalepool._core.reports import Reports
@@ -52,7 +53,8 @@ class Hub:
         self._dispatcher = dispatcher = Dispatcher(state)
         self._endings = endings = Endings(state)
         self._deadlines = deadlines = Deadlines(state, endings)
-        intake = Intake(state, dispatcher, endings, deadlines)
+        keeping = Keeping(state, endings)
+        intake = Intake(state, dispatcher, endings, keeping, deadlines)
         self._reports = reports = Reports(state, dispatcher, endings)
         recycling = Recycling(state, dispatcher, endings)
         self._lifecycle = lifecycle = Lifecycle(state, dispatcher, endings, reports, recycling)
@@ -71,10 +73,10 @@ class Hub:
             m.OpenGroup: intake.open_group,
             m.CloseGroup: intake.close_group,
             m.StartWorkers: intake.start_workers,
-            m.Cancel: intake.cancel,
-            m.Stop: intake.cancel,
+            **dict.fromkeys((m.Cancel, m.Stop), intake.cancel),
             m.Put: intake.put,
             m.Release: intake.release,
+            **handlers(keeping),
             m.Done: reports.done,
             m.Returned: reports.returned,
             m.Block: reports.block,
@@ -111,9 +113,11 @@ class Hub:
 
     @property
     def busy(self) -> bool:
-        """Whether tasks are under way, or groups about to close."""
+        """Whether tasks are under way, groups about to close, or references out that workers will let go of."""
         state = self._state
-        return bool(state.tasks) or any(group.closing is not None for group in state.groups.values())
+        return bool(state.tasks or state.values.borrowed) or any(
+            group.closing is not None for group in state.groups.values()
+        )
 
     def received_from(self, worker_id: int) -> int:
         """How many results of this worker have arrived."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from scalepool._core.commands import Send
 from scalepool._core.functions import FunctionRecord, Recent
 from scalepool._core.groups import Group
+from scalepool._core.keeping import may_cancel, with_children
 from scalepool._core.task import Task, TaskState, Terms
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from scalepool._core.deadlines import Deadlines
     from scalepool._core.dispatch import Dispatcher
     from scalepool._core.endings import Endings
-    from scalepool._core.objects import ObjectDirectory
+    from scalepool._core.keeping import Keeping
     from scalepool._core.state import HubState
 
 __all__ = ["Intake"]
@@ -28,12 +29,15 @@ __all__ = ["Intake"]
 class Intake:
     """Takes in what clients send. All state is in HubState."""
 
-    __slots__ = ("_deadlines", "_dispatcher", "_endings", "_state")
+    __slots__ = ("_deadlines", "_dispatcher", "_endings", "_keeping", "_state")
 
-    def __init__(self, state: HubState, dispatcher: Dispatcher, endings: Endings, deadlines: Deadlines) -> None:
+    def __init__(
+        self, state: HubState, dispatcher: Dispatcher, endings: Endings, keeping: Keeping, deadlines: Deadlines
+    ) -> None:
         self._state = state
         self._dispatcher = dispatcher
         self._endings = endings
+        self._keeping = keeping
         self._deadlines = deadlines
 
     def open_group(self, peer: int, message: m.OpenGroup) -> None:
@@ -61,21 +65,33 @@ class Intake:
             return
         if message.objects:
             state.objects.add(peer, message.objects, held=False)
-        references = _per_task(message, state.objects) if message.references else repeat(())
+        if message.returns:
+            references = _per_task(message, state) if message.references else [()] * len(message.tasks)
+            self._keeping.submit(group, message, functions, references, self._terms(message))
+        else:
+            self._enter(group, message, functions)
+        if message.objects:
+            self._endings.free(state.objects.sweep(message.objects[::4]))
+        self._refuse_if_over(group)
+
+    def _enter(self, group: Group, message: m.Submit, functions: list[FunctionRecord]) -> None:
+        state = self._state
+        references = _per_task(message, state) if message.references else repeat(())
         columns = zip(message.tasks, functions, message.payloads, references, strict=False)
         tasks = [Task(task, group, function, payload, carried) for task, function, payload, carried in columns]
         if message.max_retries or message.time_limit_ms:
-            terms = Terms(message.max_retries, message.time_limit_ms * 1e-3)
-            state.has_limits = state.has_limits or terms.time_limit_s > 0
+            terms = self._terms(message)
             for task in tasks:
                 task.terms = terms
         state.tasks.update(zip(message.tasks, tasks, strict=True))
         group.push(tasks)
-        if message.objects:
-            self._endings.free(state.objects.sweep(message.objects[::4]))
         if message.tasks:
             state.ready[group.id] = group
-        self._refuse_if_over(group)
+
+    def _terms(self, message: m.Submit) -> Terms:
+        terms = Terms(message.max_retries, message.time_limit_ms * 1e-3)
+        self._state.has_limits = self._state.has_limits or terms.time_limit_s > 0
+        return terms
 
     def _own_group(self, peer: int, group_id: int) -> Group | None:
         group = self._state.groups.get(group_id)
@@ -109,9 +125,12 @@ class Intake:
         return called
 
     def _answer_too_late(self, peer: int, message: m.Submit) -> None:
-        count = len(message.tasks)
         state = self._state
-        state.out.command(Send(peer, m.Replies(message.tasks, [Status.CANCELLED] * count, [0] * count, [b""] * count)))
+        if message.returns:
+            self._keeping.refuse(peer, message)
+        else:
+            for task in message.tasks:
+                state.out.reply(peer, task, Status.CANCELLED, 0, b"")
         state.objects.add(peer, message.objects, held=False)
         self._endings.free(state.objects.sweep(message.objects[::4]))
 
@@ -140,12 +159,16 @@ class Intake:
 
     def cancel(self, peer: int, message: m.Cancel | m.Stop) -> None:
         """Cancel what nobody has started, which only its worker knows of an assigned task; or stop all of it."""
-        refused, ask = [], dict[int, list[int]]()
+        refused, allowed, ask = list[int](), list[int](), dict[int, list[int]]()
         for task_id in dict.fromkeys(message.tasks):
             task = self._state.tasks.get(task_id)
-            if task is None or task.owner != peer:
-                refused.append(task_id)
-            elif task.state is TaskState.QUEUED:
+            may = task is not None and may_cancel(self._state, peer, task)
+            (allowed if may else refused).append(task_id)
+        for task_id in with_children(self._state, allowed) if message.recursive else allowed:
+            task = self._state.tasks.get(task_id)
+            if task is None:
+                continue  # it needed another one of them
+            if task.state is not TaskState.ASSIGNED:
                 self._endings.finish(task, Status.CANCELLED, 0, b"")
             else:
                 task.cancelling = True
@@ -163,8 +186,10 @@ class Intake:
         self._state.objects.add(peer, message.objects, held=True)
 
     def release(self, peer: int, message: m.Release) -> None:
-        """The peer has no view or handle of these any more."""
+        """The peer has no view, handle or reference of these any more."""
         self._endings.free(self._state.objects.release(peer, message.objects))
+        if len(self._state.values):
+            self._keeping.release(peer, message.objects)
 
 
 def _check_columns(peer: int, message: m.Submit, tasks: Mapping[int, Task]) -> None:
@@ -177,6 +202,16 @@ def _check_columns(peer: int, message: m.Submit, tasks: Mapping[int, Task]) -> N
     if (counts and (len(counts) != count or min(counts) < 0)) or sum(counts) != len(references):
         raise ProtocolError(f"peer {peer} submitted references that do not match its tasks")
     _check_places(peer, message.objects)
+    if message.returns or message.needs or message.need_counts:
+        _check_kept(peer, message)
+
+
+def _check_kept(peer: int, message: m.Submit) -> None:
+    count, counts = len(message.tasks), message.need_counts
+    if len(message.returns) != count or min(message.returns) < 1:
+        raise ProtocolError(f"peer {peer} submitted tasks, and not for each of them how many values it makes")
+    if (counts and (len(counts) != count or min(counts) < 0)) or sum(counts) != len(message.needs):
+        raise ProtocolError(f"peer {peer} submitted needs that do not match its tasks")
 
 
 def _check_places(peer: int, columns: m.Ints) -> None:
@@ -184,14 +219,16 @@ def _check_places(peer: int, columns: m.Ints) -> None:
         raise ProtocolError(f"peer {peer} described objects by {len(columns)} numbers, not four for each")
 
 
-def _per_task(message: m.Submit, objects: ObjectDirectory) -> list[m.Ints]:
-    """Split the flat column of references, and pin those that there are."""
+def _per_task(message: m.Submit, state: HubState) -> list[m.Ints]:
+    """Split the flat column of references, and pin those that there are: objects, and values."""
+    objects, values = state.objects, state.values
     out: list[m.Ints] = []
     at = 0
     for count in message.reference_counts:
         # What is gone already is left out: its task will fail when it looks for it, and nothing is unpinned twice.
-        carried = [object_id for object_id in message.references[at : at + count] if object_id in objects]
+        carried = [one for one in message.references[at : at + count] if one in objects or one in values]
         objects.pin(carried)
+        values.pin(carried)
         out.append(carried)
         at += count
     return out

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from scalepool._core.commands import Command, Send
+from scalepool._core.values import PENDING
 from scalepool._wire.messages import Free, Replies, Run
 from scalepool._wire.verdict import pack_losses
 
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scalepool._core.objects import ObjectDirectory
-    from scalepool._core.task import Task
+    from scalepool._core.task import KeptTask, Task
+    from scalepool._core.values import ValueTable
     from scalepool._core.workers import Worker
 
 __all__ = ["Outbox"]
@@ -30,12 +32,15 @@ class _Reply:
 class Outbox:
     """Commands in the order in which they must be obeyed; assignments and replies are merged at the end."""
 
-    __slots__ = ("_commands", "_free", "_objects", "_replies", "_runs", "has_losses")
+    __slots__ = ("_commands", "_free", "_objects", "_replies", "_runs", "_values", "has_losses", "keeps")
 
-    def __init__(self, objects: ObjectDirectory) -> None:
+    def __init__(self, objects: ObjectDirectory, values: ValueTable) -> None:
         self._objects = objects
         self.has_losses = False
         """Whether there ever was a task that lost an item of its input: else nobody looks for one."""
+        self._values = values
+        self.keeps = False
+        """Whether there ever were tasks whose results are kept: no other message has columns for them."""
         self._commands: list[Command] = []
         self._replies: dict[int, _Reply] = {}
         self._runs: dict[int, tuple[Worker, list[Task]]] = {}
@@ -52,13 +57,14 @@ class Outbox:
             entry = self._runs[worker.id] = (worker, [])
         entry[1].extend(tasks)
 
-    def reply(self, task: Task, status: int, micros: int, payload: bytes, objects: Sequence[int] = ()) -> None:
-        """Tell the task's owner how it ended."""
-        owner = task.group.owner
+    def reply(
+        self, owner: int, task_id: int, status: int, micros: int, payload: bytes, objects: Sequence[int] = ()
+    ) -> None:
+        """Tell a peer how a task ended, or a value."""
         reply = self._replies.get(owner)
         if reply is None:
             reply = self._replies[owner] = _Reply()
-        reply.rows.append((task.id, status, micros, payload))
+        reply.rows.append((task_id, status, micros, payload))
         if objects:
             reply.object_counts.extend([0] * (len(reply.rows) - 1 - len(reply.object_counts)))
             reply.object_counts.append(len(objects))
@@ -99,7 +105,7 @@ class Outbox:
         rows = [(t.id, t.attempt, t.group.id, t.function.id, t.payload, t.references) for t in tasks]
         ids, attempts, groups, calls, payloads, carried = map(list, zip(*rows, strict=True))
         references = [object_id for each in carried for object_id in each] if any(carried) else []
-        return Run(
+        run = Run(
             acked=worker.received,
             functions=functions,
             blobs=blobs,
@@ -112,6 +118,28 @@ class Outbox:
             references=references,
             objects=self._objects.columns(references) if references else [],
             losses=_losses(tasks) if self.has_losses else (),
+        )
+        return self._with_values(run, tasks) if self.keeps else run
+
+    def _with_values(self, run: Run, tasks: list[Task]) -> Run:
+        """Add what kept tasks need, each value once."""
+        returns = [task.returns for task in tasks]
+        if not any(returns):
+            return run
+        each: list[Sequence[int]] = [cast("KeptTask", task).needs if task.returns else () for task in tasks]
+        needs = [need for one in each for need in one]
+        # What is not there yet the worker will have made itself by then; see ``following``.
+        records = [
+            (need, record)
+            for need in dict.fromkeys(needs)
+            if (record := self._values.get(need)) is not None and record.status != PENDING
+        ]
+        return run._replace(
+            returns=returns,
+            need_counts=[len(one) for one in each] if needs else [],
+            needs=needs,
+            values=[need for need, _ in records],
+            value_payloads=[record.payload for _, record in records],
         )
 
     def _finish(self, reply: _Reply) -> Replies:

@@ -6,22 +6,26 @@ from typing import TYPE_CHECKING, Final
 
 from scalepool._core.commands import Send
 from scalepool._core.endings import Autopsy
+from scalepool._core.following import note_led
 from scalepool._core.workers import WorkerState
 from scalepool._wire import messages as m
-from scalepool._wire.records import unpack_result
+from scalepool._wire.messages import Status
+from scalepool._wire.records import PARTS, unpack_parts, unpack_result
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from scalepool._core.dispatch import Dispatcher
     from scalepool._core.endings import Endings
     from scalepool._core.functions import FunctionRecord
     from scalepool._core.state import HubState
     from scalepool._core.workers import Worker
-    from scalepool._wire.records import ResultRecord
+    from scalepool._wire.records import Part, ResultRecord
 
 __all__ = ["LOST_AFTER_S", "Reports"]
+
+_VALUE: Final = int(Status.VALUE)
 
 LOST_AFTER_S: Final = 1.0
 """How long a task whose result was lost waits for news of its worker's death; then it is judged without."""
@@ -63,10 +67,15 @@ class Reports:
         for task_id, attempt, status, count, micros, payload in results:
             worker.received += 1
             mine: m.Ints = ()
-            if count:
-                mine = objects[at * 4 : (at + count) * 4 : 4]
-                at += count
-                if len(mine) != count or any(object_id not in state.objects for object_id in mine):
+            parts: Sequence[Part] = ()
+            number = count
+            if status == PARTS:
+                parts = unpack_parts(payload)
+                number = sum(part.objects for part in parts)
+            if number:
+                mine = objects[at * 4 : (at + number) * 4 : 4]
+                at += number
+                if len(mine) != number or any(object_id not in state.objects for object_id in mine):
                     self._note_lost(worker, task_id)
                     continue
                 state.objects.pin(mine)
@@ -80,9 +89,11 @@ class Reports:
                 function, calls, total_micros = task.function, 0, 0
             calls += 1
             total_micros += micros
-            finish(task, status, micros, payload, mine)
+            finish(task, _VALUE if parts else status, micros, payload, mine, parts)
         if function is not None:
             function.note_durations(total_micros * 1e-6, calls)
+        if state.out.keeps and held:
+            note_led(state, (next(reversed(held.values())),))
         self._settle(worker)
 
     def _note_lost(self, worker: Worker, task_id: int) -> None:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from scalepool._core.objects import ObjectDirectory
 from scalepool._core.outbox import Outbox
+from scalepool._core.values import ValueTable
 from scalepool._core.workers import Roster
 
 if TYPE_CHECKING:
     from scalepool._core.functions import FunctionRecord, Recent
     from scalepool._core.groups import Group
-    from scalepool._core.task import Task
+    from scalepool._core.task import KeptTask, Task
     from scalepool._core.workers import LaunchTrouble
 
 __all__ = ["HubState"]
@@ -22,6 +23,7 @@ class HubState:
 
     __slots__ = (
         "alarm_at",
+        "followers",
         "functions",
         "groups",
         "has_limits",
@@ -34,6 +36,7 @@ class HubState:
         "roster",
         "tasks",
         "trouble",
+        "values",
     )
 
     def __init__(self, idle_worker_s: float) -> None:
@@ -46,7 +49,10 @@ class HubState:
         self.functions: dict[int, Recent[FunctionRecord]] = {}
         """Per submitting peer, what it has sent and may refer to."""
         self.objects = ObjectDirectory()
-        self.out = Outbox(self.objects)
+        self.values = ValueTable()
+        self.followers: list[KeptTask] = []
+        """Tasks that may be given to a worker before what they need is there; see ``following``."""
+        self.out = Outbox(self.objects, self.values)
         self.trouble: dict[int, LaunchTrouble] = {}
         """Per worker key: what happened to workers that died before they said Hello."""
         self.has_limits = False

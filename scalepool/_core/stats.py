@@ -6,7 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from scalepool._base.tuples import NamedTuple
-from scalepool._core.task import TaskState
+from scalepool._core.task import KeptTask, TaskState
+from scalepool._core.values import PENDING
 from scalepool._core.workers import WorkerState
 from scalepool._wire.messages import DRIVER
 
@@ -76,7 +77,15 @@ def group_statistics(state: HubState, group_id: int) -> GroupStatistics | None:
 
 def violations(state: HubState) -> list[str]:
     """Return one sentence for each invariant that does not hold."""
-    checks = (_task_violations, _group_violations, _tree_violations, _worker_violations, _idle_violations, _leaks)
+    checks = (
+        _task_violations,
+        _group_violations,
+        _tree_violations,
+        _worker_violations,
+        _idle_violations,
+        _leaks,
+        _value_violations,
+    )
     return [sentence for check in checks for sentence in check(state)]
 
 
@@ -96,9 +105,11 @@ def _group_violations(state: HubState) -> Iterator[str]:
     starting = Counter(worker.started_for.id for worker in state.roster.workers.values() if worker.started_for)
     queued = Counter(task.group.id for task in state.tasks.values() if task.state is TaskState.QUEUED)
     assigned = Counter(task.group.id for task in state.tasks.values() if task.state is TaskState.ASSIGNED)
+    waiting = Counter(task.group.id for task in state.tasks.values() if task.state is TaskState.WAITING)
     for group in state.groups.values():
-        if (queued[group.id], assigned[group.id]) != (group.queued, group.assigned):
-            yield f"{group} counts wrongly: {queued[group.id]} queued, {assigned[group.id]} assigned"
+        counts = (queued[group.id], assigned[group.id], waiting[group.id])
+        if counts != (group.queued, group.assigned, group.waiting):
+            yield f"{group} counts wrongly: {counts} are queued, assigned, waiting"
         if bool(group.queued) != (group.id in state.ready):
             yield f"{group} is among the ready ones, or is not, and should be the other"
         if group.starting != starting[group.id]:
@@ -149,6 +160,9 @@ def _leaks(state: HubState) -> Iterator[str]:
     if in_memory != state.objects.memory_bytes:
         yield f"{state.objects.memory_bytes} bytes of objects are counted, not {in_memory}"
     pins = Counter(object_id for task in state.tasks.values() for object_id in task.references)
+    for value in state.values.records():
+        pins.update(value.objects)
+        pins.update(value.references)
     for object_id, record in state.objects.items():
         if record.pins != pins[object_id]:
             yield f"object {object_id} counts {record.pins} tasks that carry it, not {pins[object_id]}"
@@ -162,3 +176,31 @@ def _leaks(state: HubState) -> Iterator[str]:
     for key in state.trouble:
         if key < 0 and -key not in state.groups:
             yield f"launch failures of group {-key} are kept, which is gone"
+
+
+def _value_violations(state: HubState) -> Iterator[str]:
+    kept = [task for task in state.tasks.values() if isinstance(task, KeptTask)]
+    pins = Counter(one for task in state.tasks.values() for one in task.references)
+    for task in kept:
+        pins.update(task.needs)
+        pending = [need for need in task.needs if (found := state.values.get(need)) and found.status == PENDING]
+        expected = {True: (TaskState.WAITING, TaskState.ASSIGNED), False: (TaskState.QUEUED, TaskState.ASSIGNED)}
+        if len(pending) != task.unmet or task.state not in expected[bool(pending)]:
+            yield f"{task} waits for {task.unmet} values, and should wait for {pending}"
+    for value in state.values.records():
+        pins.update(value.references)
+    borrowed = sum(peer != DRIVER for value in state.values.records() for peer in value.holders)
+    if borrowed != state.values.borrowed:
+        yield f"{state.values.borrowed} holds of workers are counted, not {borrowed}"
+    making = {value for task in kept for value in task.values}
+    for value_id, value in state.values.items():
+        if value.pins != pins[value_id]:
+            yield f"value {value_id} counts {value.pins} pins, not {pins[value_id]}"
+        if not value.pins and not value.holders:
+            yield f"value {value_id} is kept for nobody"
+        if gone := [peer for peer in value.holders if peer != DRIVER and peer not in state.roster.workers]:
+            yield f"value {value_id} is held by {gone}, who are gone"
+        if (value.status == PENDING) != (value_id in making):
+            yield f"value {value_id} is {value} although its task says otherwise"
+        if value.status != PENDING and (value.dependents or value.wanted):
+            yield f"value {value_id} is there, and somebody still waits for it"

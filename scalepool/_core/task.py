@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from scalepool._core.groups import Group
     from scalepool._wire.verdict import Loss
 
-__all__ = ["PLAIN", "IllegalTransition", "Task", "TaskState", "Terms"]
+__all__ = ["PLAIN", "IllegalTransition", "KeptTask", "Task", "TaskState", "Terms"]
 
 
 class Terms(NamedTuple):
@@ -45,6 +45,7 @@ PLAIN: Final = Terms()
 class TaskState(enum.Enum):
     """Where a task is."""
 
+    WAITING = "waiting"  # for values that it needs
     QUEUED = "queued"  # in its group's ready queue
     ASSIGNED = "assigned"  # sent to a worker: started or not, only the worker's flight record knows
     ENDED = "ended"  # its owner has been told how it ended
@@ -61,6 +62,9 @@ class IllegalTransition(AssertionError):
 
 class Task:
     """One submitted call. ``attempt`` counts assignments that ended with the worker's death."""
+
+    returns = 0
+    """How many values it makes; 0: nobody keeps them, the owner gets the result."""
 
     __slots__ = (
         "attempt",
@@ -95,7 +99,7 @@ class Task:
         return self.group.owner
 
     def move(self, state: TaskState, worker: int = 0) -> None:
-        """Go to ``state``: from queued and assigned to any other, from ended nowhere.
+        """Go to ``state``: from ended nowhere, from the others to any other.
 
         Raises
         ------
@@ -109,3 +113,31 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.state.value} attempt={self.attempt} worker={self.worker}>"
+
+
+class KeptTask(Task):
+    """A task whose results are values that the hub keeps, and which may need values before it can start."""
+
+    __slots__ = ("needs", "parent", "returns", "unmet")
+
+    def __init__(
+        self, task_id: int, group: Group, function: FunctionRecord, payload: bytes, references: Sequence[int]
+    ) -> None:
+        super().__init__(task_id, group, function, payload, references)
+        self.returns = 1
+        self.needs: Sequence[int] = ()
+        self.unmet = 0
+        """How many of its needs are pending."""
+        self.parent = 0
+        """The task that submitted it; 0: none."""
+
+    def move(self, state: TaskState, worker: int = 0) -> None:
+        """Go to ``state``; only what comes back from a worker can have to wait again. Raises as for any task."""
+        if state is TaskState.WAITING and self.state is not TaskState.ASSIGNED:
+            raise IllegalTransition(f"task {self.id} cannot go from {self.state.value} to {state.value}")
+        super().move(state, worker)
+
+    @property
+    def values(self) -> range:
+        """The values that it makes."""
+        return range(self.id, self.id + self.returns)

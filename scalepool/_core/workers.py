@@ -46,6 +46,7 @@ class Worker:
         "assigned_total",
         "condemned",
         "entered",
+        "followers",
         "force_at",
         "forced",
         "gone_by",
@@ -89,6 +90,8 @@ class Worker:
         self.held: dict[int, Task] = {}
         self.known: Recent[bool] = Recent()
         self.entered: Recent[bool] = Recent()
+        self.followers: set[int] = set()
+        """Tasks that it was given before what they need is there, and perhaps some that it holds no more."""
         self.assigned_total = 0
         self.received = 0
         self.lost: list[int] = []

@@ -17,6 +17,7 @@ from scalepool._runtime.packing import Packed, Packer
 from scalepool._runtime.refusal import refuse
 from scalepool._runtime.storage import Storage
 from scalepool._runtime.stored import StoredBuffers
+from scalepool._runtime.waits import AllOver, SomeOver
 from scalepool._store.files import SegmentRef
 from scalepool._store.plan import StorePlan
 from scalepool._wire import messages as m
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from scalepool._runtime.failures import GroupErrors
     from scalepool._runtime.inheritance import Inheritance
     from scalepool._runtime.pump import Pump
+    from scalepool._runtime.slots import Slot
     from scalepool._runtime.stored import Snapshot
+    from scalepool._runtime.values import Values
     from scalepool.config import Settings
     from scalepool.errors import ScalepoolError
 
@@ -89,7 +92,9 @@ class Client:
         self.peer = peer
         self.storage = storage = Storage(peer, settings, plan or StorePlan())
         self._limit_bytes = min(settings.outstanding_limit_bytes, storage.outstanding_bytes)
-        self._inline_limit_bytes = settings.inline_limit_bytes
+        self.inline_limit_bytes = settings.inline_limit_bytes
+        self.session = 0
+        """A number that no other session has."""
         self._ids = IdSource(peer)
         self.store = storage.store
         self.store.wait = self._pass_time
@@ -102,7 +107,7 @@ class Client:
         self.packer = Packer(self.store, self.views, self.new_object_id, settings.inline_limit_bytes, self.stored)
         self.exporter = Exporter(self.packer)
         self.pump: Pump
-        self.blocking_wait: Callable[[Callable[[], bool], Sequence[TaskFuture], float | None], bool]
+        self.blocking_wait: Callable[[Callable[[], bool], Sequence[TaskFuture] | Sequence[Slot], float | None], bool]
         self.peek: Callable[[int], bool] = lambda task: False
         self.eager: Callable[[int], bool] = lambda queued: True
         self.closed = False
@@ -111,8 +116,10 @@ class Client:
         self._futures: dict[int, TaskFuture] = {}
         self._groups: dict[int, GroupState] = {}
         self._replies: deque[tuple[int, int, int, bytes, dict[int, SegmentRef]]] = deque()
-        self._refused: set[int] = set()
-        self._outstanding_bytes = 0
+        self.refused: set[int] = set()
+        self.outstanding_bytes = 0
+        self.kept: Values | None = None
+        """The values that this process has references to; see ``values_of``."""
 
     def _pass_time(self, seconds: float) -> bool:
         if self.pump.is_mine or self.closed:  # in a callback: what it would wait for has to come through itself
@@ -157,7 +164,7 @@ class Client:
         if self.closed:
             refuse(self._end_text, at_exit=self.at_exit)
         future = TaskFuture(self, group, on_done, function.name)
-        data = dumps_scalars(args, kwargs, self._inline_limit_bytes)
+        data = dumps_scalars(args, kwargs, self.inline_limit_bytes)
         packed: Packed | None = None
         if data is None:
             try:
@@ -171,20 +178,28 @@ class Client:
         else:
             future.size_bytes = len(data)
         future.task_id = task = self._new_task_id()
-        self._outstanding_bytes += future.size_bytes
+        self.outstanding_bytes += future.size_bytes
         group.unfinished += 1
         self._futures[task] = future
         if packed is not None or function.packed.stored:
             self._carried.begin(task, packed, function)
         queue = self.outgoing.queue
         queue.append((group.id, terms or group.terms, task, function, data, packed))
-        queued = len(queue)
-        # Whoever queued the call before this one has seen to it that somebody will soon send them both.
-        if queued == 1 or queued >= BURST or self.eager(queued):
-            self.pump.kick(now=self.eager(queued), burst=queued >= BURST)
-        if self._outstanding_bytes > self._limit_bytes and not self.pump.is_mine:
-            self.pump.wait_for(lambda: self._outstanding_bytes <= self._limit_bytes or self.closed)
+        self.send_soon(len(queue))
         return future
+
+    def send_soon(self, queued: int, *, waits: bool = False) -> None:
+        """See to it that the call queued last, of so many, goes out; wait while too much is outstanding.
+
+        There is no hurry where that call ``waits`` for others.
+        """
+        # Whoever queued the call before this one has seen to it that somebody will soon send them both.
+        if waits and queued < BURST:
+            self.pump.kick(now=False)
+        elif queued == 1 or queued >= BURST or self.eager(queued):
+            self.pump.kick(now=self.eager(queued), burst=queued >= BURST)
+        if self.outstanding_bytes > self._limit_bytes and not self.pump.is_mine:
+            self.pump.wait_for(lambda: self.outstanding_bytes <= self._limit_bytes or self.closed)
 
     def is_running(self, future: TaskFuture) -> bool:
         """Whether a worker is in this task now, as far as this process can see."""
@@ -200,20 +215,24 @@ class Client:
         if not wanted:
             return
         tasks = [future.task_id for future in wanted]
-        self._refused.difference_update(tasks)
+        self.refused.difference_update(tasks)
         self.post(m.Stop(tasks) if force else m.Cancel(tasks), now=True)
         self.pump.wait_for(
-            lambda: all(future.is_over or future.task_id in self._refused for future in wanted),
+            lambda: all(future.is_over or future.task_id in self.refused for future in wanted),
             monotonic_s() + (_FORCE_WAIT_S if force else _CANCEL_WAIT_S),
         )
-        self._refused.difference_update(tasks)
+        self.refused.difference_update(tasks)
 
     def wait(self, futures: Sequence[TaskFuture], timeout_s: float | None = None, number: int | None = None) -> bool:
         """Wait until all (or ``number``) of ``futures`` are over; False when time was up first."""
         deadline = None if timeout_s is None else monotonic_s() + max(0.0, timeout_s)
-        done = _AllOver(futures) if number is None else _SomeOver(futures, number)
-        if done():
-            return True
+        done = AllOver(futures) if number is None else SomeOver(futures, number)
+        return done() or self.wait_for(done, futures, deadline)
+
+    def wait_for(
+        self, done: Callable[[], bool], futures: Sequence[TaskFuture] | Sequence[Slot], deadline: float | None
+    ) -> bool:
+        """Wait until ``done()``, for these to be over; False when ``deadline`` passed first."""
         # Inside a callback there is nothing to lend, just go on pumping.
         in_time = (
             self.pump.wait_for(done, deadline) if self.pump.is_mine else self.blocking_wait(done, futures, deadline)
@@ -238,17 +257,17 @@ class Client:
     @property
     def busy(self) -> bool:
         """Whether answers are outstanding."""
-        return bool(self._futures)
+        return bool(self._futures or (self.kept is not None and self.kept.awaited))
 
     # ---- what comes in ----
 
     def receive(self, message: Message) -> bool:
         """Take in a message from the hub; False when it is not for this part of a peer."""
         if type(message) is m.Replies:
-            self._queue_replies(message)
+            self._replies.extend(_rows(message))
             self.deliver()
         elif type(message) is m.CancelAnswer:
-            self._refused.update(message.refused)
+            self.refused.update(message.refused)
         elif type(message) is m.GroupClosed:
             group = self._groups.pop(message.group, None)
             if group is not None:
@@ -261,14 +280,6 @@ class Client:
             return self.storage.receive(message)
         return True
 
-    def _queue_replies(self, message: m.Replies) -> None:
-        places: dict[int, SegmentRef] = {}
-        for at in range(0, len(message.objects), 4):
-            places[message.objects[at]] = SegmentRef(*message.objects[at : at + 4])
-        self._replies.extend(
-            zip(message.tasks, message.statuses, message.micros, message.payloads, repeat(places), strict=False)
-        )
-
     def deliver(self) -> None:
         """End the futures whose replies have come. A callback that waits gets here again, so order is kept."""
         replies, futures = self._replies, self._futures
@@ -278,11 +289,13 @@ class Client:
             if self._carried.tasks:
                 self._carried.end(task)
             if future is None:
+                if self.kept is not None:
+                    self.kept.arrived(task, status, data, places)
                 continue
             future.duration_s = micros * 1e-6
             group: GroupState = future.group
             group.unfinished -= 1
-            self._outstanding_bytes -= future.size_bytes
+            self.outstanding_bytes -= future.size_bytes
             if status == _VALUE:
                 try:
                     value = loads_inline(data) if data[0] == _PICKLE else self.packer.unpack(data, places)
@@ -330,42 +343,13 @@ class Client:
         if not self.at_exit:
             for future in list(self._futures.values()):
                 future.settle(None, error)
+            if self.kept is not None:
+                self.kept.close(error)
         self._futures.clear()
         self.stored.clear()
         for group in self._groups.values():
             group.end()
         self.storage.close()
-
-
-class _AllOver:
-    """Whether all of some futures are over; looks at each only until it is."""
-
-    __slots__ = ("_at", "_futures")
-
-    def __init__(self, futures: Sequence[TaskFuture]) -> None:
-        self._futures = futures
-        self._at = 0
-
-    def __call__(self) -> bool:
-        futures = self._futures
-        while self._at < len(futures):
-            if not futures[self._at].is_over:
-                return False
-            self._at += 1
-        return True
-
-
-class _SomeOver:
-    """Whether at least ``number`` of some futures are over."""
-
-    __slots__ = ("_futures", "_number")
-
-    def __init__(self, futures: Sequence[TaskFuture], number: int) -> None:
-        self._futures = futures
-        self._number = number
-
-    def __call__(self) -> bool:
-        return sum(future.is_over for future in self._futures) >= self._number
 
 
 def _settle_cancelled(future: TaskFuture, group: GroupState) -> None:
@@ -374,3 +358,10 @@ def _settle_cancelled(future: TaskFuture, group: GroupState) -> None:
         future.settle(None, error)
     else:
         future.settle_cancelled()
+
+
+def _rows(message: m.Replies) -> Iterable[tuple[int, int, int, bytes, dict[int, SegmentRef]]]:
+    places: dict[int, SegmentRef] = {}
+    for at in range(0, len(message.objects), 4):
+        places[message.objects[at]] = SegmentRef(*message.objects[at : at + 4])
+    return zip(message.tasks, message.statuses, message.micros, message.payloads, repeat(places), strict=False)

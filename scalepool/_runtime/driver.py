@@ -72,6 +72,7 @@ class LocalSession(DriverSession):
         install(Exchange(sender_number(token, m.DRIVER)))
         plan = plan_of(own, self._dir.path)
         self.client = Client(m.DRIVER, own, plan)
+        self.client.session = sender_number(token, m.DRIVER)
         self.hub = Hub(idle_worker_s=own.idle_worker_s, store_limit_bytes=plan.memory_bytes)
         self.station = LocalStation(self.hub, channel, self.client, token)
         self.station.printer = Printer(own.worker_output)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from scalepool._base.clock import monotonic_s
 from scalepool._base.ids import peer_of
+from scalepool._runtime.packing import part_of
 from scalepool._runtime.randomness import seed_torch
 from scalepool._store.flight import LOG_CAPACITY
 from scalepool._wire.messages import Status
 from scalepool._wire.payload import dumps_scalar, loads_inline
 from scalepool._wire.pickling.exceptions import ResultEncodingError, encode_exception
 from scalepool._wire.pickling.traceback_text import format_traceback
-from scalepool._wire.records import pack_result
+from scalepool._wire.records import PARTS, pack_parts, pack_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from scalepool._store.files import SegmentRef
     from scalepool._store.flight import FlightRecord
 
-__all__ = ["Executor", "FunctionSlot", "WorkItem"]
+__all__ = ["Executor", "FunctionSlot", "KeptItem", "WorkItem"]
 
 
 _SCALAR_BYTES: Final = 4096
@@ -29,6 +30,8 @@ _SCALAR_BYTES: Final = 4096
 _ERROR_BYTES: Final = 65_536
 """Records of errors up to this size travel inside their message."""
 _LOGGED_BYTES: Final = LOG_CAPACITY - 64
+_RECENT_COUNT: Final = 2048
+_RECENT_BYTES: Final = 4 << 20
 _PICKLE: Final = 0x80
 _VALUE: Final = int(Status.VALUE)
 _ERROR: Final = int(Status.ERROR)
@@ -72,6 +75,23 @@ class WorkItem(NamedTuple):
     losses: bytes = b""
 
 
+class KeptItem(WorkItem):
+    """One task whose results are kept: it makes ``returns`` values of what it ``needs``, which lies in ``inputs``."""
+
+    returns: int
+    needs: Sequence[int]
+    inputs: Sequence[bytes | None]
+
+    @classmethod
+    def of(cls, item: WorkItem, returns: int, needs: Sequence[int], inputs: Sequence[bytes | None]) -> KeptItem:
+        """Make one of a plain one; what has no input yet will have been made here by the time it runs."""
+        kept: KeptItem = tuple.__new__(cls, item)
+        kept.returns = returns
+        kept.needs = needs
+        kept.inputs = inputs
+        return kept
+
+
 class Executor:
     """Runs tasks of one worker, one inside another where a task waits for its own.
 
@@ -103,6 +123,12 @@ class Executor:
         self._make_room = make_room
         self.item: WorkItem | None = None
         self.depth = 0
+        self.lend: Callable[[Sequence[int]], Sequence[int]] = lambda references: ()
+        """Counts one more reference to each of these values, and returns those that are values."""
+        self._recent: dict[int, bytes] = {}
+        self._recent_bytes = 0
+        self.kept_task = 0
+        """The innermost running task whose results are kept; 0: none."""
 
     @property
     def group(self) -> int:
@@ -124,12 +150,12 @@ class Executor:
         self.depth += 1
         flight.begin(task)
         try:
-            status, data, packed, micros = self._call(item)
+            status, data, packed, micros = (self._call if type(item) is WorkItem else self._call_kept)(item)
             # What else the result refers to (a SharedBuffer) is not made here: who made it keeps it.
-            objects = 0 if packed is None else len(packed.segments)
+            objects = 0 if packed is None or status == PARTS else len(packed.segments)
             record = pack_result(task, item.attempt, status, objects, micros, data)
             # What never fits (the store had no descriptor left for it) is logged as lost; the message still brings it.
-            logged = record if len(record) <= _LOGGED_BYTES else pack_result(task, item.attempt, status, 1, micros, b"")
+            logged = record if len(record) <= _LOGGED_BYTES else _lost(item, status, micros)
             while not flight.log_result(logged):
                 self._make_room()
         finally:
@@ -158,7 +184,52 @@ class Executor:
             packed = self._packer.pack_result(value, self._reader(item.task))
         except BaseException as error:  # noqa: BLE001 - a result's __reduce__ may raise anything
             return (*self._salvage(fn, value, error, item.task), micros)
+        if packed.references and (part := part_of(packed)).references:
+            return PARTS, pack_parts([part]), self._lent(packed, part.references), micros
         return _VALUE, packed.data, packed, micros
+
+    def _lent(self, packed: Packed, references: Sequence[int]) -> Packed:
+        """Keep alive what a result refers to until it has been sent; the result itself is dropped earlier."""
+        lent = tuple(self.lend(references))
+        return packed._replace(references=lent)
+
+    def _remember(self, value: int, data: bytes) -> None:
+        """Keep a small value for tasks that come to this worker because it makes what they need."""
+        recent = self._recent
+        recent[value] = data
+        self._recent_bytes += len(data)
+        while len(recent) > _RECENT_COUNT or self._recent_bytes > _RECENT_BYTES:
+            self._recent_bytes -= len(recent.pop(next(iter(recent))))
+
+    def lacks(self, item: WorkItem) -> bool:
+        """Whether a value is not there that a task needs and that was to be made here, before it."""
+        if type(item) is not KeptItem or None not in item.inputs:
+            return False
+        recent = self._recent
+        item.inputs = [
+            recent.get(need) if data is None else data for need, data in zip(item.needs, item.inputs, strict=True)
+        ]
+        return None in item.inputs
+
+    def _call_kept(self, item: WorkItem) -> tuple[int, bytes, Packed | None, int]:
+        from scalepool._runtime import kept  # late: most workers never get such a task
+
+        assert isinstance(item, KeptItem)
+        outer, self.kept_task = self.kept_task, item.task
+        started = monotonic_s()
+        try:
+            values = kept.call(item, self._packer)
+            micros = int((monotonic_s() - started) * 1e6)
+            status, data, packed = kept.pack(values, self._packer)
+            if packed is not None and status == PARTS:
+                packed = self._lent(packed, packed.references)
+            elif packed is None or not packed.segments:
+                self._remember(item.task, data)
+            return status, data, packed, micros
+        except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are this task's errors, too
+            return (*self._pack_error(error, None), int((monotonic_s() - started) * 1e6))
+        finally:
+            self.kept_task = outer
 
     def _reader(self, task: int) -> int:
         """Who submitted the task reads its result, and knows its own classes by their ids."""
@@ -178,15 +249,21 @@ class Executor:
                 return _VALUE, packed.data, packed
         return self._pack_error(error, task)
 
-    def _pack_error(self, error: BaseException, task: int) -> tuple[int, bytes, Packed | None]:
+    def _pack_error(self, error: BaseException, task: int | None) -> tuple[int, bytes, Packed | None]:
         # The first frame is this module's: the user's traceback begins below it.
         below = error.__traceback__.tb_next if error.__traceback__ is not None else None
         text = format_traceback(error.with_traceback(below))
-        record = encode_exception(error, text, reader=self._reader(task))
+        reader = None if task is None else self._reader(task)  # of what is kept, anybody may be the reader
+        record = encode_exception(error, text, reader=reader)
         if len(record) <= _ERROR_BYTES:
             return _ERROR, record, None
         try:  # it holds data, which goes where results go
-            packed = self._packer.pack_result(record, self._reader(task))
+            packed = self._packer.pack_value(record) if reader is None else self._packer.pack_result(record, reader)
         except Exception as full:  # noqa: BLE001 - no memory for it, and the task must have an end all the same
             return _ERROR, encode_exception(full, f"{text}\n\nThis could not be sent:\n{format_traceback(full)}"), None
         return _ERROR, packed.data, packed
+
+
+def _lost(item: WorkItem, status: int, micros: int) -> bytes:
+    """Return a record of a result that cannot be logged: should it be read, its object is not to be had."""
+    return pack_result(item.task, item.attempt, _VALUE if status == PARTS else status, 1, micros, b"")

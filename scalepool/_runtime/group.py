@@ -24,6 +24,7 @@ from scalepool.errors import InitializerError, RemoteTraceback, TaskCancelledErr
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from scalepool._runtime.session import WorkerSession
     from scalepool._runtime.stored import Snapshot
     from scalepool.config import Settings
 
@@ -205,7 +206,7 @@ class WorkerGroup:
         spec = WorkerSpec(limits, context.encode(), *settled)
         private = bool(initializer is not None or max_tasks_per_worker or max_worker_rss is not None)
         # In the order of the message's fields: parent, kind, cap, private, max_tasks, spec, initializer_ms, max_rss.
-        size = (session.parent_group, spec.kind, max_workers, int(private), max_tasks_per_worker or 0)
+        size = (self._parent(session), spec.kind, max_workers, int(private), max_tasks_per_worker or 0)
         opened = (*size, spec.encode(), int(initializer_s * 1000), max_rss)
         self._state = self._client.open_group(lambda group: m.OpenGroup(group, *opened), errors)  # type: ignore[arg-type]
         self._state.inheritance = inheritance
@@ -213,6 +214,10 @@ class WorkerGroup:
         self._state.captures = capture_output
         if isinstance(session, DriverSession):
             session.engine.prepare(limits)
+
+    def _parent(self, session: DriverSession | WorkerSession) -> int:
+        """The group that it is a part of."""
+        return session.parent_group
 
     def _pack(self, called: tuple[Callable[..., object], tuple[Any, ...]], inheritance: Inheritance) -> bytes:
         """Return a private pickle of the initializer: the group's workers get it when they start, whenever that is."""

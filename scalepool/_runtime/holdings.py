@@ -8,7 +8,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 from scalepool._core.functions import Recent
-from scalepool._runtime.executor import FunctionSlot, WorkItem
+from scalepool._runtime.executor import FunctionSlot, KeptItem, WorkItem
 from scalepool._store.files import SegmentRef
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ class Holdings:
             message.losses or repeat(b""),
             strict=False,
         )
-        return list(map(_new_item, columns))
+        items = list(map(_new_item, columns))
+        return _kept(message, items) if message.returns else items
 
     def _slots_of(self, message: m.Run, places: dict[int, SegmentRef]) -> list[FunctionSlot]:
         """Return the function of each call, keeping in step with what the hub remembers having sent."""
@@ -133,3 +134,16 @@ def _references(message: m.Run) -> Iterator[Sequence[int]]:
     for count in message.reference_counts:
         yield message.references[at : at + count]
         at += count
+
+
+def _kept(message: m.Run, items: list[WorkItem]) -> list[WorkItem]:
+    """Put the tasks whose results are kept in the place of plain ones, with the values that they need."""
+    given = dict(zip(message.values, message.value_payloads, strict=True)).get
+    counts = message.need_counts or [0] * len(items)
+    at = 0
+    for index, (item, returns, count) in enumerate(zip(items, message.returns, counts, strict=True)):
+        if returns:
+            needs = message.needs[at : at + count]
+            items[index] = KeptItem.of(item, returns, needs, [given(need) for need in needs])
+        at += count
+    return items

@@ -9,16 +9,38 @@ from scalepool._core.functions import Recent
 from scalepool._wire import messages as m
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scalepool._core.task import Terms
     from scalepool._runtime.functions import Function
     from scalepool._runtime.packing import Packed
+    from scalepool._runtime.values import Values
     from scalepool._store.mapping import Views
 
-__all__ = ["Call", "Outgoing"]
+__all__ = ["Call", "KeptCall", "Outgoing"]
 
 Call: TypeAlias = "tuple[int, Terms, int, Function, bytes, Packed | None]"
 """One submitted task on its way out: group, terms, task, function, payload, and what the payload was packed with
 when it is more than bytes. A plain tuple: one is made for every task, and the columns of the message are a ``zip``."""
+
+
+class KeptCall:
+    """A task going out whose results are kept: ``returns`` values. It starts when those that it needs are there."""
+
+    __slots__ = ("call", "name", "needs", "parent", "returns", "terms")
+
+    def __init__(self, name: str, returns: int, terms: Terms, parent: int) -> None:
+        self.name = name
+        self.returns = returns
+        self.terms = terms
+        self.parent = parent
+        self.needs: Sequence[int] = ()
+        self.call: Call
+
+    @property
+    def batch(self) -> tuple[int, Terms, int]:
+        """What must be the same for all tasks of a message."""
+        return self.call[0], self.terms, self.parent
 
 
 class Outgoing:
@@ -30,29 +52,34 @@ class Outgoing:
         Whose released objects are reported along.
     """
 
-    __slots__ = ("_known", "_views", "held", "queue", "released")
+    __slots__ = ("_known", "_views", "changes", "held", "queue", "released", "values")
 
     def __init__(self, views: Views) -> None:
         self._views = views
         self._known: Recent[bool] = Recent()  # by id: to hold a function is to hold the arrays that it carries
-        self.queue: deque[m.Message | Call] = deque()
+        self.queue: deque[m.Message | Call | KeptCall] = deque()
         self.released: deque[int] = deque()
         """Objects of this process whose handle is gone."""
         self.held: set[int] = set()
-        """Those that have one."""
+        """Those that have one, or a reference to a value that lies in them."""
+        self.changes: deque[int] = deque()
+        """References to values that came, and, as negative numbers, that went; see ``values``."""
+        self.values: Values | None = None
 
     @property
     def pending(self) -> bool:
         """Whether ``drain`` would return something."""
-        return bool(self.queue or self.released or self._views.has_released)
+        return bool(self.queue or self.released or self.changes or self._views.has_released)
 
     def drain(self) -> list[m.Message]:
         """Take everything that is queued, as messages with many tasks in each."""
+        hold, dropped = self.values.settle() if self.changes and self.values is not None else ((), ())
         # Taken before the queue: what is released was put before, and the hub must hear of it in this order.
         released = self._take_released() if self.released or self._views.has_released else ()
-        out: list[m.Message] = []
+        out: list[m.Message] = [m.Hold(hold)] if hold else []
         batch: list[Call] = []
         objects: list[int] = []
+        kept: list[KeptCall] = []
         queue = self.queue
         group = 0
         terms: Terms | None = None
@@ -61,6 +88,9 @@ class Outgoing:
             if type(item) is m.Put:  # goes ahead of all, so it does not part the calls around it
                 objects += item.objects
                 continue
+            if kept and (type(item) is not KeptCall or item.batch != kept[0].batch):
+                out.append(self._submit_kept(kept))
+                kept = []
             if type(item) is tuple:  # no message is: those are subclasses of it
                 call: Call = item  # type: ignore[assignment]  # mypy does not narrow so far
                 if (call[0] != group or call[1] is not terms) and batch:
@@ -72,12 +102,26 @@ class Outgoing:
             if batch:
                 out.append(self._submit(batch))
                 batch = []
-            out.append(item)  # type: ignore[arg-type]
+            if type(item) is KeptCall:
+                kept.append(item)
+            else:
+                out.append(item)  # type: ignore[arg-type]
         if batch:
             out.append(self._submit(batch))
-        if released:
-            out.append(m.Release(released))
+        if kept:
+            out.append(self._submit_kept(kept))
+        if released or dropped:
+            out.append(m.Release([*released, *dropped]))
         return [m.Put(objects), *out] if objects else out
+
+    def _submit_kept(self, kept: list[KeptCall]) -> m.Submit:
+        needs = [need for one in kept for need in one.needs]
+        return self._submit([one.call for one in kept])._replace(
+            parent=kept[0].parent,
+            returns=[one.returns for one in kept],
+            need_counts=[len(one.needs) for one in kept] if needs else (),
+            needs=needs,
+        )
 
     def _take_released(self) -> list[int]:
         """Objects that this process neither has a handle of nor reads, as far as that is news."""

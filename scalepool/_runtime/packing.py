@@ -19,6 +19,7 @@ from scalepool._runtime.stored import SHARED_BYTES
 from scalepool._store.layout import place
 from scalepool._wire import payload as codec
 from scalepool._wire.pickling.exceptions import encode_result
+from scalepool._wire.records import Part
 from scalepool.errors import ProtocolError, StoreError
 
 TYPE_CHECKING = False
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 
     from scalepool._runtime.stored import Snapshot, StoredBuffers, StoredObject
     from scalepool._store.files import SegmentRef
-    from scalepool._store.mapping import Views
+    from scalepool._store.mapping import ViewMode, Views
     from scalepool._store.segments import SegmentStore
     from scalepool._wire.pickling.pickler import Reducers
 
-__all__ = ["Packed", "Packer", "pickle_of"]
+__all__ = ["Packed", "Packer", "part_of", "pickle_of"]
 
 _PICKLE: Final = 0x80
 _PARTS: Final = b"\x01"
@@ -169,6 +170,46 @@ class Packer:
         self._apart_result = payload.took_apart
         return self.place(payload)
 
+    def pack_value(self, value: object, label: str = "result", limit_bytes: int | None = None) -> Packed:
+        """Pickle a value that is read by any number of processes, any number of times.
+
+        All its buffers stay outside of the pickle, so that an array is read-only for its readers at every size.
+
+        Parameters
+        ----------
+        value
+            Anything.
+        label
+            Names it in errors.
+        limit_bytes
+            What is at least so large in all goes into segments; default as for all.
+
+        Raises
+        ------
+        SerializationError
+            When it cannot be pickled.
+        """
+        limit_bytes = min(self._inline_limit_bytes, limit_bytes or self._inline_limit_bytes)
+        payload = codec.dumps(value, oob_threshold=1, label=label)
+        if not payload.buffers and len(payload.data) < limit_bytes:
+            return Packed(payload.data, payload.references, (), len(payload.data))
+        parts = _Parts(payload, limit_bytes)
+        if sum(view.nbytes for view in parts.views) < limit_bytes:
+            return parts.packed(())
+        return self._place_apart(parts)
+
+    def discard(self, packed: Sequence[Packed]) -> None:
+        """Free what was made for values that go nowhere."""
+        for one in packed:
+            for segment in one.segments:
+                self._store.free(segment.object_id)
+
+    def objects_of(self, data: bytes) -> list[int]:
+        """Return the objects that something packed lies in."""
+        if data[0] == _PICKLE:
+            return []
+        return list(dict.fromkeys(object_id for object_id, _, _ in _read_table(data)[0] if object_id != _MESSAGE))
+
     def place(self, payload: codec.Payload) -> Packed:
         """Place the large parts of something pickled already."""
         if not payload.buffers and len(payload.data) < self._inline_limit_bytes:
@@ -220,7 +261,7 @@ class Packer:
         parts.lie_in(segment.object_id, indexes)
         return segment
 
-    def unpack(self, data: bytes, places: Mapping[int, SegmentRef]) -> Any:
+    def unpack(self, data: bytes, places: Mapping[int, SegmentRef], mode: ViewMode = "c") -> Any:
         """Return the value. Large buffers are private, writable mappings that are copied only where written.
 
         Parameters
@@ -229,6 +270,8 @@ class Packer:
             What ``pack`` returned, possibly in another process.
         places
             Where the objects that it needs are.
+        mode
+            With ``"r"`` all buffers are read-only, and nothing is ever copied.
         """
         if data[0] == _PICKLE:
             return codec.loads(data, ())
@@ -239,20 +282,21 @@ class Packer:
         for object_id, offset, size in table:
             if object_id == _MESSAGE:
                 # Writable like what is mapped: the code that gets an array must not see how it travelled.
-                parts.append(memoryview(bytearray(data[at : at + size])))
+                part = data[at : at + size]
+                parts.append(memoryview(bytearray(part) if mode == "c" else part))
                 at += size
                 continue
             if object_id not in windows or (object_id, offset) in used:  # twice: two arrays that must not be one
-                windows[object_id] = self._open(object_id, places)
+                windows[object_id] = self._open(object_id, places, mode)
             used.add((object_id, offset))
             parts.append(windows[object_id][offset : offset + size])
         return codec.loads(parts[0], parts[1:], gaps)
 
-    def _open(self, object_id: int, places: Mapping[int, SegmentRef]) -> memoryview:
+    def _open(self, object_id: int, places: Mapping[int, SegmentRef], mode: ViewMode) -> memoryview:
         ref = places.get(object_id)
         if ref is None:
             raise StoreError(f"object {object_id} is gone: the process that made it has ended")
-        return self._views.open(ref, "c")
+        return self._views.open(ref, mode)
 
 
 class _Parts:
@@ -313,6 +357,12 @@ def pickle_of(data: bytes) -> bytes:
     table, gaps, at = _read_table(data)
     object_id, _, size = table[0]
     return data[at : at + size] if object_id == _MESSAGE and not gaps else b""
+
+
+def part_of(packed: Packed) -> Part:
+    """Return a value as a part of a record; what it refers to is what was not made for it alone."""
+    made = {segment.object_id for segment in packed.segments}
+    return Part(packed.data, len(made), [one for one in packed.references if one not in made])
 
 
 def _read_table(data: bytes) -> tuple[list[tuple[int, int, int]], tuple[int, ...], int]:

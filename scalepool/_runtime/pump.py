@@ -97,6 +97,8 @@ class Pump:
         self._helper: threading.Thread | None = None
         self._name = name
         self.foreground_at = 0.0
+        self.parked_look_s = _PARKED_LOOK_S
+        """How often the parked helper looks: more often where only finalizers tell of something."""
 
     @property
     def is_mine(self) -> bool:
@@ -260,7 +262,7 @@ class Pump:
 
     def _help(self) -> None:
         while not self._closed:
-            if not self._armed.wait(_PARKED_LOOK_S):
+            if not self._armed.wait(self.parked_look_s):
                 self._station.rest()
                 if not self._needed() or self._turns.is_taken:
                     continue

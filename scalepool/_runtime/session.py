@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from scalepool._core.hub import Hub
     from scalepool._runtime.client import Client
     from scalepool._runtime.local import LocalStation
+    from scalepool._runtime.surroundings import Surroundings
     from scalepool.config import Settings
     from scalepool.engines.local import LocalEngine
 
     class _Group(Protocol):
         depth: int
+        kept_task: int
 
         @property
         def group(self) -> int: ...
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
         def item_slot(self) -> tuple[memoryview, int, bytes]: ...
 
     class _Executing(Protocol):
+        surroundings: Surroundings
+
         @property
         def executor(self) -> _Group: ...
 
@@ -55,6 +59,8 @@ class DriverSession:
     cpus: int
     closed: bool
     parent_group = 0
+    root_group = 0
+    kept_task = 0
 
     def close(self, *, at_exit: bool = False) -> None:
         """End all workers, fail what is unfinished, remove everything from the machine.
@@ -91,6 +97,16 @@ class WorkerSession:
     def item_slot(self) -> tuple[memoryview, int, bytes]:
         """See ``Executor.item_slot``."""
         return self._station.executor.item_slot()
+
+    @property
+    def root_group(self) -> int:
+        """The group at the top of the tree of the task that runs now."""
+        return self._station.surroundings.root_of(self._station.executor.group)
+
+    @property
+    def kept_task(self) -> int:
+        """The innermost running task whose results are kept; 0: none."""
+        return self._station.executor.kept_task
 
     @property
     def depth(self) -> int:

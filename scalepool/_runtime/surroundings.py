@@ -41,12 +41,13 @@ class Surroundings:
         Whether what is printed now is for the future of the task.
     """
 
-    __slots__ = ("_by_group", "_levels", "_limits", "captures", "current")
+    __slots__ = ("_by_group", "_levels", "_limits", "_roots", "captures", "current")
 
     def __init__(self, spec: WorkerSpec) -> None:
         self.captures = False
         self.current = _Surrounding(spec.context, {}, False)
         self._levels: Mapping[str, int] = {}
+        self._roots: dict[int, int] = {}
         self._by_group: dict[int, _Surrounding] = {}
         # The client does not have these: they belong to the sort of worker.
         self._limits = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
@@ -54,10 +55,15 @@ class Surroundings:
 
     def note(self, message: m.Enter) -> None:
         """Tasks of this group will come."""
+        self._roots[message.group] = message.root
         spec = WorkerSpec.decode(message.spec)
         expected = _Surrounding(spec.context, spec.levels, spec.captures)
         # Most groups of a client expect the same: it is kept once.
         self._by_group[message.group] = next((one for one in self._by_group.values() if one == expected), expected)
+
+    def root_of(self, group: int) -> int:
+        """The group at the top of the tree that ``group`` is in."""
+        return self._roots.get(group, group)
 
     def enter(self, group: int) -> None:
         """A task of ``group`` begins."""

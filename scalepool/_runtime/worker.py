@@ -37,6 +37,7 @@ from scalepool._wire.pickling.exceptions import encode_exception
 from scalepool._wire.pickling.exchange import Exchange, install, sender_number
 from scalepool._wire.pickling.importable import by_value_modules
 from scalepool._wire.pickling.traceback_text import format_traceback
+from scalepool._wire.records import has_parts
 from scalepool.config import THREAD_VARIABLES
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from scalepool._runtime.futures import TaskFuture
     from scalepool._runtime.packing import Packed
+    from scalepool._runtime.slots import Slot
     from scalepool.config import Settings
 
 __all__ = ["WorkerStation", "main"]
@@ -67,7 +69,7 @@ class WorkerStation:
         self.keep_words = flight.keep_words
         self._channel = open_peer_channel(config.address, max_message_bytes=MAX_MESSAGE_BYTES)
         self.holdings = Holdings()
-        self._surroundings = Surroundings(config.spec)
+        self.surroundings = Surroundings(config.spec)
         self._whereabouts = Whereabouts(config.worker)
         self._records: deque[bytes | tuple[bytes, Packed | None, Sequence[int]]] = deque()
         self._waiting_bytes = 0
@@ -83,6 +85,7 @@ class WorkerStation:
         self.introduced = False
         token = bytes.fromhex(config.token)
         self.executor = Executor(client.packer, flight, self._make_room, lambda peer: sender_number(token, peer))
+        self.executor.lend = lambda references: [] if client.kept is None else client.kept.lend(references)
         client.blocking_wait = self.blocking_wait
         client.peek = lambda task: False
         client.eager = self._eager
@@ -163,20 +166,23 @@ class WorkerStation:
             while output and output[0][0] == stream and output[0][2] == task and len(text) < 65536:
                 text += output.popleft()[1]
             self._channel.send(encode(m.Output(stream, text.encode("utf-8", "surrogatepass"), task)))
+        # Counted first: references that came with a task are told before its end.
+        finished = len(self._records)
         for message in self._client.outgoing.drain():
             self._channel.send(encode(message))
-        if self._records:
-            self._send_results()
+        if finished:
+            self._send_results(finished)
             if rss := self._gauge.excess(self._flushed_at):
                 self._channel.send(encode(m.Memory(rss)))
 
-    def _send_results(self) -> None:
+    def _send_results(self, count: int) -> None:
         records: list[bytes] = []
         objects: list[int] = []
         held: set[int] = set()
+        lent: list[int] = []
         waiting = self._records
         self._waiting_bytes = 0
-        while waiting:
+        for _ in range(count):
             entry = waiting.popleft()
             if isinstance(entry, bytes):
                 records.append(entry)
@@ -186,9 +192,12 @@ class WorkerStation:
             if packed is not None:
                 for segment in packed.segments:
                     objects.extend(segment)
+                if has_parts(record):
+                    lent.extend(packed.references)
             held.update(references)
         live = [object_id for object_id in held if self._client.views.live(object_id)] if held else ()
         self._channel.send(encode(m.Done(records, objects, live)))
+        self._client.outgoing.changes.extend([-value for value in lent])
 
     # ---- in ----
 
@@ -201,7 +210,7 @@ class WorkerStation:
         elif type(message) is m.CancelTasks:
             self._give_back(*self.holdings.take(message.tasks), answer=True)
         elif type(message) is m.Enter:
-            self._surroundings.note(message)
+            self.surroundings.note(message)
         elif type(message) is m.Exit:
             self.leaving = True
         else:
@@ -225,11 +234,14 @@ class WorkerStation:
         item = self.holdings.take_oldest()
         if item is None:
             return
+        if self.executor.lacks(item):
+            self._client.post(m.Returned([item.task], ()))
+            return
         pump = self._client.pump
         if not pump.awake:
             self._whereabouts.begin()
             pump.arm()
-        surroundings = self._surroundings
+        surroundings = self.surroundings
         outer = surroundings.current
         surroundings.enter(item.group)
         if surroundings.captures or self.streams[0].task:
@@ -258,13 +270,16 @@ class WorkerStation:
         self._client.post(m.Sync(), now=True)
         pump.wait_for(lambda: self._acked >= logged)
 
-    def blocking_wait(self, done: Callable[[], bool], futures: Sequence[TaskFuture], deadline: float | None) -> bool:
+    def blocking_wait(
+        self, done: Callable[[], bool], futures: Sequence[TaskFuture] | Sequence[Slot], deadline: float | None
+    ) -> bool:
         """Wait inside a task: lend the slot, and run those of the awaited tasks that nobody has started."""
         client = self._client
         if threading.current_thread() is not threading.main_thread() or not self.executor.depth:
             return client.pump.wait_for(done, deadline)
         # With a deadline nothing runs in place: it could take longer than the caller wants to wait.
         wanted = [future.task_id for future in futures if not future.is_over] if deadline is None else []
+        wanted = list(dict.fromkeys(wanted))  # several values may come from one task
         outer, self.holdings.wanted = self.holdings.wanted, frozenset(wanted)
         self._give_back(self.holdings.take_all(), ())
         client.post(m.Block(wanted), now=True)
@@ -294,6 +309,7 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
     flight = FlightRecord.attach(flight_fd, writer=True)
     write_crashes_to(flight_fd)
     client = Client(config.worker, config.settings, config.store)
+    client.session = sender_number(bytes.fromhex(config.token), m.DRIVER)
     station = WorkerStation(config, client, flight)
     client.pump = Pump(station, "scalepool-tick", tick_s=config.settings.tick_s)
     _become_current(client, station, config.settings)

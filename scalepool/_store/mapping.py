@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     ViewMode = Literal["r", "c"]
 
-__all__ = ["IdleLimits", "Views"]
+__all__ = ["IdleLimits", "ViewMode", "Views"]
 
 # Linux allows 65 530 mappings per process; the program has some of its own.
 _MAX_MAPPINGS = 16_384

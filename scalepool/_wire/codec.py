@@ -46,7 +46,8 @@ def _kinds() -> list[type[Any]]:
         messages.CloseGroup, messages.Block, messages.Unblock, messages.Run, messages.Recall, messages.CancelTasks,
         messages.Exit, messages.Done, messages.Returned, messages.Sync, messages.InitializerFailed, messages.Output,
         messages.Replies, messages.CancelAnswer, messages.GroupClosed, messages.Release, messages.Free, messages.Put,
-        messages.Enter, messages.Stop, messages.Memory, messages.Discard, messages.Trim,
+        messages.Enter, messages.Stop, messages.Memory, messages.Discard, messages.Trim, messages.Keep, messages.Hold,
+        messages.Want,
     ]  # fmt: skip
 
 

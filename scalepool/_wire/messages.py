@@ -6,15 +6,17 @@ many of them. Payloads are opaque here and to the hub: nobody on the way unpickl
 
 Ids are integers below 2**63: ``peer << 40 | counter``. A *function* is named by a 63-bit hash of its pickle.
 An *object* is a large buffer in shared memory; its place is four integers ``(object, pid, fd, size_bytes)``.
+A *value* is a result that the hub keeps for whoever has a reference to it: a task with n returns makes n of them, with
+consecutive ids, the first of which is the task's own. A task *needs* the values that it cannot start without.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from typing import TypeAlias
 
 from scalepool._base.tuples import NamedTuple
+from scalepool._wire.status import CloseMode, Status
 
 __all__ = [
     "DRIVER",
@@ -32,7 +34,9 @@ __all__ = [
     "Free",
     "GroupClosed",
     "Hello",
+    "Hold",
     "InitializerFailed",
+    "Keep",
     "Memory",
     "Message",
     "OpenGroup",
@@ -50,6 +54,7 @@ __all__ = [
     "Sync",
     "Trim",
     "Unblock",
+    "Want",
     "Welcome",
 ]
 
@@ -59,26 +64,6 @@ DRIVER = 0
 
 Ints: TypeAlias = Sequence[int]
 Blobs: TypeAlias = Sequence[bytes]
-
-
-class Status(enum.IntEnum):
-    """How a task ended."""
-
-    VALUE = 0
-    ERROR = 1  # payload: the encoded exception
-    CANCELLED = 2  # payload: empty
-    WORKER_DIED = 3  # payload: see _wire.verdict
-    INITIALIZER_FAILED = 4  # payload: the encoded exception of the initializer
-    TIMED_OUT = 5  # payload: see _wire.verdict
-    INITIALIZER_TIMED_OUT = 6  # payload: see _wire.verdict
-
-
-class CloseMode(enum.IntEnum):
-    """What becomes of a group's unfinished tasks."""
-
-    DRAIN = 0
-    TERMINATE = 1
-    KILL = 2
 
 
 # ---- a peer introduces itself --------------------------------------------------------------------------------------
@@ -127,6 +112,10 @@ class Submit(NamedTuple):
 
     ``reference_counts`` is empty when no task carries an object, else it says how many of ``references`` belong to
     each task. ``objects`` describes objects that the hub does not know yet, four integers each.
+
+    ``returns`` is empty when nobody keeps what the tasks return, else it says how many values each of them makes; the
+    submitter then holds these, and ``parent`` is the task that submitted them (0: none). ``need_counts`` and ``needs``
+    tell which values each task needs, as references are told.
     """
 
     group: int
@@ -140,6 +129,10 @@ class Submit(NamedTuple):
     references: Ints = ()
     objects: Ints = ()
     time_limit_ms: int = 0
+    parent: int = 0
+    returns: Ints = ()
+    need_counts: Ints = ()
+    needs: Ints = ()
 
 
 class StartWorkers(NamedTuple):
@@ -149,15 +142,20 @@ class StartWorkers(NamedTuple):
 
 
 class Cancel(NamedTuple):
-    """Cancel what has not started of these tasks; answered by CancelAnswer or by Replies."""
+    """Cancel what has not started of these tasks; answered by CancelAnswer or by Replies.
+
+    With ``recursive`` also of those that they have submitted themselves, as far as their results are kept.
+    """
 
     tasks: Ints
+    recursive: int = 0
 
 
 class Stop(NamedTuple):
     """Cancel these tasks, and those that have started together with their workers; answered as Cancel."""
 
     tasks: Ints
+    recursive: int = 0
 
 
 class CloseGroup(NamedTuple):
@@ -184,6 +182,7 @@ class Run(NamedTuple):
     """Tasks for a worker. ``acked`` counts the results that the hub has received from it.
 
     ``losses`` is empty when no task has lost an item of its input, else it holds those of each; see ``_wire.verdict``.
+    ``returns``, ``need_counts``, ``needs``: as in Submit; ``values``, ``value_payloads``: those needed, each once.
     """
 
     acked: int
@@ -198,6 +197,11 @@ class Run(NamedTuple):
     references: Ints = ()
     objects: Ints = ()
     losses: Blobs = ()
+    returns: Ints = ()
+    need_counts: Ints = ()
+    needs: Ints = ()
+    values: Ints = ()
+    value_payloads: Blobs = ()
 
 
 class Enter(NamedTuple):
@@ -205,6 +209,7 @@ class Enter(NamedTuple):
 
     group: int
     spec: bytes
+    root: int = 0
 
 
 class Recall(NamedTuple):
@@ -272,7 +277,10 @@ class Output(NamedTuple):
 
 
 class Replies(NamedTuple):
-    """Ended tasks, for the peer that submitted them. ``micros`` is the time each spent in its function."""
+    """Ended tasks, for the peer that submitted them. ``micros`` is the time each spent in its function.
+
+    A task that makes values has a row for each of them, and so has each value that the peer wanted.
+    """
 
     tasks: Ints
     statuses: Ints
@@ -304,7 +312,7 @@ class Put(NamedTuple):
 
 
 class Release(NamedTuple):
-    """The peer has no view or handle of these objects any more."""
+    """The peer has no view, handle or reference of these objects and values any more."""
 
     objects: Ints
 
@@ -323,6 +331,30 @@ class Discard(NamedTuple):
 
 class Trim(NamedTuple):
     """Memory is getting short: give back what is kept for later."""
+
+
+# ---- values --------------------------------------------------------------------------------------------------------
+
+
+class Keep(NamedTuple):
+    """The peer made a value, and holds it; ``references`` are what it refers to, ``objects`` the new ones of them."""
+
+    value: int
+    payload: bytes
+    references: Ints = ()
+    objects: Ints = ()
+
+
+class Hold(NamedTuple):
+    """The peer has references to these values, which came in what a task or another value brought it."""
+
+    values: Ints
+
+
+class Want(NamedTuple):
+    """Tell the peer, by Replies, how each of these values ends; it holds them."""
+
+    values: Ints
 
 
 Message: TypeAlias = (
@@ -355,4 +387,7 @@ Message: TypeAlias = (
     | Memory
     | Discard
     | Trim
+    | Keep
+    | Hold
+    | Want
 )

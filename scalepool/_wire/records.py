@@ -2,24 +2,36 @@
 
 The same bytes serve both: a result is written to the flight record before the next task starts, so that it survives
 the worker's SIGKILL, and the hub reads either copy with the same function.
+
+Most results are one payload. One that makes several values, or that has references in it, is a list of parts; all of
+them travel in the one record, so that either all values of a task are there or none.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from scalepool._base.tuples import NamedTuple
 from scalepool._wire.messages import Status
 from scalepool.errors import ProtocolError
 
-__all__ = ["ResultRecord", "pack_result", "unpack_result"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["PARTS", "Part", "ResultRecord", "has_parts", "pack_parts", "pack_result", "unpack_parts", "unpack_result"]
 
 _HEAD: Final = struct.Struct("<qHBBq")
 """task id, attempt, status, number of objects, microseconds in the function."""
 _HEAD_BYTES: Final = _HEAD.size
+_STATUS_AT: Final = 10
 _LAST_STATUS: Final = int(Status.ERROR)
 """A task that a worker finished ended with a value or an error; all other ends are for the hub to tell."""
+PARTS: Final = 0x80
+"""In place of a status: the task ended with a value, and its payload is a list of parts, which count the objects."""
+_COUNT: Final = struct.Struct("<I")
+_PART: Final = struct.Struct("<III")
+"""Bytes of payload, number of objects, number of references."""
 
 
 class ResultRecord(NamedTuple):
@@ -31,6 +43,14 @@ class ResultRecord(NamedTuple):
     objects: int
     micros: int
     payload: bytes
+
+
+class Part(NamedTuple):
+    """One of the values that a task made; ``references`` are the values and objects that it refers to."""
+
+    payload: bytes
+    objects: int = 0
+    references: Sequence[int] = ()
 
 
 _new = tuple.__new__  # half the price of ResultRecord(...), which looks at its arguments by name
@@ -54,5 +74,48 @@ def unpack_result(record: bytes) -> ResultRecord:
     except struct.error as error:
         raise ProtocolError("a result record ends too early") from error
     if status > _LAST_STATUS or micros < 0:
-        raise ProtocolError(f"a result record says that task {task} ended as {status} after {micros} us")
+        if status != PARTS or micros < 0 or objects:
+            raise ProtocolError(f"a result record says that task {task} ended as {status} after {micros} us")
+        unpack_parts(record[_HEAD_BYTES:])  # here, while nothing has been believed yet
     return _new(ResultRecord, (task, attempt, status, objects, micros, record[_HEAD_BYTES:]))
+
+
+def has_parts(record: bytes) -> bool:
+    """Whether the payload of a record is a list of parts."""
+    return record[_STATUS_AT] == PARTS
+
+
+def pack_parts(parts: Sequence[Part]) -> bytes:
+    """Return the payload of a record whose status is ``PARTS``."""
+    references = [reference for part in parts for reference in part.references]
+    flat = struct.pack(f"<{len(references)}q", *references)
+    heads = [_PART.pack(len(part.payload), part.objects, len(part.references)) for part in parts]
+    return b"".join([_COUNT.pack(len(parts)), *heads, flat, *(part.payload for part in parts)])
+
+
+def unpack_parts(data: bytes) -> list[Part]:
+    """Return what :func:`pack_parts` packed: one part at least.
+
+    Raises
+    ------
+    ProtocolError
+        When ``data`` is anything else.
+    """
+    try:
+        (count,) = _COUNT.unpack_from(data)
+        start = _COUNT.size + count * _PART.size
+        heads = list(_PART.iter_unpack(data[_COUNT.size : start]))
+    except struct.error as error:
+        raise ProtocolError("the parts of a result end too early") from error
+    total = sum(references for _, _, references in heads)
+    at = start + 8 * total
+    if not count or len(heads) != count or len(data) != at + sum(size for size, _, _ in heads):
+        raise ProtocolError(f"{len(data)} bytes are not the {count} parts of a result that they should be")
+    flat = struct.unpack_from(f"<{total}q", data, start)
+    parts = []
+    first = 0
+    for size, objects, references in heads:
+        parts.append(Part(data[at : at + size], objects, flat[first : first + references]))
+        at += size
+        first += references
+    return parts

@@ -49,7 +49,7 @@ def test_idle_workers_are_shared_between_groups_and_each_is_introduced_once() ->
     group = talk.opens(1)
     (task,) = talk.submits(group)
     assert runs(talk.heard) == {worker: [task]}
-    assert sent(talk.heard, m.Enter) == [m.Enter(group, b"spec")]
+    assert sent(talk.heard, m.Enter) == [m.Enter(group, b"spec", group)]
     talk.finishes(worker, [task])
     talk.submits(group)
     assert sent(talk.heard, m.Enter) == []

@@ -39,7 +39,8 @@ def test_a_started_task_fails_and_the_others_are_queued_again_in_order() -> None
     talk.dies(worker, tasks[0])
     assert ends(talk.heard) == {tasks[0]: Status.WORKER_DIED}
     verdict = unpack_verdict(sent(talk.heard, m.Replies)[0].payloads[0])
-    assert verdict.facts == {"pid": PID + worker, "exitcode": -9, "attempt": 1, "reason": "", "item": 0, "limit_s": 0.0}
+    facts = {"pid": PID + worker, "exitcode": -9, "attempt": 1, "reason": "", "task": tasks[0], "item": 0}
+    assert verdict.facts == {**facts, "limit_s": 0.0}
     assert verdict.arguments == b"arguments %d" % tasks[0]
     (second,) = started(talk.heard)
     talk.gets_ready(second)

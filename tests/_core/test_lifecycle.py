@@ -20,7 +20,7 @@ def test_a_worker_is_welcomed_and_gets_the_task_it_was_started_for() -> None:
     (worker,) = started(talk.heard)
     talk.gets_ready(worker)
     assert told(talk.heard, m.Welcome) == [worker]
-    assert sent(talk.heard, m.Enter) == [m.Enter(group, b"spec")]
+    assert sent(talk.heard, m.Enter) == [m.Enter(group, b"spec", group)]
     assert runs(talk.heard) == {worker: [task]}
 
 

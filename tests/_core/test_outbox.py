@@ -8,6 +8,7 @@ from scalepool._core.groups import Group
 from scalepool._core.objects import ObjectDirectory
 from scalepool._core.outbox import Outbox
 from scalepool._core.task import Task
+from scalepool._core.values import ValueTable
 from scalepool._core.workers import Worker
 from scalepool._wire.messages import Free, OpenGroup, Replies, Run
 
@@ -23,7 +24,7 @@ def make_task(number: int, references: tuple[int, ...] = ()) -> Task:
 def outbox() -> Outbox:
     objects = ObjectDirectory()
     objects.add(OWNER, (10, 1, 2, 3, 11, 4, 5, 6), held=True)
-    return Outbox(objects)
+    return Outbox(objects, ValueTable())
 
 
 def messages(out: Outbox) -> list[object]:
@@ -54,16 +55,16 @@ def test_a_run_says_where_the_objects_of_its_tasks_are() -> None:
 
 def test_replies_to_an_owner_travel_together() -> None:
     out = outbox()
-    out.reply(make_task(1), 0, 5, b"one")
-    out.reply(make_task(2), 1, 6, b"two")
+    out.reply(OWNER, 1, 0, 5, b"one")
+    out.reply(OWNER, 2, 1, 6, b"two")
     assert messages(out) == [Replies([1, 2], [0, 1], [5, 6], [b"one", b"two"], [], [])]
 
 
 def test_a_reply_says_where_the_objects_of_its_result_are() -> None:
     out = outbox()
-    out.reply(make_task(1), 0, 0, b"")
-    out.reply(make_task(2), 0, 0, b"", [10])
-    out.reply(make_task(3), 0, 0, b"")
+    out.reply(OWNER, 1, 0, 0, b"")
+    out.reply(OWNER, 2, 0, 0, b"", [10])
+    out.reply(OWNER, 3, 0, 0, b"")
     (replies,) = messages(out)
     assert isinstance(replies, Replies)
     assert (replies.object_counts, replies.objects) == ([0, 1, 0], [10, 1, 2, 3])
@@ -72,7 +73,7 @@ def test_a_reply_says_where_the_objects_of_its_result_are() -> None:
 def test_the_order_is_commands_then_runs_then_replies_then_frees() -> None:
     out = outbox()
     out.free([(OWNER, 10), (5, 11), (OWNER, 12)])
-    out.reply(make_task(1), 0, 0, b"")
+    out.reply(OWNER, 1, 0, 0, b"")
     out.assign(Worker(3, GROUP), [make_task(2)])
     out.command(Note("first"))
     drained = out.drain()

@@ -68,7 +68,7 @@ BREAKAGES: list[tuple[Callable[[Scene], object], str]] = [
     (_set("queued", "state", TaskState.ENDED), "has ended but is in the run table"),
     (lambda s: s.state.groups.pop(s.group.id), "belongs to a group that is gone"),
     (lambda s: s.busy.held.clear(), "is assigned to a worker that does not hold it"),
-    (_set("group", "queued", 5), "counts wrongly: 1 queued, 1 assigned"),
+    (_set("group", "queued", 5), "counts wrongly: (1, 1, 0) are queued, assigned"),
     (lambda s: s.state.ready.clear(), "is among the ready ones, or is not"),
     (_set("group", "starting", 1), "counts 1 workers starting, not 0"),
     (_finish_unnoticed, "should have been closed"),

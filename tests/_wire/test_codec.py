@@ -52,7 +52,7 @@ def test_round_trip_of_every_kind(kind: type, data: st.DataObject) -> None:
 
 
 def test_columns_may_be_lists() -> None:
-    listed = m.Cancel([1, 2, 3])
+    listed = m.Free([1, 2, 3])
     assert plain(decode(encode(listed))) == ((1, 2, 3),)
 
 
@@ -106,7 +106,7 @@ HUGE = b"\xff\xff\xff\xff"
         (encode(m.Recall(1))[:5], "Recall message ends too early"),
         (encode(m.Exit()) + b"x", "1 bytes too many after a Exit message"),
         (encode(m.InitializerFailed(b""))[:1] + HUGE, "InitializerFailed message ends too early"),
-        (encode(m.Cancel(()))[:1] + HUGE, "a column reaches past the end"),
+        (encode(m.Free(()))[:1] + HUGE, "a column reaches past the end"),
         (encode(m.Done((b"",)))[:1] + struct.pack("<IIII", 1, 0, 0, 99), "a column of blobs reaches past the end"),
         (encode(m.Done((b"",)))[:1] + struct.pack("<IIIII", 2, 0, 0, 99, 0), "a column of blobs reaches past the end"),
         (encode(m.Done((b"",)))[:1] + struct.pack("<III", 2, 0, 0), "a column reaches past the end"),
@@ -138,7 +138,7 @@ def _empty(kind: type, name: str) -> object:
 def test_the_bytes_of_a_message_are_fixed() -> None:
     # Little-endian whatever the machine: two hosts of one cluster need not be alike.
     assert encode(m.Recall(258)).hex() == "0a" + "0201000000000000"
-    assert encode(m.Cancel([1])).hex() == "05" + "01000000" + "0100000000000000"
+    assert encode(m.Cancel([1])).hex() == "05" + "01000000" + "0000000000000000" + "0100000000000000"
     assert encode(m.Done([b"ab"], (), [3])).hex() == (
         "0d" + "01000000" + "00000000" + "01000000" + "02000000" + "6162" + "0300000000000000"
     )

@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalepool._wire.messages import Status
-from scalepool._wire.records import ResultRecord, pack_result, unpack_result
+from scalepool._wire.records import (
+    PARTS,
+    Part,
+    ResultRecord,
+    has_parts,
+    pack_parts,
+    pack_result,
+    unpack_parts,
+    unpack_result,
+)
 from scalepool.errors import ProtocolError
 
 RECORDS = st.builds(
@@ -52,3 +61,41 @@ def test_a_record_that_ends_too_early(size: int) -> None:
 def test_a_worker_tells_only_what_it_can_know(status: int, micros: int) -> None:
     with pytest.raises(ProtocolError, match="task 7 ended as"):
         unpack_result(pack_result(7, 1, status, 0, micros, b""))
+
+
+PARTS_OF_A_RESULT = st.lists(
+    st.builds(
+        Part,
+        payload=st.binary(max_size=20),
+        objects=st.integers(0, 1 << 20),
+        references=st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=4).map(tuple),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(deadline=None)
+@given(PARTS_OF_A_RESULT)
+def test_parts_survive_the_way_there_and_back(parts: list[Part]) -> None:
+    body = pack_parts(parts)
+    assert unpack_parts(body) == parts
+    record = pack_result(7, 1, PARTS, 0, 5, body)
+    assert has_parts(record)
+    assert unpack_result(record).payload == body
+    assert not has_parts(pack_result(7, 1, Status.VALUE, 0, 5, body))
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=64))
+def test_any_bytes_are_parts_or_a_protocol_error(data: bytes) -> None:
+    try:
+        parts = unpack_parts(data)
+    except ProtocolError:
+        return
+    assert pack_parts(parts) == data
+
+
+def test_parts_count_their_objects_themselves() -> None:
+    with pytest.raises(ProtocolError, match="task 7 ended as 128"):
+        unpack_result(pack_result(7, 1, PARTS, 1, 5, pack_parts([Part(b"")])))

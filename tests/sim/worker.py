@@ -219,13 +219,16 @@ class SimWorker:
         made: tuple[int, ...] = ()
         if frame.plan.result:
             made = self.world.make_object(self.id)
-        micros = int(frame.plan.seconds * 1e6)
-        record = pack_result(frame.task, frame.attempt, Status.VALUE, len(made) // 4, micros, b"")
+        record, made = self._record(frame, made)
         self.log.append(record)
         self.unsent.append((record, made, self._views(frame)))
         if len(self.unsent) >= 4:
             self._flush()
         self.go_on()
+
+    def _record(self, frame: Frame, made: tuple[int, ...]) -> tuple[bytes, tuple[int, ...]]:
+        micros = int(frame.plan.seconds * 1e6)
+        return pack_result(frame.task, frame.attempt, Status.VALUE, len(made) // 4, micros, b""), made
 
     def _views(self, frame: Frame) -> tuple[int, ...]:
         """Arguments that it still maps; it lets go of them a little later."""

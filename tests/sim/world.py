@@ -36,6 +36,7 @@ class World:
         self.kill_rate = kill_rate
         self.launch_failures = launch_failures
         self.delay_s = 0.0005
+        self.worker_class: type[SimWorker] = SimWorker
         self.initializer_failures = 0.0
         self.growth = 0.0
         self.lost_objects = 0.0
@@ -186,7 +187,7 @@ class World:
         if self.chance(self.launch_failures):
             self.feed(LaunchFailed(worker_id, "no more processes"))
             return
-        worker = self.workers[worker_id] = SimWorker(self, worker_id)
+        worker = self.workers[worker_id] = self.worker_class(self, worker_id)
         self.most_workers = max(self.most_workers, len(self.workers))
         self.feed(WorkerStarted(worker_id, 1000 + worker_id))
         if self.chance(self.kill_rate):

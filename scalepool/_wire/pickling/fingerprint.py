@@ -211,6 +211,8 @@ class _Walk:
             parts = (value.__wrapped__,)
         elif isinstance(value, Enum) or kind.__module__ == "dataclasses":  # the latter's sentinels, in each __init__
             parts = (kind,)
+        elif (own := getattr(kind, "fingerprint_parts", None)) is not None:  # a remote function
+            parts = own(value)
         else:
             raise _Unknown
         self.key.append(len(parts))

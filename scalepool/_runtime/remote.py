@@ -1,0 +1,267 @@
+"""Remote functions: a function and how its calls are to run."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
+
+from scalepool._base.tuples import NamedTuple
+from scalepool._runtime.functions import name_of
+from scalepool._runtime.group import WorkerGroup, terms_of
+from scalepool._runtime.kept import Retrying
+from scalepool._runtime.outgoing import KeptCall
+from scalepool._runtime.session import current
+from scalepool._runtime.values import values_of
+from scalepool._wire.pickling.importable import by_value_modules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from scalepool._core.task import Terms
+    from scalepool._runtime.client import Client
+    from scalepool._runtime.functions import Function
+    from scalepool._runtime.refs import ObjectRef
+    from scalepool._runtime.session import DriverSession, WorkerSession
+
+__all__ = ["Options", "RemoteFunction"]
+
+R = TypeVar("R")
+
+MAX_RETURNS: Final = 10_000
+_FOR_EVER: Final = 1 << 30
+_GROUPS_MAX: Final = 32
+
+
+class Options(NamedTuple):
+    """How the calls of a remote function run; see ``scalepool.remote`` for what each means."""
+
+    num_returns: int = 1
+    max_retries: int | None = None
+    retry_exceptions: bool | tuple[type[BaseException], ...] = False
+    timeout_s: float | None = None
+    name: str | None = None
+
+    def updated(self, changes: dict[str, Any]) -> Options:
+        """Return these options with some others.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When one of them does not exist, or has a value that makes no sense.
+        """
+        unknown = [key for key in changes if key not in self._fields]
+        if unknown:
+            raise TypeError(f"unknown option {unknown[0]!r} of a remote function; there are {', '.join(self._fields)}")
+        options = self._replace(**changes)
+        given: tuple[Any, ...] = options  # whatever the caller has written
+        returns, retries, kinds, timeout_s, name = given
+        if isinstance(returns, bool) or not isinstance(returns, int) or not 1 <= returns <= MAX_RETURNS:
+            raise ValueError(f"num_returns must be an int from 1 to {MAX_RETURNS}, not {returns!r}")
+        if retries is not None and (isinstance(retries, bool) or not isinstance(retries, int) or retries < -1):
+            raise ValueError(f"max_retries must be an int, 0 or more, or -1 for any number, not {retries!r}")
+        terms_of(timeout_s, 0)
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a str, not {name!r}")
+        if not isinstance(kinds, bool):
+            kinds = tuple(kinds) if isinstance(kinds, (list, tuple)) else (kinds,)
+            if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+                raise TypeError("retry_exceptions must be True, False, or a list of exception classes")
+        return options._replace(retry_exceptions=kinds)
+
+    @property
+    def retries(self) -> int:
+        """How often a started task may be started again."""
+        if self.max_retries is None:
+            return 3 if self.retry_exceptions else 0
+        return _FOR_EVER if self.max_retries < 0 else self.max_retries
+
+    @property
+    def terms(self) -> Terms:
+        """The same for the hub."""
+        return terms_of(self.timeout_s, self.retries)
+
+    @property
+    def kinds(self) -> tuple[type[BaseException], ...]:
+        """The exceptions after which it is."""
+        if isinstance(self.retry_exceptions, bool):
+            return (Exception,) if self.retry_exceptions else ()
+        return self.retry_exceptions
+
+
+_DEFAULT: Final = Options()
+
+
+class RemoteFunction(Generic[R]):
+    """A function whose calls run in the session's workers; made by ``scalepool.remote``.
+
+    Attributes
+    ----------
+    function
+        The function itself, to be called here.
+    """
+
+    def __init__(self, function: Callable[..., R], options: Options = _DEFAULT) -> None:
+        check_function(function)
+        functools.update_wrapper(self, function, updated=())
+        self.__qualname__ = name_of(function)
+        self.function = function
+        self._options = options
+        self._terms = options.terms
+        self._exported: tuple[Client, Function] | None = None
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Submit a call; return an ObjectRef for its result, or with ``num_returns=n`` a list of n of them.
+
+        An ObjectRef among the arguments stands for its value: the call starts when that is there. One that is inside
+        of another argument, such as a list, stays an ObjectRef. Mirrors Ray.
+
+        Raises
+        ------
+        SerializationError
+            When the function or an argument cannot be pickled.
+        SessionError
+            When the session has ended, or a reference belongs to another one.
+        """
+        refs = self._submit(args, kwargs)
+        return refs[0] if self._options.num_returns == 1 else refs
+
+    def map(self, *iterables: Iterable[Any]) -> list[Any]:
+        """Call ``remote`` with each item, or with the items of several iterables side by side; return a list.
+
+        Ray has no such thing: it is for ``[f.remote(x) for x in xs]``.
+        """
+        if not iterables:
+            raise TypeError("map() needs at least one iterable")
+        return [self.remote(*items) for items in zip(*iterables, strict=False)]
+
+    def options(self, **changes: Any) -> RemoteFunction[R]:
+        """Return the same remote function with other options; takes what ``scalepool.remote`` takes."""
+        return RemoteFunction(self.function, self._options.updated(changes))
+
+    def _submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[ObjectRef[R]]:
+        session = current()
+        client = session.client
+        options = self._options
+        function = self._export(client)
+        kept = KeptCall(options.name or function.name, options.num_returns, self._terms, session.kept_task)
+        return values_of(client).submit(group_of(session)._state, function, (args, kwargs), kept)
+
+    def _export(self, client: Client) -> Function:
+        """Return the function ready to travel; by name, where workers find this object under its name."""
+        exported = self._exported
+        if exported is not None and exported[0] is client:
+            return exported[1]
+        kinds = self._options.kinds
+        named = self._is_found_by_name()
+        called: Callable[..., Any] = _Named(self) if named else self.function
+        function = client.exporter.export(Retrying(called, kinds, self._options.retries) if kinds else called)
+        if named:
+            function.name = self.__qualname__
+            self._exported = (client, function)
+        return function
+
+    def _is_found_by_name(self) -> bool:
+        function = self.function
+        module = getattr(function, "__module__", None)
+        if type(function) is not FunctionType or module is None or module in by_value_modules().names():
+            return False
+        found = _find(module, function.__qualname__)
+        return isinstance(found, RemoteFunction) and found.function is function
+
+    def fingerprint_parts(self) -> tuple[object, ...]:
+        """Return what a pickle of it depends on."""
+        return (self.function, *self._options)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Remote functions are not called directly."""
+        raise TypeError(
+            f"{self.__qualname__} is a remote function: call {self.__qualname__}.remote(...) to run it in a worker, "
+            f"or {self.__qualname__}.function(...) to run it here"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._is_found_by_name():
+            function = self.function
+            return _restore, (function.__module__, function.__qualname__, tuple(self._options))
+        return _make, (self.function, tuple(self._options))
+
+    def __repr__(self) -> str:
+        return f"<RemoteFunction {self.__qualname__}>"
+
+
+class _Named:
+    """Pickles as the function of a remote function that workers find by name."""
+
+    def __init__(self, remote: RemoteFunction[Any]) -> None:
+        self.fn = remote.function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.fn(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _function, (self.fn.__module__, self.fn.__qualname__)
+
+
+def check_function(function: object) -> None:
+    """Raise TypeError for what cannot be a remote function."""
+    if inspect.isclass(function):
+        raise TypeError(f"{function.__qualname__} is a class: actors are not there yet, only remote functions")
+    if not callable(function):
+        raise TypeError(f"remote() takes a function, not {function!r}")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        name = getattr(function, "__qualname__", repr(function))
+        raise TypeError(f"{name} is a coroutine function; make it plain and use asyncio.run() inside")
+    if isinstance(function, RemoteFunction):
+        raise TypeError(f"{function!r} is a remote function already; use .options(...) to change how it runs")
+
+
+class _RemoteGroup(WorkerGroup):
+    """All remote calls of a process, however deep in each other, are of one group: below the one at the top."""
+
+    def _parent(self, session: DriverSession | WorkerSession) -> int:
+        return session.root_group
+
+
+def group_of(session: DriverSession | WorkerSession) -> WorkerGroup:
+    """Return the group that remote calls from here run in: as many workers as there are CPUs."""
+    root = session.root_group
+    groups: dict[int, WorkerGroup] = values_of(session.client).groups
+    group = groups.get(root)
+    if group is None or group._state.closed or group._state.gone:
+        while len(groups) >= _GROUPS_MAX:
+            groups.pop(next(iter(groups))).close()
+        group = groups[root] = _RemoteGroup(session.cpus)
+    return group
+
+
+def _find(module: str, qualname: str) -> Any:
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _import(module: str, qualname: str) -> Any:
+    __import__(module)
+    return _find(module, qualname)
+
+
+def _function(module: str, qualname: str) -> Callable[..., Any]:
+    found = _import(module, qualname)
+    if not isinstance(found, RemoteFunction):
+        raise AttributeError(f"{module}.{qualname} is not a remote function in this process")
+    return found.function
+
+
+def _restore(module: str, qualname: str, options: tuple[Any, ...]) -> RemoteFunction[Any]:
+    found = _import(module, qualname)
+    if isinstance(found, RemoteFunction) and tuple(found._options) == options:
+        return found
+    return RemoteFunction(_function(module, qualname), Options(*options))
+
+
+def _make(function: Callable[..., Any], options: tuple[Any, ...]) -> RemoteFunction[Any]:
+    return RemoteFunction(function, Options(*options))

@@ -1,0 +1,374 @@
+"""The values that this process has references to: how many, what is known of them, and how they are waited for.
+
+Counting. Each reference that appears here, and each that dies, appends one number to a queue: a finalizer may run at
+any moment, in any thread, and must do nothing else. Whoever pumps adds them up and tells the hub what this process
+holds now. News of a new reference always travels before the end of the task, or the release of the value, that brought
+it, so a value is never forgotten between two hands.
+
+What arrives stays packed until somebody asks for it: each ``get`` makes an object of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from scalepool._base.clock import monotonic_s
+from scalepool._runtime.failures import error_of
+from scalepool._runtime.futures import TaskFuture
+from scalepool._runtime.group import ErrorTypes
+from scalepool._runtime.refs import ObjectRef
+from scalepool._runtime.slots import UNASKED, WAITING, Slot
+from scalepool._wire import messages as m
+from scalepool._wire.messages import Status
+from scalepool._wire.payload import dumps_scalar, dumps_scalars
+from scalepool._wire.verdict import unpack_verdict
+from scalepool.errors import ObjectLostError, SessionError, TaskCancelledError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from scalepool._runtime.client import Client, GroupState
+    from scalepool._runtime.functions import Function
+    from scalepool._runtime.outgoing import KeptCall
+    from scalepool._runtime.packing import Packed
+    from scalepool._store.files import SegmentRef
+    from scalepool._store.mapping import ViewMode
+
+__all__ = ["Values", "deadline_of", "values_of"]
+
+_VALUE: Final = int(Status.VALUE)
+_LOADED: Final = frozenset({_VALUE, int(Status.ERROR)})
+"""How a value ends whose payload is something packed; a large error travels as values do."""
+_PICKLE: Final = 0x80
+_SCALAR_BYTES: Final = 4096
+_LOOK_S: Final = 0.4
+"""How long it takes at most until somebody notices that the last reference to a value has died."""
+_ERRORS: Final[Any] = ErrorTypes()
+_CANCEL_WAIT_S: Final = 0.25
+_KILL_WAIT_S: Final = 5.0
+
+
+class Values:
+    """All values that this process has references to.
+
+    Parameters
+    ----------
+    client
+        Whose they are.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.session = client.session
+        self.changes = client.outgoing.changes
+        self.table: dict[int, Slot] = {}
+        self.awaited = 0
+        """How many of them a reply will come for."""
+        self.groups: dict[int, Any] = {}
+        """The groups that tasks of this process run in, by the group of the task that submits them."""
+        # Reentrant: the collector may run user code while this thread holds it.
+        self._lock = threading.RLock()
+        self._futures: set[TaskFuture] = set()
+        client.outgoing.values = self
+        client.pump.parked_look_s = _LOOK_S
+        client.kept = self
+
+    # ---- making values ----
+
+    def submit(
+        self, group: GroupState, function: Function, call: tuple[tuple[Any, ...], dict[str, Any]], kept: KeptCall
+    ) -> list[ObjectRef[Any]]:
+        """Submit one call; ``kept`` says how its results are kept, and is filled in.
+
+        Raises
+        ------
+        SerializationError
+            When an argument cannot be pickled.
+        SessionError
+            When the session has ended, or an argument is a reference of another one.
+        """
+        client = self.client
+        data, packed, size_bytes = self._pack(call, kept)
+        task = client.new_object_id()
+        for _ in range(kept.returns - 1):
+            client.new_object_id()
+        refs: list[ObjectRef[Any]] = []
+        for value in range(task, task + kept.returns):
+            slot = self.table[value] = Slot(value, task, kept.name, WAITING)
+            slot.held = True
+            slot.count = 1
+            refs.append(ObjectRef(value, self))
+        self.table[task].size_bytes = size_bytes
+        with self._lock:
+            self.awaited += kept.returns
+        kept.call = (group.id, kept.terms, task, function, data, packed)
+        client.outstanding_bytes += size_bytes
+        if packed is not None or function.packed.stored:
+            client.stored.carried.begin(task, packed, function)
+        queue = client.outgoing.queue
+        queue.append(kept)
+        client.send_soon(len(queue), waits=any(self.table[need].status < 0 for need in kept.needs))
+        return refs
+
+    def _pack(self, call: tuple[tuple[Any, ...], dict[str, Any]], kept: KeptCall) -> tuple[bytes, Packed | None, int]:
+        """Pickle the arguments; references among them become needs, and the pickle says where their values go."""
+        args, kwargs = call
+        data = dumps_scalars(args, kwargs, self.client.inline_limit_bytes)
+        if data is not None:
+            return data, None, len(data)
+        where: list[int | str] = []
+        needs: list[int] = []
+        given: tuple[Any, ...] = args
+        called: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+        for place, value in called:
+            if isinstance(value, ObjectRef):
+                if value._table() is not self:
+                    raise SessionError(f"{value!r} belongs to another session")
+                needs.append(value.id)
+                where.append(place)
+        if needs:
+            given = tuple(None if isinstance(value, ObjectRef) else value for value in args)
+            kwargs = {key: None if isinstance(value, ObjectRef) else value for key, value in kwargs.items()}
+            kept.needs = needs
+        whole = (given, kwargs, where) if needs else (given, kwargs)
+        packed = self.client.packer.pack(whole, label=("args", "kwargs", "")[: len(whole)])
+        return packed.data, packed if packed.references else None, packed.size_bytes
+
+    def put(self, value: object) -> ObjectRef[Any]:
+        """Keep a value of one's own; raises as ``Packer.pack_value``."""
+        client = self.client
+        data = dumps_scalar(value, _SCALAR_BYTES)
+        segments: tuple[SegmentRef, ...] = ()
+        references: Sequence[int] = ()
+        if data is None:
+            if self.changes:
+                client.pump.kick(now=True)  # what was dropped just before is memory that can be written again
+            packed = client.packer.pack_value(value, label="value")
+            data, segments = packed.data, packed.segments
+            made = {segment.object_id for segment in segments}
+            references = [one for one in packed.references if one not in made]
+        slot = Slot(client.new_object_id(), 0, f"put({type(value).__name__})", _VALUE)
+        slot.task = slot.id
+        slot.data, slot.count, slot.held = data, 1, True
+        if segments:
+            slot.places = {segment.object_id: segment for segment in segments}
+            client.outgoing.held.update(slot.places)
+        self.table[slot.id] = slot
+        flat = [number for segment in segments for number in segment]
+        client.outgoing.queue.append(m.Keep(slot.id, data, references, flat))
+        return ObjectRef(slot.id, self)
+
+    def adopt(self, value: int, task: int, name: str) -> ObjectRef[Any]:
+        """Return a reference that came from elsewhere."""
+        with self._lock:
+            self.changes.append(value)
+            if value not in self.table:
+                self.table[value] = Slot(value, task, name, UNASKED)
+        return ObjectRef(value, self)
+
+    # ---- counting ----
+
+    def lend(self, references: Sequence[int]) -> list[int]:
+        """Count one more reference to each of these that is a value here, and return those."""
+        lent = [reference for reference in references if reference in self.table]
+        self.changes.extend(lent)
+        return lent
+
+    def settle(self) -> tuple[list[int], list[int]]:
+        """Add up the references that came and went; return the values to Hold, and the values and objects to Release.
+
+        Called by whoever pumps.
+        """
+        hold: list[int] = []
+        release: list[int] = []
+        with self._lock:
+            changed: dict[int, Slot] = {}
+            while self.changes:
+                change = self.changes.popleft()
+                slot = self.table.get(abs(change))
+                if slot is not None:
+                    slot.count += 1 if change > 0 else -1
+                    changed[slot.id] = slot
+            for slot in changed.values():
+                if not slot.count:
+                    release.append(slot.id)
+                    release.extend(self._drop(slot))
+                elif not slot.held:
+                    slot.held = True
+                    hold.append(slot.id)
+        return hold, release
+
+    def _drop(self, slot: Slot) -> list[int]:
+        """Forget a value; return the objects it lay in that nobody here reads."""
+        del self.table[slot.id]
+        if slot.status == WAITING:
+            self.awaited -= 1
+            self._ended(slot.id, slot.size_bytes)
+        if not slot.places:
+            return []
+        self.client.outgoing.held.difference_update(slot.places)
+        return [object_id for object_id in slot.places if not self.client.views.live(object_id)]
+
+    # ---- what comes in ----
+
+    def arrived(self, value: int, status: int, data: bytes, places: Mapping[int, SegmentRef]) -> None:
+        """A value is there, or never will be."""
+        own = self.client.packer.objects_of(data) if status in _LOADED and data[0] != _PICKLE else ()
+        with self._lock:
+            slot = self.table.get(value)
+            if slot is None or slot.status >= 0:
+                if slot is None:
+                    self.client.outgoing.released.extend(own)
+                return
+            if slot.status == WAITING:
+                self.awaited -= 1
+            if own:
+                slot.places = {object_id: places[object_id] for object_id in own if object_id in places}
+                self.client.outgoing.held.update(slot.places)
+            slot.data = data
+            slot.status = status
+            watchers, slot.watchers = slot.watchers, None
+            size_bytes, slot.size_bytes = slot.size_bytes, 0
+        self._ended(value, size_bytes)
+        for watcher in watchers or ():
+            watcher(slot)
+
+    def _ended(self, task: int, size_bytes: int) -> None:
+        """A task has ended, or nobody here wants to know."""
+        self.client.outstanding_bytes -= size_bytes
+        carried = self.client.stored.carried
+        if carried.tasks:
+            carried.end(task)
+
+    def want(self, slots: Iterable[Slot]) -> None:
+        """Ask for those that came from elsewhere."""
+        with self._lock:
+            unasked = [slot for slot in dict.fromkeys(slots) if slot.status == UNASKED]
+            for slot in unasked:
+                slot.status = WAITING
+            self.awaited += len(unasked)
+        if unasked:
+            self.client.post(m.Want([slot.id for slot in unasked]), now=True)
+
+    # ---- waiting ----
+
+    def slots(self, refs: Sequence[ObjectRef[Any]]) -> list[Slot]:
+        """Return what is known of these values, and see to it that more will be."""
+        slots = []
+        for ref in refs:
+            if ref._table() is not self:
+                raise SessionError(f"{ref!r} belongs to another session")
+            slots.append(self.table[ref.id])
+        if any(slot.status == UNASKED for slot in slots):
+            self.want(slots)
+        return slots
+
+    def watch(self, slots: Iterable[Slot], watcher: Callable[[Slot], None]) -> None:
+        """Have ``watcher`` called with each slot that is over, at once or by whoever pumps."""
+        over = []
+        with self._lock:
+            for slot in slots:
+                if slot.status >= 0:
+                    over.append(slot)
+                elif slot.watchers is None:
+                    slot.watchers = [watcher]
+                else:
+                    slot.watchers.append(watcher)
+        for slot in over:
+            watcher(slot)
+
+    def unwatch(self, slots: Iterable[Slot], watcher: Callable[[Slot], None]) -> None:
+        """Stop that."""
+        with self._lock:
+            for slot in slots:
+                if slot.watchers is not None and watcher in slot.watchers:
+                    slot.watchers.remove(watcher)
+
+    def load(self, slot: Slot, mode: ViewMode = "r") -> Any:
+        """Return a new object that is the value, or raise what became of it."""
+        if slot.status == _VALUE:
+            return self.client.packer.unpack(slot.data, slot.places or {}, mode)
+        raise _error(slot, self)
+
+    def future(self, ref: ObjectRef[Any]) -> TaskFuture:
+        """Return a future for a value."""
+        (slot,) = self.slots([ref])
+        future = TaskFuture(self.client, None, None, slot.name)
+        future.task_id = slot.task
+        self._futures.add(future)
+
+        def settle(slot: Slot) -> None:
+            self._futures.discard(future)
+            if slot.status == Status.CANCELLED:
+                future.settle_cancelled()
+                return
+            try:
+                value = self.load(slot)
+            except BaseException as error:  # noqa: BLE001 - whatever became of it, or loading it raises
+                future.settle(None, error)
+            else:
+                future.settle(value, None)
+            _ = ref  # the value must be there until now
+
+        self.watch([slot], settle)
+        return future
+
+    def cancel(self, ref: ObjectRef[Any], *, force: bool, recursive: bool) -> bool:
+        """Cancel the task that makes a value; return whether it is cancelled."""
+        (slot,) = self.slots([ref])
+        if not slot.is_over:
+            client, task = self.client, slot.task
+            client.refused.discard(task)
+            client.post((m.Stop if force else m.Cancel)((task,), int(recursive)), now=True)
+            deadline = monotonic_s() + (_KILL_WAIT_S if force else _CANCEL_WAIT_S)
+            client.pump.wait_for(lambda: slot.is_over or task in client.refused, deadline)
+            client.refused.discard(task)
+        return slot.status == Status.CANCELLED
+
+    def close(self, error: BaseException) -> None:
+        """End all futures; nothing comes any more."""
+        for future in list(self._futures):
+            future.settle(None, error)
+        self._futures.clear()
+        self.table.clear()
+        self.awaited = 0
+
+
+_making = threading.Lock()
+
+
+def values_of(client: Client) -> Values:
+    """Return the values of a client, with a table for them from now on."""
+    if client.kept is None:
+        with _making:
+            if client.kept is None:
+                Values(client)
+    assert client.kept is not None
+    return client.kept
+
+
+def _error(slot: Slot, values: Values) -> BaseException:
+    """Return what became of a value that is not there."""
+    if slot.status == Status.CANCELLED:
+        return TaskCancelledError(f"{slot.name or 'the task'} was cancelled, or a task whose value it needs")
+    if slot.status != Status.LOST:
+        data = slot.data
+        if slot.status == Status.ERROR and data[0] != _PICKLE:
+            data = values.client.packer.unpack(data, slot.places or {})
+        name = slot.name
+        if slot.status in (Status.WORKER_DIED, Status.TIMED_OUT):
+            origin = unpack_verdict(slot.data).facts["task"]
+            if origin != slot.task:  # it only needed what that one was to make
+                culprit = values.table.get(origin)
+                name = culprit.name if culprit is not None else "a task whose value it needs"
+        return error_of(_ERRORS, name, slot.status, data)
+    return ObjectLostError(
+        f"value {slot.id} of {slot.name or 'a task'} is gone: the last reference that the session knew of was dropped. "
+        "References are counted when they travel in arguments, results and put(); not in files, queues or exceptions"
+    )
+
+
+def deadline_of(timeout_s: float | None) -> float | None:
+    """Return when so many seconds will be over, as `monotonic_s` tells it."""
+    return None if timeout_s is None else monotonic_s() + max(0.0, timeout_s)

@@ -1,0 +1,266 @@
+"""Remote functions and references to their results: what is under ``scalepool.remote``, ``scalepool.get`` and so on.
+
+A remote call returns an ObjectRef at once. References go into further calls, which start when what they stand for is
+there: the session sequences them by itself, wherever the caller is by then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from scalepool._runtime.refs import ObjectRef
+from scalepool._runtime.remote import Options, RemoteFunction
+from scalepool._runtime.session import current
+from scalepool._runtime.slots import Gathering
+from scalepool._runtime.values import deadline_of, values_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Literal
+
+    from scalepool._runtime.slots import Slot
+    from scalepool._runtime.values import Values
+
+__all__ = ["ObjectRef", "RemoteFunction", "as_completed", "cancel", "get", "put", "remote", "wait"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+_NO_TIME = "{} of {} values were not there within {} seconds"
+
+
+@overload
+def remote(function: Callable[..., R], /) -> RemoteFunction[R]: ...
+
+
+@overload
+def remote(**options: Any) -> Callable[[Callable[..., R]], RemoteFunction[R]]: ...
+
+
+def remote(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a function remote: ``@scalepool.remote``, ``@scalepool.remote(num_returns=2)`` or ``scalepool.remote(f)``.
+
+    Mirrors ``ray.remote`` for functions. Different: a task whose worker process died is not run again unless
+    ``max_retries`` says so (Ray: three times); what the function raises is raised by ``get`` as it is, with the
+    worker's traceback as its cause, not inside of a ``RayTaskError``.
+
+    Parameters
+    ----------
+    function
+        A function or another callable.
+    num_returns
+        How many values a call makes; with more than one the function returns a sequence of so many, and ``remote()`` a
+        list of references.
+    max_retries
+        How often a task that had started may be started again: when its worker process died, or it raised one of
+        ``retry_exceptions``. -1: any number of times. Default 0, and 3 with ``retry_exceptions``.
+    retry_exceptions
+        True: try again whatever exception it raises; or the classes after which to try again. Each try gets its
+        arguments afresh.
+    timeout_s
+        How long each try of the task may take, in seconds from its start; then it is stopped, with its worker process,
+        and ``get`` raises TaskTimeoutError. Ray has no such limit.
+    name
+        What errors and references call the task; default the function's name.
+
+    Raises
+    ------
+    TypeError
+        When it is no function, or an option is unknown.
+    ValueError
+        When an option makes no sense.
+    """
+    checked = Options().updated(options)
+    if function is not None:
+        if options:
+            raise TypeError("give options to remote() alone: remote(num_returns=2)(function)")
+        return RemoteFunction(function)
+    return lambda function: RemoteFunction(function, checked)
+
+
+def put(value: Any) -> ObjectRef[Any]:
+    """Keep a value in the session, and return a reference to it: large arrays are copied once, into shared memory.
+
+    Mirrors ``ray.put``.
+
+    Raises
+    ------
+    TypeError
+        When ``value`` is itself a reference.
+    SerializationError
+        When it cannot be pickled.
+    StoreError
+        When there is no shared memory left.
+    """
+    if isinstance(value, ObjectRef):
+        raise TypeError(f"{value!r} is a reference already; there is nothing to put")
+    return values_of(current().client).put(value)
+
+
+def get(refs: Any, *, timeout: float | None = None, copy: Literal["never", "private"] = "never") -> Any:
+    """Wait for values, and return them.
+
+    Mirrors ``ray.get``; lists, tuples and dicts of references may be nested, and come back in the same shape.
+
+    Parameters
+    ----------
+    refs
+        A reference, or a list, tuple or dict (of lists, tuples, dicts ...) of references.
+    timeout
+        Seconds to wait in all; ``None``: as long as it takes. Inside a task its slot is lent meanwhile.
+    copy
+        ``"never"``: the arrays in them are read-only, large ones lie in shared memory, all readers read the same bytes.
+        ``"private"``: arrays are writable, and copied page by page where they are written.
+
+    Raises
+    ------
+    TimeoutError
+        When time was up first.
+    TaskCancelledError, TaskTimeoutError, WorkerDiedError, ObjectLostError
+        When a task was cancelled, took too long, its worker died, or nobody keeps the value any more.
+    SessionError
+        When the session has ended, or a reference belongs to another one.
+    Exception
+        What the first task that failed, in the order of ``refs``, has raised; others may still run then.
+    """
+    if copy not in ("never", "private"):
+        raise ValueError(f"copy must be 'never' or 'private', not {copy!r}")
+    flat: list[ObjectRef[Any]] = []
+    _flatten(refs, flat)
+    values = values_of(current().client)
+    slots = values.slots(flat)
+    mode: Literal["r", "c"] = "c" if copy == "private" else "r"
+    if any(slot.status < 0 for slot in slots):
+        gathering = Gathering(values, slots)
+        if not gathering.wait(deadline_of(timeout)):
+            missing = sum(not slot.is_over for slot in slots)
+            raise TimeoutError(_NO_TIME.format(missing, len(slots), timeout))
+    for slot in slots:
+        if slot.status > 0:
+            values.load(slot, mode)  # raises
+    loaded = iter([values.load(slot, mode) for slot in slots])
+    return _fill(refs, loaded)
+
+
+def wait(
+    refs: Sequence[ObjectRef[T]], *, num_returns: int = 1, timeout: float | None = None
+) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]:
+    """Wait until ``num_returns`` of ``refs`` are over; return those, and the others, each in the order given.
+
+    Mirrors ``ray.wait``: a task that failed counts as over, and the first list is never longer than ``num_returns``.
+
+    Parameters
+    ----------
+    refs
+        A list of references, each once.
+    num_returns
+        How many to wait for.
+    timeout
+        Seconds; when they are over, what is over by then is returned. ``None``: as long as it takes.
+
+    Raises
+    ------
+    TypeError
+        When ``refs`` is not a list or tuple of references.
+    ValueError
+        When a reference is there twice, or there are fewer than ``num_returns``.
+    """
+    if not isinstance(refs, (list, tuple)) or not all(isinstance(ref, ObjectRef) for ref in refs):
+        raise TypeError("wait() takes a list of ObjectRefs")
+    if len(set(refs)) != len(refs):
+        raise ValueError("wait() takes each ObjectRef once")
+    if not 0 < num_returns <= len(refs):
+        raise ValueError(f"num_returns must be from 1 to {len(refs)}, the number of references, not {num_returns}")
+    values = values_of(current().client)
+    slots = values.slots(refs)
+    over = sum(slot.is_over for slot in slots)
+    if over < num_returns:
+        Gathering(values, slots, num_returns - over, eager=False).wait(deadline_of(timeout))
+    ready = [ref for ref, slot in zip(refs, slots, strict=True) if slot.is_over][:num_returns]
+    chosen = set(ready)
+    return ready, [ref for ref in refs if ref not in chosen]
+
+
+def as_completed(refs: Iterable[ObjectRef[T]], *, timeout: float | None = None) -> Iterator[ObjectRef[T]]:
+    """Yield references in the order in which their values are there, or have failed.
+
+    Mirrors ``concurrent.futures.as_completed``; Ray has only ``wait``.
+
+    Parameters
+    ----------
+    refs
+        References; one that is there twice is yielded once.
+    timeout
+        Seconds for all of them.
+
+    Raises
+    ------
+    TimeoutError
+        When time is up and some are not over.
+    """
+    by_id = {ref.id: ref for ref in refs}
+    values = values_of(current().client)
+    slots = values.slots(list(by_id.values()))
+    return _completed(values, slots, by_id, timeout)
+
+
+def _completed(
+    values: Values, slots: list[Slot], by_id: dict[int, ObjectRef[T]], timeout: float | None
+) -> Iterator[ObjectRef[T]]:
+    deadline = deadline_of(timeout)
+    over: deque[Slot] = deque()
+    pending = {slot.id: slot for slot in slots}
+    values.watch(slots, over.append)
+    try:
+        while pending:
+            if not over and not values.client.wait_for(lambda: bool(over), list(pending.values()), deadline):
+                raise TimeoutError(_NO_TIME.format(len(pending), len(slots), timeout))
+            slot = over.popleft()
+            del pending[slot.id]
+            yield by_id.pop(slot.id)
+    finally:
+        values.unwatch(pending.values(), over.append)
+
+
+def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> bool:
+    """Cancel the task that makes this value; return whether it is cancelled now.
+
+    Mirrors ``ray.cancel``. Different: a task that has started is not interrupted, only killed with ``force``.
+
+    Parameters
+    ----------
+    ref
+        A reference to one of the task's values. Tasks that need it are cancelled with it.
+    force
+        Kill the worker process if it has started; other tasks that this one had queued run elsewhere. False where that
+        process runs another task, too, which waits for this one.
+    recursive
+        Also cancel the tasks that it has submitted itself.
+    """
+    if not isinstance(ref, ObjectRef):
+        raise TypeError(f"cancel() takes an ObjectRef, not {ref!r}")
+    return values_of(current().client).cancel(ref, force=force, recursive=recursive)
+
+
+def _flatten(refs: Any, flat: list[ObjectRef[Any]]) -> None:
+    if isinstance(refs, ObjectRef):
+        flat.append(refs)
+    elif isinstance(refs, dict):
+        for each in refs.values():
+            _flatten(each, flat)
+    elif isinstance(refs, (list, tuple)):
+        for each in refs:
+            _flatten(each, flat)
+    else:
+        raise TypeError(f"get() takes ObjectRefs, and lists, tuples and dicts of them, not {refs!r}")
+
+
+def _fill(refs: Any, loaded: Iterator[Any]) -> Any:
+    if isinstance(refs, ObjectRef):
+        return next(loaded)
+    if isinstance(refs, dict):
+        return {key: _fill(each, loaded) for key, each in refs.items()}
+    if isinstance(refs, tuple):
+        return tuple(_fill(each, loaded) for each in refs)
+    return [_fill(each, loaded) for each in refs]
