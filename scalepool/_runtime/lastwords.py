@@ -31,7 +31,9 @@ def write_crashes_to(flight_fd: int) -> None:
 
     os.lseek(flight_fd, CRASH_OFFSET, os.SEEK_SET)
     faulthandler.enable(file=flight_fd, all_threads=True)
-    faulthandler.register(signal.SIGTERM, file=flight_fd, all_threads=True, chain=True)
+    # Only the thread that gets the signal, mostly the main one. The others run on meanwhile, and reading the frames of
+    # a running thread may crash.
+    faulthandler.register(signal.SIGTERM, file=flight_fd, all_threads=False, chain=True)
 
     def in_child() -> None:  # the end of a process that a task forks is not the worker's
         faulthandler.unregister(signal.SIGTERM)
