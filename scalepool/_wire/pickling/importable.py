@@ -215,7 +215,8 @@ def _lies_on_path(name: str, spec: ModuleSpec, path: Iterable[str]) -> bool:
     if spec.submodule_search_locations is not None:
         directory, file = _split(directory)
         file += "."
-    return file.startswith(tail + ".") and directory in path
+    # Python 3.10 keeps the dot of a relative entry: "/folder/./name.py".
+    return file.startswith(tail + ".") and (directory in path or posixpath.normpath(directory) in path)
 
 
 def _found_by_import(name: str, origin: str | None, *, on_path: bool = True) -> bool:
