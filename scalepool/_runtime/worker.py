@@ -227,6 +227,11 @@ class WorkerStation:
             self._client.outgoing.queue.append(m.Returned([item.task for item in items], kept))
             self._send_all()
 
+    def _return_later(self, items: Sequence[WorkItem]) -> None:
+        """Give back with the next message. The calling thread has not the role, so it must not send itself."""
+        if items:
+            self._client.outgoing.queue.append(m.Returned([item.task for item in items], ()))
+
     # ---- running ----
 
     def run_next(self) -> None:
@@ -281,7 +286,7 @@ class WorkerStation:
         wanted = [future.task_id for future in futures if not future.is_over] if deadline is None else []
         wanted = list(dict.fromkeys(wanted))  # several values may come from one task
         outer, self.holdings.wanted = self.holdings.wanted, frozenset(wanted)
-        self._give_back(self.holdings.take_all(), ())
+        self._return_later(self.holdings.take_all())
         client.post(m.Block(wanted), now=True)
         drawing = pause()
         try:
@@ -292,7 +297,7 @@ class WorkerStation:
             return done()
         finally:
             resume(drawing)
-            self._give_back(self.holdings.take_all(), ())
+            self._return_later(self.holdings.take_all())
             self.holdings.wanted = outer
             client.post(m.Unblock(), now=True)
 
