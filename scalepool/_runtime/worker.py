@@ -206,7 +206,7 @@ class WorkerStation:
         if type(message) is m.Run:
             self._take_tasks(message)
         elif type(message) is m.Recall:
-            self._give_back(self.holdings.take_newest(message.number), (), answer=True)
+            self._give_back(self.holdings.take_newest(message.number), answer=True)
         elif type(message) is m.CancelTasks:
             self._give_back(*self.holdings.take(message.tasks), answer=True)
         elif type(message) is m.Enter:
@@ -220,17 +220,15 @@ class WorkerStation:
         if message.acked > self._acked:
             self._acked = message.acked
             self._flight.acked(message.acked)
-        self._give_back(self.holdings.add(message), ())
+        self._give_back(self.holdings.add(message))
 
-    def _give_back(self, items: Sequence[WorkItem], kept: Sequence[int], *, answer: bool = False) -> None:
+    def _give_back(
+        self, items: Sequence[WorkItem], kept: Sequence[int] = (), *, answer: bool = False, now: bool = True
+    ) -> None:
         if items or answer:
             self._client.outgoing.queue.append(m.Returned([item.task for item in items], kept))
-            self._send_all()
-
-    def _return_later(self, items: Sequence[WorkItem]) -> None:
-        """Give back with the next message. The calling thread has not the role, so it must not send itself."""
-        if items:
-            self._client.outgoing.queue.append(m.Returned([item.task for item in items], ()))
+            if now:
+                self._send_all()
 
     # ---- running ----
 
@@ -286,7 +284,8 @@ class WorkerStation:
         wanted = [future.task_id for future in futures if not future.is_over] if deadline is None else []
         wanted = list(dict.fromkeys(wanted))  # several values may come from one task
         outer, self.holdings.wanted = self.holdings.wanted, frozenset(wanted)
-        self._return_later(self.holdings.take_all())
+        # This thread has not the role, so it must not send itself: the next message takes it along.
+        self._give_back(self.holdings.take_all(), now=False)
         client.post(m.Block(wanted), now=True)
         drawing = pause()
         try:
@@ -297,7 +296,7 @@ class WorkerStation:
             return done()
         finally:
             resume(drawing)
-            self._return_later(self.holdings.take_all())
+            self._give_back(self.holdings.take_all(), now=False)
             self.holdings.wanted = outer
             client.post(m.Unblock(), now=True)
 
