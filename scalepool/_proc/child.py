@@ -109,3 +109,15 @@ def flush_stdio() -> None:
         # No stream (closed descriptor), closed by the user, or a broken pipe: nobody is there to be told.
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.flush()
+
+
+def flush_queues(timeout_s: float = 1.0) -> None:
+    """Wait until what was put into queues of multiprocessing is in their pipes; not for ever: perhaps nobody reads."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is None:
+        return
+    import threading
+
+    flushing = threading.Thread(target=util._run_finalizers, name="scalepool-flush", daemon=True)
+    flushing.start()
+    flushing.join(timeout_s)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from scalepool._base.clock import monotonic_s
 from scalepool._net.channel import open_peer_channel
+from scalepool._proc.child import flush_queues
 from scalepool._proc.context import ProcessContext
 from scalepool._proc.marked import MARK
 from scalepool._runtime.client import Client
@@ -321,6 +322,7 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
     error = _initialize(client, config)
     station.introduce()
     if error is not None:
+        flush_queues()
         client.post(m.InitializerFailed(error), now=True)
         client.pump.wait_for(lambda: station.leaving)  # tasks that are on their way are not for this worker
     else:
