@@ -141,8 +141,9 @@ def cancel(futures: Sequence[TaskFuture], *, force: bool = False) -> int:
     With ``force`` those that run are stopped, too: their workers get SIGTERM, and SIGKILL half a second later. No other
     task is lost by that. It returns when they are stopped.
     """
-    if futures:
-        _session.current().client.cancel(futures, force=force)
+    session = _session.existing()
+    if futures and session is not None:  # else all are over, and nothing needs to be started for that
+        session.client.cancel(futures, force=force)
     return sum(future.cancelled() for future in futures)
 
 

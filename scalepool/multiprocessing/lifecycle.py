@@ -13,9 +13,10 @@ import itertools
 import threading
 import warnings
 import weakref
+from contextlib import suppress
 
 from scalepool import api
-from scalepool.errors import SerializationError
+from scalepool.errors import SerializationError, SessionError
 from scalepool.multiprocessing import _parts
 
 TYPE_CHECKING = False
@@ -213,7 +214,8 @@ class Lifecycle:
                 number, job = next(iter(self._jobs.items()), (-1, None))
             if job is None:
                 break
-            job.drain()
+            with suppress(SessionError):  # at the interpreter's end, in a finalizer: nothing of it comes any more
+                job.drain()
             self._forget(number)
         self._group.close()
         self._group.join()

@@ -173,7 +173,7 @@ group = WorkerGroup(2)
 most = 0
 futures = []
 for number in range(200):
-    futures.append(group.submit(len, (bytes(300_000),)))
+    futures.append(group.submit(len, (bytes([number]) * 300_000,)))  # each its own: equal ones would cross once
     most = max(most, sum(not future.done() for future in futures[-50:]))
 assert [future.result() for future in futures] == [300_000] * 200
 # A megabyte may be under way, and one argument more than that.
