@@ -55,11 +55,13 @@ def program() -> None:
 
 def run(arguments: Sequence[str] | None) -> int:
     """Run a verb; return the exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    before = signal.signal(signal.SIGTERM, _terminated)
     try:
         program(arguments, prog_name="scalepool")
     except SystemExit as stop:  # click always leaves this way
         code = stop.code
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return code if isinstance(code, int) else int(code is not None)
 
 

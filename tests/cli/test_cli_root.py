@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -24,6 +25,12 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert scalepool.__version__ in capsys.readouterr().out
+
+
+def test_a_programs_own_handler_is_there_again_afterwards() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["--version"]) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_verb_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import random
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,10 @@ from live.helpers import run
 from scalepool.concurrent.futures import ProcessPoolExecutor
 from scalepool.multiprocessing import Pool
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 pytestmark = pytest.mark.live
 
 ITEMS = 40
+PACKAGE = Path(scalepool.__file__).parent
 
 
 def draw(item: int) -> tuple[int, float, float, float]:
@@ -122,7 +121,7 @@ def test_an_error_of_a_seeded_item_is_the_users_with_his_frames() -> None:
     for caught in (mapped, iterated):
         assert "in fail" in str(caught.value.__cause__)
         if sys.version_info >= (3, 11):
-            assert "scalepool" not in str(caught.value.__cause__).partition("LookupError")[0]
+            assert str(PACKAGE) not in str(caught.value.__cause__).partition("LookupError")[0]
 
 
 @pytest.mark.parametrize("seed", [-1, "x", 1.5])
