@@ -5,15 +5,18 @@ A channel is not thread-safe: its pump lets one thread at a time touch it. ``wak
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Protocol
+
+from scalepool.errors import SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["HubChannel", "PeerChannel", "carrier", "open_hub_channel", "open_peer_channel"]
 
-_UNIX = "unix://"
-_ZEROMQ = "ipc://"
+_CARRIERS = {"unix": "scalepool._net.unix", "ipc": "scalepool._net.zeromq"}
+"""By the scheme of an address: the module whose ``Hub`` and ``Peer`` carry its messages, loaded when it is needed."""
 
 
 class _Channel(Protocol):
@@ -58,7 +61,7 @@ class PeerChannel(_Channel, Protocol):
 
 def carrier(address: str) -> str:
     """Return the module that carries messages from and to ``address``: what to load before peers are forked."""
-    return "scalepool._net.unix" if address.startswith(_UNIX) else "scalepool._net.zeromq"
+    return _split(address)[0]
 
 
 def open_hub_channel(address: str, *, max_message_bytes: int) -> HubChannel:
@@ -75,23 +78,24 @@ def open_hub_channel(address: str, *, max_message_bytes: int) -> HubChannel:
     Raises
     ------
     SessionError
-        When something is at PATH, or PATH is too long.
+        When the address is of no such form, something is at PATH, or PATH is too long.
     """
-    if address.startswith(_UNIX):
-        from scalepool._net.unix import UnixHubChannel
-
-        return UnixHubChannel(address[len(_UNIX) :], max_message_bytes=max_message_bytes)
-    from scalepool._net.zeromq import ZeroMQHubChannel
-
-    return ZeroMQHubChannel(address[len(_ZEROMQ) :], max_message_bytes=max_message_bytes)
+    module, path = _split(address)
+    hub: HubChannel = importlib.import_module(module).Hub(path, max_message_bytes=max_message_bytes)
+    return hub
 
 
 def open_peer_channel(address: str, *, max_message_bytes: int) -> PeerChannel:
     """Connect to a hub that listens at ``address``; see `open_hub_channel`."""
-    if address.startswith(_UNIX):
-        from scalepool._net.unix import UnixPeerChannel
+    module, path = _split(address)
+    peer: PeerChannel = importlib.import_module(module).Peer(path, max_message_bytes=max_message_bytes)
+    return peer
 
-        return UnixPeerChannel(address[len(_UNIX) :], max_message_bytes=max_message_bytes)
-    from scalepool._net.zeromq import ZeroMQPeerChannel
 
-    return ZeroMQPeerChannel(address[len(_ZEROMQ) :], max_message_bytes=max_message_bytes)
+def _split(address: str) -> tuple[str, str]:
+    """Return the module for an address, and the path in it."""
+    scheme, mark, path = address.partition("://")
+    module = _CARRIERS.get(scheme)
+    if not mark or module is None:
+        raise SessionError(f"{address!r} is no address of a hub: it begins with none of {', '.join(_CARRIERS)}")
+    return module, path

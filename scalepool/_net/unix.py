@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Final
 from scalepool._base.clock import monotonic_s
 from scalepool._net.paths import check_socket_path
 from scalepool._net.stream import MessageStream
-from scalepool._net.waker import ForkGuard, Waker
+from scalepool._net.waker import Wakeable
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["UnixHubChannel", "UnixPeerChannel"]
+__all__ = ["Hub", "Peer"]
 
 _IN: Final = select.POLLIN
 _OUT: Final = select.POLLOUT
@@ -58,12 +58,13 @@ class _Poller:
             self._epoll.close()
 
 
-class UnixHubChannel:
+class Hub(Wakeable):
     """The hub's end; see `scalepool._net.channel.HubChannel`."""
 
     def __init__(self, path: str, *, max_message_bytes: int) -> None:
         check_socket_path(path)
-        self._guard = ForkGuard()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        super().__init__()
         self._path = path
         self._max_message_bytes = max_message_bytes
         self._peers: dict[bytes, MessageStream] = {}
@@ -72,27 +73,17 @@ class UnixHubChannel:
         self._accept_at: float | None = None
         self._readable: deque[int] = deque()
         self._messages: deque[tuple[bytes, bytes]] = deque()
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._listener.setblocking(False)
             self._listener.bind(path)
             self._listener.listen(socket.SOMAXCONN)
         except BaseException:
             self._listener.close()
+            self._waker.close()
             raise
-        self._waker = Waker()
         self._poller = _Poller()
         self._poller.add(self._listener.fileno(), _IN)
         self._poller.add(self._waker.fd, _IN)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the channel was closed."""
-        return self._waker.closed
-
-    def wake(self) -> None:
-        """Make a running or the next ``poll`` return; from any thread."""
-        self._waker.wake()
 
     def poll(self, timeout_s: float | None) -> bool:
         """Wait until something arrives, ``wake`` is called, or time is up; return whether something may be there."""
@@ -218,7 +209,7 @@ class UnixHubChannel:
         return left if timeout_s is None else min(timeout_s, left)
 
 
-class UnixPeerChannel:
+class Peer(Wakeable):
     """A peer's end; see `scalepool._net.channel.PeerChannel`.
 
     Raises
@@ -228,33 +219,24 @@ class UnixPeerChannel:
     """
 
     def __init__(self, path: str, *, max_message_bytes: int) -> None:
-        self._guard = ForkGuard()
-        self._messages: deque[bytes] = deque()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        super().__init__()
+        self._messages: deque[bytes] = deque()
         try:
             connection.settimeout(_CONNECT_TIMEOUT_S)
             connection.connect(path)
         except BaseException:
             connection.close()
+            self._waker.close()
             raise
         self._stream = MessageStream(connection, max_message_bytes)
         self._fd = self._stream.fileno()
         self._gone = False
         self._watches_out = False
         self._readable = False
-        self._waker = Waker()
         self._poller = _Poller()
         self._poller.add(self._fd, _IN)
         self._poller.add(self._waker.fd, _IN)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the channel was closed."""
-        return self._waker.closed
-
-    def wake(self) -> None:
-        """Make a running or the next ``poll`` return; from any thread."""
-        self._waker.wake()
 
     def poll(self, timeout_s: float | None) -> bool:
         """Wait until something arrives, ``wake`` is called, or time is up; return whether something may be there."""

@@ -1,4 +1,4 @@
-"""What both kinds of channel need beside their sockets: a way to be woken, and a guard against use after a fork."""
+"""What all channels need beside their sockets: a way to be woken, and a guard against use after a fork."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from scalepool.errors import SessionError
 
-__all__ = ["ForkGuard", "Waker"]
+__all__ = ["ForkGuard", "Wakeable", "Waker"]
 
 _forks = 0
 """Forks between the start of this program and this process. Asking for the process id is a system call each time."""
@@ -82,3 +82,20 @@ class Waker:
         for fd in (self._event, *self._pipe):
             if fd >= 0:
                 os.close(fd)
+
+
+class Wakeable:
+    """Base of every channel: open until its waker is closed, of no use in a forked child."""
+
+    def __init__(self) -> None:
+        self._guard = ForkGuard()
+        self._waker = Waker()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the channel was closed."""
+        return self._waker.closed
+
+    def wake(self) -> None:
+        """Make a running or the next ``poll`` return; from any thread."""
+        self._waker.wake()

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import zmq
 
 from scalepool._net.paths import check_socket_path
-from scalepool._net.waker import ForkGuard, Waker
+from scalepool._net.waker import Wakeable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ZeroMQHubChannel", "ZeroMQPeerChannel"]
+__all__ = ["Hub", "Peer"]
 
 # As plain integers: the enum members cost microseconds in each operation on them.
 _POLLIN: Final = int(zmq.POLLIN)
@@ -29,12 +29,11 @@ _ZERO_COPY_BYTES: Final = 65_536
 """Below this size copying a message is cheaper than tracking its buffer."""
 
 
-class _Channel:
+class _Channel(Wakeable):
     """What both ends share."""
 
     def __init__(self, kind: int, *, max_message_bytes: int) -> None:
-        self._guard = ForkGuard()
-        self._waker = Waker()
+        super().__init__()
         self._context = zmq.Context(io_threads=1)
         self._socket = self._context.socket(kind)
         self._socket.linger = 0
@@ -56,27 +55,17 @@ class _Channel:
                 self._waker.drain()
         return message
 
-    def wake(self) -> None:
-        """Make a running or the next ``poll`` return; from any thread."""
-        self._waker.wake()
-
-    @property
-    def closed(self) -> bool:
-        """Whether the channel was closed."""
-        return bool(self._socket.closed)
-
     def close(self) -> None:
         """Close the socket; what was not delivered within a second is dropped."""
         self._close(linger_ms=1000)
 
     def _close(self, *, linger_ms: int) -> None:
         if not self.closed and not self._guard.forked:
-            self._waker.closed = True
             self._context.destroy(linger=linger_ms)
             self._waker.close()
 
 
-class ZeroMQHubChannel(_Channel):
+class Hub(_Channel):
     """The hub's end; see `scalepool._net.channel.HubChannel`.
 
     Parameters
@@ -120,7 +109,7 @@ class ZeroMQHubChannel(_Channel):
         return True
 
 
-class ZeroMQPeerChannel(_Channel):
+class Peer(_Channel):
     """A peer's end; see `scalepool._net.channel.PeerChannel`."""
 
     def __init__(self, path: str, *, max_message_bytes: int) -> None:

@@ -125,13 +125,8 @@ def test_what_was_sent_before_a_flushing_close_arrives(hub: HubChannel, address:
     assert [receive(hub)[1] for _ in range(200)] == [b"%d" % number for number in range(200)]
 
 
-def zeromq_only(address: str) -> None:
-    if not address.startswith("ipc"):
-        pytest.skip("plain sockets know no parts")
-
-
-def test_a_message_of_many_parts_is_nobodys(hub: HubChannel, peer: PeerChannel, address: str) -> None:
-    zeromq_only(address)
+@pytest.mark.parametrize("address", ["ipc"], indirect=True)
+def test_a_zeromq_message_of_many_parts_is_nobodys(hub: HubChannel, peer: PeerChannel, address: str) -> None:
     with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
         stranger.connect(address)
         stranger.send_multipart([b"a"] * 1000)
@@ -180,6 +175,13 @@ def test_a_path_that_exists_is_refused_and_kept(address: str, path: str) -> None
 def test_a_path_that_is_too_long_is_refused(address: str) -> None:
     with pytest.raises(SessionError, match="TMPDIR"):
         open_hub_channel(address + "x" * 108, max_message_bytes=LIMIT)
+
+
+@pytest.mark.parametrize("address", ["", "hub", "tcp://host:1", "unix:/hub"])
+def test_an_address_of_no_known_form_is_refused(address: str) -> None:
+    for open_channel in (open_hub_channel, open_peer_channel):
+        with pytest.raises(SessionError, match="begins with none of unix, ipc"):
+            open_channel(address, max_message_bytes=LIMIT)
 
 
 def test_waking_a_closed_channel_is_harmless(address: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scalepool._net.unix import UnixHubChannel, UnixPeerChannel
+from scalepool._net.unix import Hub, Peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,15 +25,15 @@ def path() -> Iterator[str]:
 
 
 @pytest.fixture
-def hub(path: str) -> Iterator[UnixHubChannel]:
-    hub = UnixHubChannel(path, max_message_bytes=LIMIT)
+def hub(path: str) -> Iterator[Hub]:
+    hub = Hub(path, max_message_bytes=LIMIT)
     yield hub
     hub.close()
 
 
 @pytest.fixture
-def peer(hub: UnixHubChannel, path: str) -> Iterator[UnixPeerChannel]:
-    peer = UnixPeerChannel(path, max_message_bytes=LIMIT)
+def peer(hub: Hub, path: str) -> Iterator[Peer]:
+    peer = Peer(path, max_message_bytes=LIMIT)
     yield peer
     peer.close()
 
@@ -44,7 +44,7 @@ def until(condition: Callable[[], object]) -> None:
         assert time.monotonic() < deadline
 
 
-def hear(hub: UnixHubChannel, number: int, *senders: UnixPeerChannel) -> list[tuple[bytes, bytes]]:
+def hear(hub: Hub, number: int, *senders: Peer) -> list[tuple[bytes, bytes]]:
     found: list[tuple[bytes, bytes]] = []
 
     def heard() -> bool:
@@ -58,8 +58,8 @@ def hear(hub: UnixHubChannel, number: int, *senders: UnixPeerChannel) -> list[tu
     return found
 
 
-def test_a_peer_that_does_not_read_delays_nobody(hub: UnixHubChannel, peer: UnixPeerChannel, path: str) -> None:
-    lazy = UnixPeerChannel(path, max_message_bytes=LIMIT)
+def test_a_peer_that_does_not_read_delays_nobody(hub: Hub, peer: Peer, path: str) -> None:
+    lazy = Peer(path, max_message_bytes=LIMIT)
     lazy.send(b"lazy")
     ((to_lazy, _),) = hear(hub, 1)
     for _ in range(50):
@@ -85,15 +85,15 @@ def test_a_peer_that_does_not_read_delays_nobody(hub: UnixHubChannel, peer: Unix
     lazy.close()
 
 
-def test_a_hub_that_does_not_read_delays_no_peer(hub: UnixHubChannel, peer: UnixPeerChannel) -> None:
+def test_a_hub_that_does_not_read_delays_no_peer(hub: Hub, peer: Peer) -> None:
     messages = [bytes([number]) * 100_000 for number in range(50)]
     for message in messages:
         peer.send(message)
     assert [data for _, data in hear(hub, 50, peer)] == messages
 
 
-def test_the_last_words_of_a_peer_are_heard_without_a_wait(hub: UnixHubChannel, path: str) -> None:
-    peer = UnixPeerChannel(path, max_message_bytes=LIMIT)
+def test_the_last_words_of_a_peer_are_heard_without_a_wait(hub: Hub, path: str) -> None:
+    peer = Peer(path, max_message_bytes=LIMIT)
     peer.send(b"hello")
     ((routing, _),) = hear(hub, 1)
     hub.send(routing, b"never read")
@@ -108,7 +108,7 @@ def test_the_last_words_of_a_peer_are_heard_without_a_wait(hub: UnixHubChannel, 
     assert not hub.send(routing, b"x")
 
 
-def test_a_peer_whose_hub_is_gone_stays_calm(hub: UnixHubChannel, peer: UnixPeerChannel) -> None:
+def test_a_peer_whose_hub_is_gone_stays_calm(hub: Hub, peer: Peer) -> None:
     peer.send(b"hello")
     ((routing, _),) = hear(hub, 1)
     hub.send(routing, b"the last message")
@@ -129,7 +129,7 @@ def test_a_peer_whose_hub_is_gone_stays_calm(hub: UnixHubChannel, peer: UnixPeer
     peer.flush_and_close()
 
 
-def test_who_takes_a_message_may_ask_for_the_next(hub: UnixHubChannel, peer: UnixPeerChannel) -> None:
+def test_who_takes_a_message_may_ask_for_the_next(hub: Hub, peer: Peer) -> None:
     for number in range(4):
         peer.send(b"%d" % number)
     order: list[bytes] = []
@@ -142,7 +142,7 @@ def test_who_takes_a_message_may_ask_for_the_next(hub: UnixHubChannel, peer: Uni
     assert order == [b"0", b"1", b"2", b"3"]
 
 
-def test_without_descriptors_newcomers_wait(hub: UnixHubChannel, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_descriptors_newcomers_wait(hub: Hub, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Exhausted:
         def __init__(self, listener: socket.socket) -> None:
             self.listener = listener
@@ -161,7 +161,7 @@ def test_without_descriptors_newcomers_wait(hub: UnixHubChannel, path: str, monk
 
     exhausted = Exhausted(hub._listener)
     monkeypatch.setattr(hub, "_listener", exhausted)
-    peer = UnixPeerChannel(path, max_message_bytes=LIMIT)
+    peer = Peer(path, max_message_bytes=LIMIT)
     peer.send(b"patient")
     asked_at_first = []
 
@@ -178,12 +178,10 @@ def test_without_descriptors_newcomers_wait(hub: UnixHubChannel, path: str, monk
 
 def test_nobody_listens_is_said(path: str) -> None:
     with pytest.raises(FileNotFoundError):
-        UnixPeerChannel(path, max_message_bytes=LIMIT)
+        Peer(path, max_message_bytes=LIMIT)
 
 
-def test_a_stranger_is_shown_the_door(
-    hub: UnixHubChannel, peer: UnixPeerChannel, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stranger_is_shown_the_door(hub: Hub, peer: Peer, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scalepool._net.unix.os.geteuid", lambda: 12345)
     monkeypatch.setattr("scalepool._net.unix._ROOT", 54321)
     with socket.socket(socket.AF_UNIX) as stranger:

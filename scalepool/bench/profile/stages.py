@@ -60,11 +60,11 @@ STAGES: Final = (
     Stage("dispatch", "driver", "choose the worker for each task", ("_core.dispatch:Dispatcher.dispatch",)),
     Stage(
         "send", "driver", "message to bytes to socket",
-        ("_runtime.links:PeerLinks.send", "_wire.codec:encode", "_net.unix:UnixHubChannel.send"),
+        ("_runtime.links:PeerLinks.send", "_wire.codec:encode", "_net.unix:Hub.send"),
     ),
     Stage(
         "receive", "driver", "socket to bytes to message",
-        ("_net.unix:UnixHubChannel.receive_into", "_wire.codec:decode"),
+        ("_net.unix:Hub.receive_into", "_wire.codec:decode"),
     ),
     Stage("result", "driver", "unpickle the results", ("_wire.payload:loads_inline", "_runtime.packing:Packer.unpack")),
     Stage(
@@ -72,10 +72,10 @@ STAGES: Final = (
         ("_runtime.client:Client.receive", "_runtime.client:Client.deliver", "_runtime.futures:TaskFuture.settle"),
     ),
     Stage("pump", "driver", "the loop around all that", ("_runtime.local:LocalStation.work",)),
-    Stage("wait", "driver", "wait for the socket", ("_net.unix:UnixHubChannel.poll",), idle=True),
+    Stage("wait", "driver", "wait for the socket", ("_net.unix:Hub.poll",), idle=True),
     Stage(
         "receive", "worker", "socket to bytes to message to tasks",
-        ("_net.unix:UnixPeerChannel.receive_into", "_wire.codec:decode", "_runtime.holdings:Holdings.add"),
+        ("_net.unix:Peer.receive_into", "_wire.codec:decode", "_runtime.holdings:Holdings.add"),
     ),
     Stage(
         "decode", "worker", "unpickle the arguments",
@@ -91,12 +91,12 @@ STAGES: Final = (
         ("_runtime.executor:Executor.run", "_store.flight:FlightRecord.begin", "_store.flight:FlightRecord.end",
          "_store.flight:FlightRecord.log_result", "_wire.records:pack_result"),
     ),
-    Stage("send", "worker", "message to bytes to socket", ("_wire.codec:encode", "_net.unix:UnixPeerChannel.send")),
+    Stage("send", "worker", "message to bytes to socket", ("_wire.codec:encode", "_net.unix:Peer.send")),
     Stage(
         "pump", "worker", "the loop around all that",
         ("_runtime.worker:WorkerStation.run_next", "_runtime.worker:WorkerStation.work"),
     ),
-    Stage("wait", "worker", "wait for the socket", ("_net.unix:UnixPeerChannel.poll",), idle=True),
+    Stage("wait", "worker", "wait for the socket", ("_net.unix:Peer.poll",), idle=True),
 )  # fmt: skip
 
 
