@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 import sys
 
+from scalepool._base.cgroups import memberships, read_text
 from scalepool._base.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -118,19 +119,17 @@ def _affinity(given: int | None) -> CpuCount:
 
 def _cgroup_limits(root: str) -> Iterator[CpuCount]:
     mounts = _cgroup_mounts(root)
-    for line in _lines(f"{root}/proc/self/cgroup"):
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if number == "0" and not controllers:
+    for controllers, path in memberships(root):
+        if not controllers:
             yield from _walk_up(root, mounts["cgroup2"], path, _quota_v2, "cgroup v2")
-        elif "cpu" in controllers.split(","):
+        elif "cpu" in controllers:
             yield from _walk_up(root, mounts["cgroup"], path, _quota_v1, "cgroup v1")
 
 
 def _cgroup_mounts(root: str) -> dict[str, _Mount]:
     """Find where version 2 and the cpu controller of version 1 are mounted; the usual places when not told."""
     found = {kind: _Mount(point, "/") for kind, point in _CGROUP_DEFAULT_MOUNTS.items()}
-    for line in _lines(f"{root}/proc/self/mountinfo"):
+    for line in read_text(f"{root}/proc/self/mountinfo").splitlines():
         # 36 35 98:0 /top /point rw,noatime master:1 - cgroup cgroup rw,cpu,cpuacct
         left, dash, right = line.partition(" - ")
         here, there = left.split(), right.split()
@@ -165,15 +164,15 @@ def _below(path: str, top: str) -> str:
 
 
 def _quota_v2(directory: str) -> float | None:
-    words = " ".join(_lines(f"{directory}/cpu.max")).split()
+    words = read_text(f"{directory}/cpu.max").split()
     if len(words) != 2:
         return None
     return _ratio(words[0], words[1])  # "max" is no number and so no limit
 
 
 def _quota_v1(directory: str) -> float | None:
-    quota = " ".join(_lines(f"{directory}/cpu.cfs_quota_us"))
-    period = " ".join(_lines(f"{directory}/cpu.cfs_period_us"))
+    quota = read_text(f"{directory}/cpu.cfs_quota_us")
+    period = read_text(f"{directory}/cpu.cfs_period_us")
     return _ratio(quota, period)  # a quota of -1 is no limit
 
 
@@ -246,15 +245,6 @@ def _positive(text: str | None) -> int | None:
     if not (stripped.isascii() and stripped.isdecimal()) or len(stripped) > 18:
         return None
     return int(stripped) or None
-
-
-def _lines(path: str) -> list[str]:
-    """Return the lines of a small file; an unreadable one has none (no such file is the normal case here)."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - see the module's text
-            return file.read().splitlines()
-    except OSError:
-        return []
 
 
 def _unescape(field: str) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from scalepool._base.cgroups import memberships, read_text
+
 __all__ = ["memory_bytes", "private_bytes"]
 
 _UNKNOWN_BYTES = 1 << 32
@@ -23,12 +25,10 @@ def memory_bytes(*, physical_bytes: int | None = None, root: str = "/") -> int:
         Directory that stands for ``/`` when ``proc`` and ``sys`` are read.
     """
     limits = [_physical_bytes() if physical_bytes is None else physical_bytes]
-    for line in _read(f"{root}/proc/self/cgroup").splitlines():
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if number == "0" and not controllers:
+    for controllers, path in memberships(root):
+        if not controllers:
             limits += _walk_up(f"{root}/sys/fs/cgroup", path, "memory.max")
-        elif "memory" in controllers.split(","):
+        elif "memory" in controllers:
             limits += _walk_up(f"{root}/sys/fs/cgroup/memory", path, "memory.limit_in_bytes")
     return min(limits)
 
@@ -43,7 +43,7 @@ def private_bytes(root: str = "/") -> int:
     root
         Directory that stands for ``/`` when ``proc`` is read.
     """
-    fields = _read(f"{root}/proc/self/statm").split()
+    fields = read_text(f"{root}/proc/self/statm").split()
     if len(fields) < 3:
         return 0
     return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
@@ -59,13 +59,5 @@ def _physical_bytes() -> int:
 def _walk_up(top: str, path: str, name: str) -> list[int]:
     """Read the limit of a cgroup and of its parents. A container sees its own as the top, whatever the path says."""
     parts = [part for part in path.split("/") if part]
-    texts = (_read("/".join([top, *parts[:depth], name])).strip() for depth in range(len(parts), -1, -1))
+    texts = (read_text("/".join([top, *parts[:depth], name])).strip() for depth in range(len(parts), -1, -1))
     return [int(text) for text in texts if text.isascii() and text.isdecimal() and int(text)]
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - pathlib takes 5 ms to import
-            return file.read()
-    except OSError:
-        return ""

@@ -6,6 +6,8 @@ the whole machine; a counter that has grown is as good as a confession for the f
 
 from __future__ import annotations
 
+from scalepool._base.cgroups import memberships, read_text
+
 __all__ = ["OomWatch"]
 
 
@@ -36,22 +38,20 @@ class OomWatch:
 
     def _group_kills(self) -> int:
         kills = 0
-        for line in _read(f"{self._root}/proc/self/cgroup").splitlines():
-            number, _, rest = line.partition(":")
-            controllers, _, path = rest.partition(":")
-            if number == "0" and not controllers:
+        for controllers, path in memberships(self._root):
+            if not controllers:
                 kills += self._counter(f"{self._root}/sys/fs/cgroup", path, "memory.events")
-            elif "memory" in controllers.split(","):
+            elif "memory" in controllers:
                 kills += self._counter(f"{self._root}/sys/fs/cgroup/memory", path, "memory.oom_control")
         return kills
 
     def _counter(self, top: str, path: str, name: str) -> int:
         # A container sees its own group as the top, whatever the path says.
-        text = _read(f"{top}/{path.strip('/')}/{name}") or _read(f"{top}/{name}")
+        text = read_text(f"{top}/{path.strip('/')}/{name}") or read_text(f"{top}/{name}")
         return _field(text, "oom_kill")
 
     def _machine_kills(self) -> int:
-        return _field(_read(f"{self._root}/proc/vmstat"), "oom_kill")
+        return _field(read_text(f"{self._root}/proc/vmstat"), "oom_kill")
 
 
 def _field(text: str, name: str) -> int:
@@ -60,11 +60,3 @@ def _field(text: str, name: str) -> int:
         if key == name and value.strip().isdecimal():
             return int(value)
     return 0
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - pathlib takes 5 ms to import
-            return file.read()
-    except OSError:
-        return ""
