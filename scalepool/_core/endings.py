@@ -40,6 +40,8 @@ class Autopsy(NamedTuple):
         The process and how it ended; see ``WorkerExited``.
     running
         The tasks that it had started, and the item that each worked on.
+    lost
+        Those of them that had ended, and whose results went with the worker's memory.
     reason
         What it ended of, where that is not in the exit code.
     report
@@ -51,12 +53,15 @@ class Autopsy(NamedTuple):
     running: Mapping[int, int] = {}
     reason: str = ""
     report: bytes = b""
+    lost: Sequence[int] = ()
 
     def verdict(self, task: Task, item: int = 0) -> bytes:
         """Return what the owner of ``task`` is told."""
         attempt = 1 + task.terms.tried.count(item) if item else task.attempt
         reason = self.reason
-        if not reason and self.running and task.id != next(reversed(self.running)):
+        if not reason and task.id in self.lost:
+            reason = "it had ended, but its result was too large to be saved from the memory of its worker"
+        elif not reason and self.running and task.id != next(reversed(self.running)):
             reason = "it ended in a task that this one waited for, and that ran in the same process meanwhile"
         facts = {"pid": self.pid, "exitcode": self.exitcode, "attempt": attempt, "reason": reason, "task": task.id}
         return pack_verdict({**facts, "item": item, "limit_s": task.terms.time_limit_s}, self.report, task.payload)

@@ -117,6 +117,7 @@ def test_a_lost_result_is_judged_when_its_worker_is_gone() -> None:
     assert ends(talk.heard) == {}
     talk.dies(worker)
     assert ends(talk.heard) == {task: Status.WORKER_DIED}
+    assert b"its result was too large to be saved" in sent(talk.heard, m.Replies)[0].payloads[0]
     assert other not in ends(talk.heard)
     assert talk.hub.statistics().queued == 1
 
