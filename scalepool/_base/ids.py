@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-__all__ = ["COUNTER_BITS", "PEER_MAX", "IdSource", "counter_of", "make_id", "peer_of"]
+__all__ = ["COUNTER_BITS", "PEER_MAX", "IdSource", "make_id", "peer_of"]
 
 COUNTER_BITS = 40
 PEER_MAX = (1 << 63 - COUNTER_BITS) - 1
@@ -29,11 +29,6 @@ def make_id(peer: int, counter: int) -> int:
 def peer_of(any_id: int) -> int:
     """Return the number of the peer that made this id."""
     return any_id >> COUNTER_BITS
-
-
-def counter_of(any_id: int) -> int:
-    """Return which one of its peer's ids this is."""
-    return any_id & _COUNTER_MAX
 
 
 class IdSource:

@@ -68,13 +68,6 @@ class ProcessContext(NamedTuple):
             umask=_umask(),
         )
 
-    def fingerprint(self) -> int:
-        """Return 63 bits that stand for cwd, sys_path, environ and argv; the same in every process and Python."""
-        import hashlib
-
-        seen = json.dumps([self.cwd, self.sys_path, self.environ, self.argv]).encode("ascii")
-        return int.from_bytes(hashlib.blake2b(seen, digest_size=8).digest(), "big") >> 1
-
     def apply(self, overrides: Mapping[str, str] | None = None) -> None:
         """Make the calling process, a worker, look like the recorded one.
 

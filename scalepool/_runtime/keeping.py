@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from scalepool._base.ids import peer_of
 from scalepool._core.events import Spilled
 from scalepool._store.adopted import AdoptedSegments
 from scalepool._store.files import SegmentRef, in_memory
@@ -55,7 +56,7 @@ class ObjectKeeper:
     def drop(self, objects: Sequence[int]) -> None:
         """Nobody needs these any more."""
         for object_id in objects:
-            if object_id >> 40 != m.DRIVER:
+            if peer_of(object_id) != m.DRIVER:
                 with contextlib.suppress(KeyError):  # where its adoption had failed
                     self._adopted.drop(object_id)
 
@@ -83,7 +84,7 @@ class ObjectKeeper:
 
     def _move(self, object_id: int) -> bool:
         try:
-            if object_id >> 40 == m.DRIVER:
+            if peer_of(object_id) == m.DRIVER:
                 self._storage.store.spill(object_id)
             else:
                 self._adopted.spill(object_id)

@@ -174,11 +174,6 @@ class Pace:
         self._bytes = self._bytes / 2 + size_bytes
         self.largest = max(self.largest, items)
 
-    @property
-    def seconds_per_item(self) -> float | None:
-        """The estimate; ``None`` before the first measurement."""
-        return self._seconds / self._items if self._items else None
-
     def items_worth(self, seconds: float) -> int:
         """How many items take `seconds`; 0 before the first measurement."""
         return int(seconds * self._items / self._seconds) if self._seconds else 0

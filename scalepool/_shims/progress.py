@@ -165,11 +165,6 @@ class Tracker:
                 return
         self._reporter.post_last(report, self._finish)
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether the last report has been shown."""
-        return self._finished.is_set()
-
     def wait(self) -> None:
         """Wait until the last report has been shown; that is up to user code, so not for ever."""
         self._finished.wait(LAST_WORDS_S)

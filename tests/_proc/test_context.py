@@ -48,38 +48,6 @@ def test_decode_refuses_what_it_did_not_write(data: bytes) -> None:
         ProcessContext.decode(data)
 
 
-def test_fingerprint_is_about_what_a_task_sees() -> None:
-    context = captured()
-    same = context._replace(authkey=None, main_path="elsewhere", umask=0)
-    others = [
-        context._replace(cwd="/elsewhere"),
-        context._replace(sys_path=(*context.sys_path, "more")),
-        context._replace(environ=(*context.environ, ("MORE", "1"))),
-        context._replace(argv=(*context.argv, "more")),
-    ]
-
-    assert same.fingerprint() == context.fingerprint()
-    assert len({other.fingerprint() for other in [context, *others]}) == 5
-    assert 0 <= context.fingerprint() < 1 << 63
-
-
-def test_fingerprint_is_the_same_in_every_process() -> None:
-    context = captured()
-    code = (
-        "import sys; from scalepool._proc.context import ProcessContext; "
-        "print(ProcessContext.decode(sys.stdin.buffer.read()).fingerprint())"
-    )
-    told = subprocess.run(
-        [sys.executable, "-c", code],
-        input=context.encode(),
-        capture_output=True,
-        env={"PYTHONPATH": PATH[0]},
-        check=True,
-    )
-
-    assert int(told.stdout) == context.fingerprint()
-
-
 def test_secrets_do_not_show_in_the_repr() -> None:
     context = captured()._replace(environ=(("TOKEN", "hunter2"),))
 

@@ -159,9 +159,8 @@ def test_a_tracker_ends_with_the_last_task() -> None:
     tracker.end(2)
     tracker.end(3, 1)
     tracker.no_more()
-    assert not tracker.is_finished
+    assert not ended
     tracker.end(0)  # cancelled
     tracker.no_more()
 
-    assert tracker.is_finished
     assert (reports[0], reports[-1], ended) == ((2, None, 0), (5, 5, 1), [True])
