@@ -76,7 +76,13 @@ class TaskContext(NamedTuple):
     depth: int
 
 
-def init(*, num_cpus: int | None = None) -> None:
+def init(
+    *,
+    num_cpus: int | None = None,
+    object_store_memory: int | str | None = None,
+    spill_limit: int | str | None = None,
+    spill_directory: str | os.PathLike[str] | None = None,
+) -> None:
     """Start this process's session; without it the first use does so. A second call changes nothing.
 
     What can be done at the same time, such as loading the rest of this package, is done while workers' processes come
@@ -86,8 +92,35 @@ def init(*, num_cpus: int | None = None) -> None:
     ----------
     num_cpus
         CPUs to plan with; default :func:`cpu_count`.
+    object_store_memory
+        Shared memory that all large arguments and results may take together: bytes, or a text such as ``"4GB"``.
+        Default: half of the memory. What does not fit is spilled to files.
+    spill_limit
+        Disk that spilled objects may take, in the same form; 0: nothing is spilled. Default: half of what is free.
+    spill_directory
+        Folder for spilled objects, which have no names there. Default: that for temporary files.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For what is no number or size, or out of range.
     """
-    _session.start({"num_cpus": num_cpus})
+    _session.start(
+        {
+            "num_cpus": num_cpus,
+            "store_limit_bytes": _size("object_store_memory", object_store_memory),
+            "spill_limit_bytes": 0 if spill_limit == 0 else _size("spill_limit", spill_limit),
+            "spill_dir": None if spill_directory is None else os.fspath(spill_directory),
+        }
+    )
+
+
+def _size(name: str, size: int | str | None) -> int | None:
+    if size is None:
+        return None
+    from scalepool._base.sizes import size_bytes
+
+    return size_bytes(size, name)
 
 
 def shutdown() -> None:

@@ -51,6 +51,9 @@ _FOLLOW_OMP = frozenset({"OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_TH
 
 _INFINITE = float("inf")
 
+_INLINE_LIMIT_MAX_BYTES = 512 * 1024
+"""Half of a worker's flight record: what travels inside a message must fit there, or it would die with its worker."""
+
 
 class _Values(NamedTuple):
     num_cpus: int | None = None
@@ -73,7 +76,7 @@ class _Values(NamedTuple):
 # Smallest and largest value of each.
 _RANGES: dict[str, tuple[float, float]] = {
     "num_cpus": (1, _INFINITE),
-    "inline_limit_bytes": (0, _INFINITE),
+    "inline_limit_bytes": (0, _INLINE_LIMIT_MAX_BYTES),
     "result_flush_count": (1, _INFINITE),
     "tick_s": (0.0001, 10.0),
     "idle_worker_s": (0.0, _INFINITE),
@@ -104,7 +107,7 @@ class Settings(_Values):
     num_cpus
         CPUs to plan with; ``None`` means `cpu_count`.
     inline_limit_bytes
-        A buffer below this size travels inside its message, a larger one as a shared-memory segment.
+        A buffer below this size travels inside its message, a larger one as a shared-memory segment. At most 512 KiB.
     result_flush_count
         A worker sends its results when it has this many (or at the next tick, or when it has nothing left to do).
     tick_s

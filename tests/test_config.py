@@ -275,3 +275,10 @@ def test_a_source_counts_from_one_under_its_peer() -> None:
 def test_the_clock_does_not_run_backwards() -> None:
     first = monotonic_s()
     assert monotonic_s() >= first
+
+
+def test_what_travels_inside_messages_is_bounded() -> None:
+    limit = 512 * 1024
+    assert settings({"inline_limit_bytes": limit}).inline_limit_bytes == limit
+    with pytest.raises(ValueError, match="SCALEPOOL_INLINE_LIMIT_BYTES must be between 0 and 524288, not 524289"):
+        settings(None, {"SCALEPOOL_INLINE_LIMIT_BYTES": str(limit + 1)})

@@ -44,6 +44,8 @@ BURST = 256
 """Calls that are worth a message: who has queued so many sends them himself."""
 _PICKLE: Final = 0x80
 _VALUE: Final = int(Status.VALUE)
+_LOADED: Final = frozenset({_VALUE, int(Status.ERROR)})
+"""How a task ends whose payload is something packed."""
 _CANCEL_WAIT_S = 0.25
 """How long ``cancel`` waits for a worker's word on whether the task has started."""
 _FORCE_WAIT_S = 5.0
@@ -289,8 +291,7 @@ class Client:
             if self._carried.tasks:
                 self._carried.end(task)
             if future is None:
-                if self.kept is not None:
-                    self.kept.arrived(task, status, data, places)
+                _arrived(self, task, status, data, places)
                 continue
             future.duration_s = micros * 1e-6
             group: GroupState = future.group
@@ -350,6 +351,14 @@ class Client:
         for group in self._groups.values():
             group.end()
         self.storage.close()
+
+
+def _arrived(client: Client, value: int, status: int, data: bytes, places: dict[int, SegmentRef]) -> None:
+    """Take in a value, or give back what nobody here asks for any more: the hub counts this process as its reader."""
+    if client.kept is not None:
+        client.kept.arrived(value, status, data, places)
+    elif places and status in _LOADED and data and data[0] != _PICKLE:
+        client.outgoing.released.extend(client.packer.objects_of(data))
 
 
 def _settle_cancelled(future: TaskFuture, group: GroupState) -> None:

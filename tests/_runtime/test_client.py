@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
@@ -268,3 +269,26 @@ def test_an_interrupt_while_a_result_is_loaded_goes_up_and_loses_no_future(drive
     assert driver.client.pending
     driver.client.deliver()
     assert other.result(0) == 5
+
+
+def large_result(object_id: int, size_bytes: int) -> bytes:
+    """Pack a value as a worker does that put a buffer of it into the object."""
+    table = struct.pack("<qqq", 0, 0, 5) + struct.pack("<qqq", object_id, 0, size_bytes)
+    return b"\x01" + struct.pack("<II", 2, 0) + table + b"dummy"
+
+
+@pytest.mark.parametrize("status", [Status.VALUE, Status.ERROR])
+def test_a_large_result_that_nobody_waits_for_any_more_is_given_back(driver: Driver, status: Status) -> None:
+    driver.client.outgoing.drain()
+    places = [77, 1, 3, 1_000_000]
+    driver.client.receive(m.Replies([5], [status], [1], [large_result(77, 1_000_000)], [1], places))
+
+    (message,) = driver.client.outgoing.drain()
+    assert message == m.Release([77])
+
+
+def test_a_plain_result_that_nobody_waits_for_any_more_needs_no_answer(driver: Driver) -> None:
+    driver.client.outgoing.drain()
+    driver.client.receive(m.Replies([5, 6], [Status.VALUE, Status.CANCELLED], [1, 1], [pickle.dumps(1), b""]))
+
+    assert not driver.client.outgoing.pending

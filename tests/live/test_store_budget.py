@@ -210,3 +210,26 @@ with Pool(2) as pool:
         assert len(pids) == 2
         running.process.kill()
         wait_for(lambda: running.process.poll() is not None)
+
+
+def test_the_budget_can_be_set_where_the_session_starts(tmp_path: Path) -> None:
+    folder = tmp_path / "spilled here"
+    folder.mkdir()
+    source = f"""
+import scalepool
+
+if __name__ == "__main__":
+    scalepool.init(num_cpus=1, object_store_memory="48MB", spill_limit=300 * MIB, spill_directory={str(folder)!r})
+    limits = current().client.storage.budget.limits
+    assert limits == (48 * 1000**2, 300 * MIB, {str(folder)!r})
+    with Pool(1) as pool:
+        kept = [pool.apply(make, (number,)) for number in range(12)]  # 96 MiB
+        assert [array[-1] for array in kept] == [float(number) for number in range(12)]
+        assert usage().disk_bytes > 32 * MIB
+    try:
+        scalepool.shutdown()
+        scalepool.init(object_store_memory="many")
+    except ValueError as error:
+        print(error)
+"""
+    assert run(tmp_path, PREAMBLE + source).startswith("object_store_memory must be a number of bytes or a text")
