@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from scalepool._base.amounts import json_text, resource_text
 from scalepool._base.cpus import CpuCount, cpu_count
 from scalepool._base.memory import memory_bytes
 from scalepool._base.sizes import size_bytes
@@ -71,6 +72,11 @@ class _Values(NamedTuple):
     spill_limit_bytes: int | None = None
     spill_dir: str = ""
     store_files: str = "auto"
+    num_gpus: int | None = None
+    memory: int | None = None
+    resources: str = ""
+    labels: str = ""
+    namespace: str = ""
 
 
 # Smallest and largest value of each.
@@ -86,10 +92,15 @@ _RANGES: dict[str, tuple[float, float]] = {
     "store_limit_bytes": (0, _INFINITE),
     "spill_limit_bytes": (0, _INFINITE),
     "max_worker_rss": (1, _INFINITE),
+    "num_gpus": (0, _INFINITE),
+    "memory": (0, _INFINITE),
 }
 
 # Sizes that may be written as text with a unit.
-_SIZES = frozenset({"max_worker_rss", "store_limit_bytes", "spill_limit_bytes"})
+_SIZES = frozenset({"max_worker_rss", "store_limit_bytes", "spill_limit_bytes", "memory"})
+
+# What is a dict to users, and a text in here.
+_DICTS = {"resources": resource_text, "labels": json_text}
 
 # What a text may be; any, where it is not listed.
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -141,6 +152,16 @@ class Settings(_Values):
     store_files
         ``"memfd"``: segments are nameless shared memory; ``"file"``: nameless files in the session's directory;
         ``"auto"``: memfd where the system has it.
+    num_gpus
+        GPUs that remote functions and actors may ask for; ``None``: those that this process may see.
+    memory
+        Bytes, or a text such as ``"16GB"``, that they may ask for together; ``None``: 70 % of the memory.
+    resources
+        What else they may ask for: a dict of names and numbers, or text such as ``"license=2,disk=0.5"``.
+    labels
+        What `nodes` says of this node: a dict of texts.
+    namespace
+        Where actors with a name are looked for.
     """
 
     __slots__ = ()
@@ -180,8 +201,14 @@ def settings(arguments: Mapping[str, object] | None = None, environ: Mapping[str
         if name not in Settings._fields:
             raise TypeError(f"unknown setting {name!r}; known are {', '.join(Settings._fields)}")
         if value is not None:
-            merged[name] = size_bytes(value, name) if name in _SIZES and value != 0 else value
+            merged[name] = _from_argument(name, value)
     return Settings(**merged)
+
+
+def _from_argument(name: str, value: Any) -> Any:
+    if name in _DICTS:
+        return _DICTS[name](value, name)
+    return size_bytes(value, name) if name in _SIZES and value != 0 else value
 
 
 def recycle_limit_bytes(own: Settings, sharers: int = 1) -> int:
@@ -241,6 +268,8 @@ def thread_limits(
 
 
 def _parse(name: str, text: str, variable: str) -> int | float | str:
+    if name in _DICTS:
+        return _DICTS[name](text, variable)
     if _is_text(name):
         _check(name, text.strip(), variable)
         return text.strip()

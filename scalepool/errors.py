@@ -4,6 +4,7 @@ One root, and the branches say whose fault it was::
 
     ScalepoolError
     ├── SessionError            the session is closed, was forked away, or could not start
+    ├── ResourceError           you asked for more than the session will ever have (also a ValueError)
     ├── SerializationError      you passed something that cannot travel (also a TypeError)
     ├── InitializerError        your initializer raised in a worker
     ├── TaskCancelledError      the task was dropped by terminate(), cancel() or an abort
@@ -35,6 +36,7 @@ __all__ = [
     "PostMortem",
     "ProtocolError",
     "RemoteTraceback",
+    "ResourceError",
     "ScalepoolError",
     "SerializationError",
     "SessionError",
@@ -51,6 +53,10 @@ class ScalepoolError(Exception):
 
 class SessionError(ScalepoolError, RuntimeError):
     """The session cannot be used: closed, inherited through a fork, or its start failed."""
+
+
+class ResourceError(ScalepoolError, ValueError):
+    """A task or actor needs more of a resource than the session has in all, so that it could never run."""
 
 
 class SerializationError(ScalepoolError, TypeError):

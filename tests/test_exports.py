@@ -18,8 +18,8 @@ API = [
 ]  # fmt: skip
 ERRORS = [
     "InitializerError", "ObjectLostError", "ObjectStoreFullError", "PostMortem", "ProtocolError", "RemoteTraceback",
-    "ScalepoolError", "SerializationError", "SessionError", "StoreError", "TaskCancelledError", "TaskTimeoutError",
-    "WorkerDiedError",
+    "ResourceError", "ScalepoolError", "SerializationError", "SessionError", "StoreError", "TaskCancelledError",
+    "TaskTimeoutError", "WorkerDiedError",
 ]  # fmt: skip
 TASKS = ["ObjectRef", "RemoteFunction", "as_completed", "cancel", "get", "put", "remote", "wait"]
 TOP = [

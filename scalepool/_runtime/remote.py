@@ -9,6 +9,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
 from scalepool._base.tuples import NamedTuple
+from scalepool._runtime.demands import NamedAmounts, checked_resources, demand_of
 from scalepool._runtime.functions import name_of
 from scalepool._runtime.group import WorkerGroup, terms_of
 from scalepool._runtime.kept import Retrying
@@ -20,6 +21,7 @@ from scalepool._wire.pickling.importable import by_value_modules
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from scalepool._core.resources import Demand
     from scalepool._core.task import Terms
     from scalepool._runtime.client import Client
     from scalepool._runtime.functions import Function
@@ -43,6 +45,10 @@ class Options(NamedTuple):
     retry_exceptions: bool | tuple[type[BaseException], ...] = False
     timeout_s: float | None = None
     name: str | None = None
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+    resources: NamedAmounts = ()
+    memory: int | str | None = None
 
     def updated(self, changes: dict[str, Any]) -> Options:
         """Return these options with some others.
@@ -57,7 +63,7 @@ class Options(NamedTuple):
             raise TypeError(f"unknown option {unknown[0]!r} of a remote function; there are {', '.join(self._fields)}")
         options = self._replace(**changes)
         given: tuple[Any, ...] = options  # whatever the caller has written
-        returns, retries, kinds, timeout_s, name = given
+        returns, retries, kinds, timeout_s, name = given[:5]
         if isinstance(returns, bool) or not isinstance(returns, int) or not 1 <= returns <= MAX_RETURNS:
             raise ValueError(f"num_returns must be an int from 1 to {MAX_RETURNS}, not {returns!r}")
         if retries is not None and (isinstance(retries, bool) or not isinstance(retries, int) or retries < -1):
@@ -69,7 +75,9 @@ class Options(NamedTuple):
             kinds = tuple(kinds) if isinstance(kinds, (list, tuple)) else (kinds,)
             if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
                 raise TypeError("retry_exceptions must be True, False, or a list of exception classes")
-        return options._replace(retry_exceptions=kinds)
+        options = options._replace(retry_exceptions=kinds, resources=checked_resources(options.resources))
+        options.demand  # noqa: B018 - raises where it makes no sense
+        return options
 
     @property
     def retries(self) -> int:
@@ -77,6 +85,12 @@ class Options(NamedTuple):
         if self.max_retries is None:
             return 3 if self.retry_exceptions else 0
         return _FOR_EVER if self.max_retries < 0 else self.max_retries
+
+    @property
+    def demand(self) -> Demand:
+        """What a call needs while it runs: one CPU where nothing is said."""
+        num_cpus = 1 if self.num_cpus is None else self.num_cpus
+        return demand_of(num_cpus, self.num_gpus, self.resources, self.memory)
 
     @property
     def terms(self) -> Terms:
