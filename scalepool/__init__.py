@@ -6,6 +6,7 @@ backend ``"scalepool"``, now or when joblib is imported.
 The layers, each importing only from those below it::
 
     L6  multiprocessing/  concurrent/futures/  joblib_backend.py    the drop-in modules
+        redirection.py                                              the standard names made to stand for them
         cli/  bench/                                                the command, and what it measures
     L5  api.py  tasks.py                                            what they, and users, build on
     L4  _runtime/   engines/                                        client, pump, worker; where workers come from
@@ -17,6 +18,8 @@ The layers, each importing only from those below it::
 
 from __future__ import annotations
 
+import os as _os
+
 from scalepool._joblib.registration import install as _install_joblib_backend
 
 TYPE_CHECKING = False
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from scalepool.api import cpu_count, init, is_initialized, shutdown, task_rng
+    from scalepool.redirection import install, uninstall
     from scalepool.tasks import ObjectRef, as_completed, cancel, get, put, remote, wait
 
 __all__ = [
@@ -34,11 +38,13 @@ __all__ = [
     "cpu_count",
     "get",
     "init",
+    "install",
     "is_initialized",
     "put",
     "remote",
     "shutdown",
     "task_rng",
+    "uninstall",
     "wait",
 ]
 
@@ -47,7 +53,13 @@ __version__ = "0.1.0"
 _FROM_API = frozenset({"cpu_count", "init", "is_initialized", "shutdown", "task_rng"})
 _FROM_TASKS = frozenset({"ObjectRef", "as_completed", "cancel", "get", "put", "remote", "wait"})
 
+_FROM_REDIRECTION = frozenset({"install", "uninstall"})
+
 _install_joblib_backend()
+if _os.environ.get("SCALEPOOL_INSTALL", "0").strip() not in ("", "0"):
+    from scalepool.redirection import install
+
+    install()
 
 
 def __getattr__(name: str) -> Any:
@@ -59,8 +71,12 @@ def __getattr__(name: str) -> Any:
         from scalepool import tasks
 
         return getattr(tasks, name)
+    if name in _FROM_REDIRECTION:
+        from scalepool import redirection
+
+        return getattr(redirection, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_FROM_API, *_FROM_TASKS})
+    return sorted({*globals(), *_FROM_API, *_FROM_TASKS, *_FROM_REDIRECTION})

@@ -29,6 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "multiprocessing",
             "concurrent",
             "joblib_backend",
+            "redirection",
             "_joblib",
             "_shims",
             "cli",
@@ -52,6 +53,11 @@ NEIGHBOURS = frozenset(
         ("", "_joblib.registration"),  # importing the package makes joblib know the backend's name, without its code
         ("_runtime", "engines"),  # a session asks an engine for workers ...
         ("engines", "_runtime.spec"),  # ... of which an engine knows only how they are described
+        ("", "redirection"),  # ... and in a worker of a program that said install() makes its names stand for ours
+        ("redirection", "_joblib.registration"),
+        ("redirection", "multiprocessing"),
+        ("redirection", "concurrent"),
+        ("cli", "redirection"),
         ("multiprocessing", "_shims"),
         ("concurrent", "_shims"),
         ("_joblib", "_shims"),

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import scalepool
-from scalepool import api, config, errors, tasks
+from scalepool import api, config, errors, redirection, tasks
 
 API = [
     "ErrorTypes", "Function", "GroupStatistics", "Seed", "SeededCall", "SharedBuffer", "Snapshot", "TaskContext",
@@ -23,8 +23,8 @@ ERRORS = [
 ]  # fmt: skip
 TASKS = ["ObjectRef", "RemoteFunction", "as_completed", "cancel", "get", "put", "remote", "wait"]
 TOP = [
-    "ObjectRef", "__version__", "as_completed", "cancel", "cpu_count", "get", "init", "is_initialized", "put", "remote",
-    "shutdown", "task_rng", "wait",
+    "ObjectRef", "__version__", "as_completed", "cancel", "cpu_count", "get", "init", "install", "is_initialized",
+    "put", "remote", "shutdown", "task_rng", "uninstall", "wait",
 ]  # fmt: skip
 
 
@@ -39,8 +39,9 @@ def test_the_public_names_are_these_and_exist(module: object, names: list[str]) 
 
 
 def test_the_top_level_names_are_those_of_the_api() -> None:
-    own = [name for name in TOP if name != "__version__"]
+    own = [name for name in TOP if name not in ("__version__", "install", "uninstall")]
     assert all(getattr(scalepool, name) is getattr(tasks if name in TASKS else api, name) for name in own)
+    assert (scalepool.install, scalepool.uninstall) == (redirection.install, redirection.uninstall)
     with pytest.raises(AttributeError, match="no_such_name"):
         scalepool.no_such_name  # noqa: B018
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 import scalepool
+from scalepool.cli.handover import Handover
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ INTERRUPTED: Final = 130
 VERBS: Final[Mapping[str, str]] = {
     "bench": "scalepool.cli.bench:bench",
     "doctor": "scalepool.cli.doctor:doctor",
+    "run": "scalepool.cli.run:run",
     "stack": "scalepool.cli.stack:stack",
 }
 """Each verb and where its command is."""
@@ -54,14 +56,20 @@ def program() -> None:
 
 
 def run(arguments: Sequence[str] | None) -> int:
-    """Run a verb; return the exit code."""
+    """Run a verb, or the program that it hands over to; return the exit code."""
     before = signal.signal(signal.SIGTERM, _terminated)
+    code: object = 0
+    user_program: Handover | None = None
     try:
         program(arguments, prog_name="scalepool")
     except SystemExit as stop:  # click always leaves this way
         code = stop.code
+    except Handover as handover:
+        user_program = handover
     finally:
         signal.signal(signal.SIGTERM, before)
+    if user_program is not None:
+        return user_program.program.run(user_program.arguments)
     return code if isinstance(code, int) else int(code is not None)
 
 
