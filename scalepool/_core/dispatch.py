@@ -7,13 +7,14 @@ more than they will get done soon.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from scalepool._core import credit
 from scalepool._core.commands import Send, StartWorker
 from scalepool._core.deadlines import watch
 from scalepool._core.following import attach, note_led
 from scalepool._core.groups import STARVED_S, Group
+from scalepool._core.helping import MAX_WAITS, help_out, is_crowded, slots_for
 from scalepool._core.task import Task, TaskState
 from scalepool._core.workers import Wait, Worker, WorkerState
 from scalepool._wire.messages import Enter, Recall
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from scalepool._core.state import HubState
 
 __all__ = ["Dispatcher"]
-
-_MAX_WAITS: Final = 40
-"""Blocking waits inside each other in one worker, beyond which it runs nothing in place: bounds its stack."""
 
 
 class Dispatcher:
@@ -44,9 +42,14 @@ class Dispatcher:
         ready = self._state.ready
         if ready:
             # The deepest groups first: what runs below frees those who wait above, so processes stay few.
-            for group in sorted(ready.values(), key=_depth, reverse=True) if len(ready) > 1 else list(ready.values()):
+            groups = sorted(ready.values(), key=_depth, reverse=True) if len(ready) > 1 else list(ready.values())
+            for group in groups:
                 if group.queued:
                     self._serve(group)
+            if groups[0].parent is not None:
+                for worker, task in help_out(self._state):
+                    self._run_in_place(worker, task)
+            for group in groups:
                 if not group.queued:
                     ready.pop(group.id, None)
                     continue
@@ -71,7 +74,7 @@ class Dispatcher:
         mean_s = group.ready[0].function.mean_s if group.ready else None
         now = self._state.now
         found: list[tuple[Worker, int]] = []
-        if self._state.roster.has_idle(group.key) and (free := group.free_slots(now)):
+        if self._state.roster.has_idle(group.key) and (free := slots_for(self._state, group)):
             for worker in self._state.roster.idle_of(group.key):
                 if room := worker.room(mean_s):
                     found.append((worker, room))
@@ -124,12 +127,13 @@ class Dispatcher:
     def detach(self, worker: Worker) -> None:
         """The worker holds nothing (more) for the group that it serves: it is free for others."""
         group = worker.serving
-        if group is not None and not any(task.group is group for task in worker.held.values()):
-            group.workers.pop(worker.id, None)
+        if group is not None and not worker.has_work_of(group):
             if worker.waits:
                 worker.waits[-1].group = None
             else:
                 worker.group = None
+            if not worker.is_bound_to(group):
+                group.workers.pop(worker.id, None)
         if not worker.held and not worker.waits and worker.state is WorkerState.READY:
             self._state.roster.idle(worker, self._state.now)
             self._state.alarm(self._state.now + self._state.idle_worker_s)
@@ -141,22 +145,12 @@ class Dispatcher:
             self._state.alarm(group.grow_at)
             return
         mean_s = group.ready[0].function.mean_s
-        wanted = min(credit.workers_wanted(group.queued, mean_s), group.free_slots(self._state.now))
-        wanted = min(wanted, self._may_try(group))
+        wanted = min(credit.workers_wanted(group.queued, mean_s), slots_for(self._state, group))
+        wanted = min(wanted, _may_try(self._state, group))
         # One that is idle still has not answered a recall; that is quicker than a start.
         coming = group.root.tree_starting() + len(self._state.roster.idle_of(group.key))
         for _ in range(wanted - coming):
             self.start_worker(group)
-
-    def _may_try(self, group: Group) -> int:
-        """How many workers may be starting at once."""
-        trouble = self._state.trouble.get(group.key)
-        if trouble is None:
-            return group.cap
-        if self._state.now < trouble.retry_at:
-            self._state.alarm(trouble.retry_at)
-            return 0
-        return 1  # whether this sort of worker starts at all is in doubt: one try at a time
 
     def start_minimum(self, group: Group) -> None:
         """Start workers up to the group's cap, counting those that it may already use."""
@@ -167,7 +161,7 @@ class Dispatcher:
     def may_start(self, group: Group) -> bool:
         """Whether one more worker, in the place of one that will leave, is within the group's cap and worth a try."""
         usable = sum(not worker.worn for worker in self._state.roster.of_key(group.key))
-        return (usable < group.cap or not group.private) and self._may_try(group) > group.root.tree_starting()
+        return (usable < group.cap or not group.private) and _may_try(self._state, group) > group.root.tree_starting()
 
     def start_worker(self, group: Group, replaces: int = 0) -> None:
         """Order one more worker for ``group``, perhaps in the place of another one."""
@@ -187,9 +181,9 @@ class Dispatcher:
             if group.assigned < 2:
                 continue
             if state.roster.has_idle(group.key):
-                if group.free_slots(state.now):
+                if slots_for(state, group):
                     self._recall_for(group)
-            elif state.now >= group.look_at and group.free_slots(state.now):
+            elif state.now >= group.look_at and slots_for(state, group):
                 group.look_at = state.now + credit.STALE_S
                 self._relieve(group)
 
@@ -212,7 +206,9 @@ class Dispatcher:
         due = victim.reported_at + credit.STALE_S
         if state.now < due:
             state.alarm(due + 1e-4)
-        elif self._may_try(group) and not group.root.tree_starting():
+        elif is_crowded(state, group):  # what is stuck in a task that waits is run by that
+            state.alarm(group.root.moved_at + STARVED_S + 1e-4)
+        elif _may_try(self._state, group) and not group.root.tree_starting():
             self.start_worker(group)
 
     def _victim(self, group: Group) -> tuple[Worker | None, int]:
@@ -237,7 +233,8 @@ class Dispatcher:
 
     def begin_wait(self, worker: Worker, wanted: Sequence[int]) -> None:
         """A task of ``worker`` waits: lend its slot; it may run what it waits for itself."""
-        worker.waits.append(Wait(wanted))
+        worker.waits.append(Wait(wanted, worker.held))
+        worker.blocks += 1
         self.serve_in_place(worker)
 
     def end_wait(self, worker: Worker) -> None:
@@ -245,13 +242,13 @@ class Dispatcher:
         if worker.waits:
             group = worker.serving
             worker.waits.pop()
-            if group is not None and group is not worker.group and all(w.group is not group for w in worker.waits):
+            if group is not None and not worker.is_bound_to(group):
                 group.workers.pop(worker.id, None)
 
     def serve_in_place(self, worker: Worker) -> None:
         """Give a waiting worker some of the tasks that it waits for and that nobody has started."""
         wait = worker.waits[-1]
-        if worker.state is not WorkerState.READY or worker.recalled or len(worker.waits) > _MAX_WAITS:
+        if worker.state is not WorkerState.READY or worker.recalled or len(worker.waits) > MAX_WAITS:
             return
         wanted = wait.wanted
         given = 0
@@ -275,13 +272,28 @@ class Dispatcher:
                 room = credit.depth(task.function.mean_s)
                 limit = credit.share(group.queued, max(1, group.cap), room)
             wanted.popleft()
-            group.forget_queued()
-            group.assigned += 1
-            task.move(TaskState.ASSIGNED, worker.id)
-            self._assign(worker, (task,))
-            self._attach(worker, group)
+            self._run_in_place(worker, task)
             given += 1
         wanted.extendleft(reversed(waiting))
+
+    def _run_in_place(self, worker: Worker, task: Task) -> None:
+        group = task.group
+        group.forget_queued()
+        group.assigned += 1
+        task.move(TaskState.ASSIGNED, worker.id)
+        self._assign(worker, (task,))
+        self._attach(worker, group)
+
+
+def _may_try(state: HubState, group: Group) -> int:
+    """How many workers may be starting at once."""
+    trouble = state.trouble.get(group.key)
+    if trouble is None:
+        return group.cap
+    if state.now < trouble.retry_at:
+        state.alarm(trouble.retry_at)
+        return 0
+    return 1  # whether this sort of worker starts at all is in doubt: one try at a time
 
 
 def _watch_for_starvation(state: HubState, group: Group) -> None:

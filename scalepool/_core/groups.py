@@ -135,7 +135,8 @@ class Group:
 
     def tree_active(self) -> int:
         """Workers that run a task of this group or of a group below it."""
-        return self.active() + sum(child.tree_active() for child in self.children.values())
+        below = [child.tree_active() for child in self.children.values() if child.workers or child.children]
+        return self.active() + sum(below)
 
     def tree_starting(self) -> int:
         """Workers that were ordered for this group or one below it and are not there yet."""

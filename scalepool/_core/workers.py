@@ -11,7 +11,7 @@ from scalepool._core.functions import Recent
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from scalepool._core.groups import Group
     from scalepool._core.task import Task
@@ -32,10 +32,16 @@ class WorkerState(enum.Enum):
 class Wait:
     """One blocking wait of a worker's task: which tasks it waits for, and for which group it works meanwhile."""
 
-    __slots__ = ("group", "wanted")
+    __slots__ = ("awaited", "below", "group", "lends", "wanted")
 
-    def __init__(self, wanted: Sequence[int]) -> None:
+    def __init__(self, wanted: Sequence[int], below: Collection[int] = ()) -> None:
         self.wanted = deque(wanted)
+        self.awaited: Sequence[int] = wanted
+        """What it waits for, but for some of that which has ended; ``wanted`` is what nobody was given yet."""
+        self.lends = bool(wanted)
+        """Whether its end can be seen from that: the worker goes on when all of it has ended."""
+        self.below = frozenset(below)
+        """What the worker held when the wait began: tasks that wait, now or further down, and some that have ended."""
         self.group: Group | None = None
 
 
@@ -44,6 +50,7 @@ class Worker:
 
     __slots__ = (
         "assigned_total",
+        "blocks",
         "condemned",
         "entered",
         "followers",
@@ -92,8 +99,7 @@ class Worker:
         self.entered: Recent[bool] = Recent()
         self.followers: set[int] = set()
         """Tasks that it was given before what they need is there, and perhaps some that it holds no more."""
-        self.assigned_total = 0
-        self.received = 0
+        self.assigned_total = self.received = self.blocks = 0  # tasks, results, waits that have begun
         self.lost: list[int] = []
         """Tasks that it says it finished, but whose results' objects cannot be had."""
         self.lost_at = 0.0
@@ -127,6 +133,21 @@ class Worker:
     def serving(self) -> Group | None:
         """The group whose tasks it may get now: inside a wait, the one it works for in place."""
         return self.waits[-1].group if self.waits else self.group
+
+    def has_work_of(self, group: Group) -> bool:
+        """Whether it holds tasks of ``group`` that it can go on with: those that wait themselves do not count."""
+        below = self.waits[-1].below if self.waits else ()
+        return any(task.group is group and task.id not in below for task in self.held.values())
+
+    @property
+    def rests(self) -> bool:
+        """Whether it has nothing to go on with but what waits itself."""
+        below = self.waits[-1].below if self.waits else ()
+        return all(task in below for task in self.held)
+
+    def is_bound_to(self, group: Group) -> bool:
+        """Whether it runs for ``group``, or will when some wait is over."""
+        return self.group is group or any(wait.group is group for wait in self.waits)
 
     def runs_for(self, group: Group) -> bool:
         """Whether it runs, not waits, for ``group``."""

@@ -212,6 +212,8 @@ class WorkerStation:
             self._give_back(*self.holdings.take(message.tasks), answer=True)
         elif type(message) is m.Enter:
             self.surroundings.note(message)
+        elif type(message) is m.Help:
+            self.holdings.may_help(message)
         elif type(message) is m.Exit:
             self.leaving = True
         else:
@@ -284,7 +286,7 @@ class WorkerStation:
         # With a deadline nothing runs in place: it could take longer than the caller wants to wait.
         wanted = [future.task_id for future in futures if not future.is_over] if deadline is None else []
         wanted = list(dict.fromkeys(wanted))  # several values may come from one task
-        outer, self.holdings.wanted = self.holdings.wanted, frozenset(wanted)
+        outer = self.holdings.begin_wait(wanted)
         # This thread has not the role, so it must not send itself: the next message takes it along.
         self._give_back(self.holdings.take_all(), now=False)
         client.post(m.Block(wanted), now=True)

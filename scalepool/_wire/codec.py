@@ -47,7 +47,7 @@ def _kinds() -> list[type[Any]]:
         messages.Exit, messages.Done, messages.Returned, messages.Sync, messages.InitializerFailed, messages.Output,
         messages.Replies, messages.CancelAnswer, messages.GroupClosed, messages.Release, messages.Free, messages.Put,
         messages.Enter, messages.Stop, messages.Memory, messages.Discard, messages.Trim, messages.Keep, messages.Hold,
-        messages.Want,
+        messages.Want, messages.Help,
     ]  # fmt: skip
 
 

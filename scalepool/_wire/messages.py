@@ -34,6 +34,7 @@ __all__ = [
     "Free",
     "GroupClosed",
     "Hello",
+    "Help",
     "Hold",
     "InitializerFailed",
     "Keep",
@@ -212,6 +213,13 @@ class Enter(NamedTuple):
     root: int = 0
 
 
+class Help(NamedTuple):
+    """These tasks, which come next, may run in place while the task waits that began the ``wait``-th of all waits."""
+
+    wait: int
+    tasks: Ints
+
+
 class Recall(NamedTuple):
     """Give back up to ``number`` tasks that have not started, newest first."""
 
@@ -358,36 +366,7 @@ class Want(NamedTuple):
 
 
 Message: TypeAlias = (
-    Hello
-    | Welcome
-    | OpenGroup
-    | Submit
-    | StartWorkers
-    | Cancel
-    | CloseGroup
-    | Block
-    | Unblock
-    | Run
-    | Enter
-    | Recall
-    | CancelTasks
-    | Exit
-    | Done
-    | Returned
-    | Sync
-    | InitializerFailed
-    | Output
-    | Replies
-    | CancelAnswer
-    | GroupClosed
-    | Put
-    | Release
-    | Free
-    | Stop
-    | Memory
-    | Discard
-    | Trim
-    | Keep
-    | Hold
-    | Want
-)
+    Hello | Welcome | OpenGroup | Submit | StartWorkers | Cancel | CloseGroup | Block | Unblock | Run | Enter
+    | Recall | CancelTasks | Exit | Done | Returned | Sync | InitializerFailed | Output | Replies | CancelAnswer
+    | GroupClosed | Put | Release | Free | Stop | Memory | Discard | Trim | Keep | Hold | Want | Help
+)  # fmt: skip

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "add_one", "block_of", "busy", "meet", "nap", "row_of", "row_of_global", "text_of", "wait_for_file",
+    "add", "add_one", "block_of", "busy", "fibonacci_dask", "fibonacci_own", "fibonacci_ray", "meet", "nap", "row_of",
+    "row_of_global", "text_of", "total", "wait_for_file",
 ]  # fmt: skip
 
 MEET_POLL_S = 0.002
@@ -18,6 +19,47 @@ GATE_POLL_S = 0.0002
 def add_one(number: int) -> int:
     """Do next to nothing: what is measured is everything else."""
     return number + 1
+
+
+def add(left: int, right: int) -> int:
+    """Add two numbers."""
+    return left + right
+
+
+def total(*numbers: int) -> int:
+    """Add many numbers."""
+    return sum(numbers)
+
+
+def fibonacci_own(number: int) -> int:
+    """Compute a Fibonacci number by two tasks of ``scalepool.remote``."""
+    if number < 2:
+        return number
+    from scalepool import tasks
+
+    left, right = tasks.get([tasks.remote(fibonacci_own).remote(number - below) for below in (1, 2)])
+    return int(left + right)
+
+
+def fibonacci_ray(number: int) -> int:
+    """Compute a Fibonacci number by two tasks of ``ray.remote``."""
+    if number < 2:
+        return number
+    import ray
+
+    left, right = ray.get([ray.remote(fibonacci_ray).remote(number - below) for below in (1, 2)])
+    return int(left + right)
+
+
+def fibonacci_dask(number: int) -> int:
+    """Compute a Fibonacci number by two tasks of Dask, on whose worker this one makes room meanwhile."""
+    if number < 2:
+        return number
+    from distributed import worker_client
+
+    with worker_client() as client:
+        left, right = client.gather([client.submit(fibonacci_dask, number - below, pure=False) for below in (1, 2)])
+    return int(left + right)
 
 
 def nap(seconds: float) -> float:

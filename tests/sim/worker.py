@@ -55,6 +55,8 @@ class Frame:
     group: int = 0
     item: int = 0
     losses: frozenset[int] = frozenset()
+    helps: set[int] = field(default_factory=set)
+    """Tasks of others that the hub says its wait depends on."""
 
 
 class SimWorker:
@@ -75,6 +77,7 @@ class SimWorker:
         self.unsent: list[tuple[bytes, tuple[int, ...], tuple[int, ...]]] = []
         self.computing = False
         self.begun = 0
+        self.blocks = 0
 
     def send(self, message: m.Message) -> None:
         self.world.deliver_to_hub(self, message)
@@ -100,6 +103,10 @@ class SimWorker:
             found = [task for task, _ in self.queue if task in message.tasks]
             self.queue = deque(item for item in self.queue if item[0] not in found)
             self.send(m.Returned(found, tuple(set(message.tasks) - set(found))))
+        elif isinstance(message, m.Help):
+            if message.wait == self.blocks and self.frames and self.frames[-1].waiting_for:
+                self.frames[-1].helps.update(message.tasks)
+                self.world.helped += 1
         elif isinstance(message, m.Exit):
             self.leaving = True
         elif isinstance(message, m.Replies):
@@ -108,7 +115,8 @@ class SimWorker:
 
     def _take(self, message: m.Run) -> None:
         # While a task waits for its children, nothing but those may run in place.
-        wanted = self.frames[-1].waiting_for if self.frames and self.frames[-1].group else None
+        top = self.frames[-1] if self.frames else None
+        wanted = top.waiting_for | top.helps if top is not None and top.group else None
         items = list(zip(message.tasks, message.attempts, strict=True))
         for task, packed in zip(message.tasks, message.losses, strict=False):
             self.losses[task] = frozenset(unpack_losses(packed))
@@ -194,6 +202,8 @@ class SimWorker:
         frame.waiting_for = set(tasks)
         self._return_all()
         self._flush()
+        self.blocks += 1
+        frame.helps.clear()
         self.send(m.Block(tasks))
         self.go_on()
 

@@ -67,6 +67,8 @@ class World:
         self.kills = 0
         self.most_workers = 0
         self.spilled = 0
+        self.helped = 0
+        """How often a worker in a wait was given what its wait depends on."""
         self.notes: list[str] = []
         self._ids = itertools.count(1)
         self._order = itertools.count()

@@ -1,13 +1,13 @@
 """The catalogue: every row of the project's table of targets that concerns what exists today.
 
-Actor, chain and queue workloads come with the task API.
+Actor and queue workloads come with actors.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from scalepool.bench.workloads import arrays, calls, joblib_work, lengths, objects, starts, streams, waiting
+from scalepool.bench.workloads import arrays, calls, graphs, joblib_work, lengths, objects, starts, streams, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FOOTER", "WORKLOADS"]
 
-FOOTER: Final = "Actor, chain and queue workloads come with the task API."
+FOOTER: Final = "Actor and queue workloads come with actors."
 
 _ALL: tuple[Workload, ...] = (
     *calls.WORKLOADS,
@@ -26,6 +26,7 @@ _ALL: tuple[Workload, ...] = (
     *objects.WORKLOADS,
     *starts.WORKLOADS,
     *waiting.WORKLOADS,
+    *graphs.WORKLOADS,
     *joblib_work.WORKLOADS,
 )
 
