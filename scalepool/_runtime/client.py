@@ -161,8 +161,12 @@ class Client:
         on_done: Callable[[TaskFuture], None] | None,
         snapshot: Snapshot | None = None,
         terms: Terms | None = None,
+        is_awaited: bool = False,
     ) -> TaskFuture:
-        """Submit one call; arguments that cannot be pickled end its future with that error."""
+        """Submit one call; arguments that cannot be pickled end its future with that error.
+
+        One that ``is_awaited`` goes out when the caller begins to wait for it, which is his next step.
+        """
         if self.closed:
             refuse(self._end_text, at_exit=self.at_exit)
         future = TaskFuture(self, group, on_done, function.name)
@@ -187,7 +191,8 @@ class Client:
             self._carried.begin(task, packed, function)
         queue = self.outgoing.queue
         queue.append((group.id, terms or group.terms, task, function, data, packed))
-        self.send_soon(len(queue))
+        if not is_awaited or self.outstanding_bytes > self._limit_bytes:
+            self.send_soon(len(queue))
         return future
 
     def send_soon(self, queued: int, *, waits: bool = False) -> None:
@@ -228,17 +233,15 @@ class Client:
     def wait(self, futures: Sequence[TaskFuture], timeout_s: float | None = None, number: int | None = None) -> bool:
         """Wait until all (or ``number``) of ``futures`` are over; False when time was up first."""
         deadline = None if timeout_s is None else monotonic_s() + max(0.0, timeout_s)
-        done = AllOver(futures) if number is None else SomeOver(futures, number)
-        return done() or self.wait_for(done, futures, deadline)
+        if number is not None:
+            return self.wait_for(SomeOver(futures, number), futures, deadline)
+        return self.wait_for(futures[0].done if len(futures) == 1 else AllOver(futures), futures, deadline)
 
     def wait_for(
         self, done: Callable[[], bool], futures: Sequence[TaskFuture] | Sequence[Slot], deadline: float | None
     ) -> bool:
         """Wait until ``done()``, for these to be over; False when ``deadline`` passed first."""
-        # Inside a callback there is nothing to lend, just go on pumping.
-        in_time = (
-            self.pump.wait_for(done, deadline) if self.pump.is_mine else self.blocking_wait(done, futures, deadline)
-        )
+        in_time = self.blocking_wait(done, futures, deadline)
         if not in_time and self.closed:
             refuse(self._end_text, at_exit=self.at_exit)
         return in_time
@@ -254,7 +257,7 @@ class Client:
     @property
     def pending(self) -> bool:
         """Whether there is something to send, or replies that an exception kept from being delivered."""
-        return bool(self._replies) or self.outgoing.pending
+        return bool(self._replies or self.outgoing.pending)
 
     @property
     def busy(self) -> bool:

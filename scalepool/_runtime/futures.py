@@ -138,7 +138,8 @@ class TaskFuture(Future[Any]):
 
         Raises what the task raised; CancelledError when it was cancelled; TimeoutError after ``timeout`` seconds.
         """
-        self._wait(timeout)
+        if self._state != _FINISHED:
+            self._wait(timeout)
         if self._exception is not None:
             try:
                 raise self._exception
@@ -148,14 +149,15 @@ class TaskFuture(Future[Any]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the task raised, ``None`` when it returned; raises as ``result`` does otherwise."""
-        self._wait(timeout)
+        if self._state != _FINISHED:
+            self._wait(timeout)
         return self._exception
 
     def _wait(self, timeout: float | None) -> None:
         if self._state not in _OVER:
             client = self._client  # None once it is over, which it may be by now
             try:
-                in_time = client is not None and client.wait([self], timeout)
+                in_time = client is not None and client.wait((self,), timeout)
             except KeyboardInterrupt as interrupt:
                 raise interrupt.with_traceback(None) from None  # without the frames of ours below this one
             if not in_time and self._state not in _OVER:

@@ -248,6 +248,7 @@ class WorkerGroup:
         on_done: Callable[[TaskFuture], None] | None = None,
         snapshot: Snapshot | None = None,
         terms: Terms | None = None,
+        is_awaited: bool = False,
     ) -> TaskFuture:
         """Submit ``fn(*args, **kwargs)``.
 
@@ -255,6 +256,7 @@ class WorkerGroup:
         future when it is over, in whichever thread pumps: it must be quick and never wait. With a ``snapshot`` the
         caller says that the arguments of all submits with that same object stay as they are meanwhile: large arrays
         that they share are then looked at once. ``terms``, made by the method of that name, go before the group's.
+        With ``is_awaited`` the caller says that waiting for it is his next step: the wait sends it, which saves a turn.
 
         Raises
         ------
@@ -270,7 +272,7 @@ class WorkerGroup:
                 future = TaskFuture(self._client, self._state, on_done, name_of(fn))
                 future.settle(None, error)
                 return future
-        return self._client.submit(self._state, fn, args, kwargs or {}, on_done, snapshot, terms)
+        return self._client.submit(self._state, fn, args, kwargs or {}, on_done, snapshot, terms, is_awaited)
 
     def terms(self, task_timeout_s: float | None = None, max_retries: int | None = None) -> Terms:
         """Return the group's terms with these changed; ``None`` leaves one as it is. Make them once for many tasks.

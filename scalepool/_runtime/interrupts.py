@@ -9,6 +9,7 @@ waits for something to arrive the handler runs at once.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +32,17 @@ _NAMES: Final = (
 _NUMBERS: Final = tuple(int(getattr(_plain, name)) for name in _NAMES if hasattr(_plain, name))
 """Those that programs handle. To ask for one handler takes 40 ns, so not for all 64 on every blocking call."""
 _get: Final = _plain.getsignal
+_main_thread = threading.main_thread().ident
+"""Asked for several times in each blocking call, and it only changes where another thread than this one forks."""
+
+
+def _forked() -> None:
+    global _main_thread  # noqa: PLW0603 - there is one main thread in a process
+    _main_thread = threading.main_thread().ident
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 class Deferral:
@@ -53,15 +65,14 @@ class Deferral:
     @property
     def applies(self) -> bool:
         """Whether this is the main thread, inside the context."""
-        return bool(self._replaced) and threading.get_ident() == threading.main_thread().ident
+        return bool(self._replaced) and threading.get_ident() == _main_thread
 
     def __enter__(self) -> Deferral:  # noqa: PYI034 - Self is in typing from 3.11
-        if threading.get_ident() == threading.main_thread().ident and not self._replaced:
+        if not self._replaced and threading.get_ident() == _main_thread:
             self.working = True
             try:
-                for number in _NUMBERS:
-                    handler = _get(number)
-                    if callable(handler):
+                for number, handler in zip(_NUMBERS, map(_get, _NUMBERS), strict=True):
+                    if handler.__class__ is not int and callable(handler):  # a number: nothing in Python handles it
                         self._replaced[number] = handler
                         _plain.signal(number, self._handler)
             except BaseException:  # the handler of one that had not been replaced yet
@@ -72,19 +83,21 @@ class Deferral:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.applies:
+        if self._replaced and threading.get_ident() == _main_thread:
             self._restore()
-            self.raise_noted()
+            if self._noted:
+                self.raise_noted()
 
     def _restore(self) -> None:
+        replaced = self._replaced
         try:
-            for number in list(self._replaced):
+            for number, handler in list(replaced.items()):
                 if _get(number) is self._handler:  # else the user's code has set another meanwhile
-                    _plain.signal(number, self._replaced[number])
-                del self._replaced[number]
+                    _plain.signal(number, handler)
+                del replaced[number]
             self.working = False
         finally:
-            if self._replaced:  # the handler of one that was back already has raised
+            if replaced:  # the handler of one that was back already has raised
                 self._restore()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> Any:

@@ -75,14 +75,14 @@ class LocalStation:
         """Handle all that is there: own calls, messages, process events, alarms."""
         if self._todo:
             self._obey()
-        client, channel = self._client, self._channel
+        client, channel, own = self._client, self._channel, self._own
         while True:
-            while client.pending or self._own:
+            if client.pending or own:
                 client.deliver()
                 # Kept in a queue: a callback may wait and thereby come here again, or raise.
-                self._own.extend(client.outgoing.drain())
-                while self._own:
-                    self._handle(Received(m.DRIVER, self._own.popleft()))
+                own.extend(client.outgoing.drain())
+                while own:
+                    self._handle(Received(m.DRIVER, own.popleft()))
                 if client.store.made_on_disk:
                     self._note_made_on_disk()
             if arrived:

@@ -118,7 +118,7 @@ class Pump:
             return True
         if self._closed:  # after a fork the channel must not even be looked at
             return False
-        if self.is_mine:  # called from a callback under our own pump
+        if self._turns.owner == threading.get_ident():  # called from a callback under our own pump
             return self._pump_until(done, deadline)
         try:
             return self._wait_in_turn(done, deadline)
@@ -126,9 +126,8 @@ class Pump:
             raise interrupt.with_traceback(None) from None  # the user's stack matters, not how deep in here it was
 
     def _wait_in_turn(self, done: Callable[[], bool], deadline: float | None) -> bool:
-        while not done():
-            now = monotonic()
-            if deadline is not None and now >= deadline:
+        while True:
+            if deadline is not None and monotonic() >= deadline:
                 return False
             with self._interrupts:  # before the role is taken: a handler that raised right then would leave it taken
                 if self._take_role():
@@ -139,9 +138,10 @@ class Pump:
                         self._release_role()
                 else:
                     self._turns.wait(done, deadline)
+            if done():
+                return True
             if self.closed:
-                return done()
-        return True
+                return False
 
     def _take_role(self) -> bool:
         turns = self._turns
@@ -175,7 +175,7 @@ class Pump:
                     return True
                 if self._closed or (deadline is not None and monotonic() >= deadline):
                     return False
-                arrived = self._wait(deadline) if not station.pending() else False
+                arrived = False if station.pending() else self._wait(deadline)
             finally:
                 self._sleeping = False
             self._woken = False
@@ -325,5 +325,6 @@ class Pump:
 
 def _time_left(alarm: float | None, deadline: float | None) -> float | None:
     """Return the seconds until the first of two moments, never negative; None where there is neither."""
-    moments = [moment for moment in (alarm, deadline) if moment is not None]
-    return max(0.0, min(moments) - monotonic()) if moments else None
+    if deadline is None or (alarm is not None and alarm < deadline):
+        deadline = alarm
+    return None if deadline is None else max(0.0, deadline - monotonic())

@@ -281,7 +281,11 @@ class WorkerStation:
     ) -> bool:
         """Wait inside a task: lend the slot, and run those of the awaited tasks that nobody has started."""
         client = self._client
-        if threading.current_thread() is not threading.main_thread() or not self.executor.depth:
+        if done():
+            return True
+        # Inside a callback there is nothing to lend, just go on pumping.
+        is_lent = not client.pump.is_mine and self.executor.depth > 0
+        if not is_lent or threading.current_thread() is not threading.main_thread():
             return client.pump.wait_for(done, deadline)
         # With a deadline nothing runs in place: it could take longer than the caller wants to wait.
         wanted = [future.task_id for future in futures if not future.is_over] if deadline is None else []

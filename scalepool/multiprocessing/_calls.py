@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from scalepool.multiprocessing.results import ApplyResult
 
-__all__ = ["Raising", "call_unpacked", "check_buffersize", "get", "nothing", "snapshot"]
+__all__ = ["Raising", "call_unpacked", "check_buffersize", "get", "nothing", "snapshot", "spread"]
 
 
 class Raising:
@@ -29,6 +29,16 @@ def nothing(item: Any) -> None:
 def call_unpacked(func: Callable[..., Any], args: Any, kwds: Any) -> Any:
     """Call ``func``; what cannot be unpacked raises in the worker."""
     return func(*args, **kwds)
+
+
+def spread(func: Callable[..., Any], args: Any, kwds: Any) -> tuple[Callable[..., Any], Any, Any]:
+    """Return what to call with which arguments: they are unpacked in the worker unless that is known to go well.
+
+    So what cannot be unpacked is the task's error, as in the original.
+    """
+    if type(args) is tuple and type(kwds) is dict:
+        return func, args, kwds
+    return call_unpacked, (func, args, kwds), {}
 
 
 def get(result: ApplyResult) -> Any:

@@ -30,7 +30,7 @@ from functools import partial
 from scalepool._base.tuples import NamedTuple
 from scalepool.errors import SerializationError
 from scalepool.multiprocessing import _parts
-from scalepool.multiprocessing._calls import Raising, call_unpacked, check_buffersize, get, nothing, snapshot
+from scalepool.multiprocessing._calls import Raising, check_buffersize, get, nothing, snapshot, spread
 from scalepool.multiprocessing.lifecycle import CLOSE, INIT, RUN, TERMINATE, Lifecycle
 
 TYPE_CHECKING = False
@@ -121,7 +121,9 @@ class Pool(Lifecycle):
         max_retries: int | None = None,
     ) -> Any:
         """Return ``func(*args, **kwds)``, run in a worker."""
-        return get(self.apply_async(func, args, kwds, task_timeout=task_timeout, max_retries=max_retries))
+        self._check_running()
+        terms = self._group.terms(task_timeout, max_retries)
+        return get(_parts.ApplyResult(self._group.submit(*spread(func, args, kwds), terms=terms, is_awaited=True)))
 
     def apply_async(
         self,
@@ -152,17 +154,14 @@ class Pool(Lifecycle):
         terms = None
         if task_timeout is not None or max_retries is not None:
             terms = self._group.terms(task_timeout, max_retries)
-        if type(args) is not tuple or type(kwds) is not dict:
-            # Unpacked in the worker, so that what cannot be unpacked is the task's error, as in the original.
-            func, args, kwds = call_unpacked, (func, args, kwds), {}
         if callback is None and error_callback is None:
-            return _parts.ApplyResult(self._group.submit(func, args, kwds, terms=terms))
+            return _parts.ApplyResult(self._group.submit(*spread(func, args, kwds), terms=terms))
         settlement = self._settlement(callback, error_callback)
         result = _parts.CallbackResult(settlement)
         number = self._remember(result)
         settlement.on_settled = partial(self._forget, number)
         try:
-            result.attach(self._group.submit(func, args, kwds, on_done=result.arrived, terms=terms))
+            result.attach(self._group.submit(*spread(func, args, kwds), on_done=result.arrived, terms=terms))
         except BaseException:
             self._forget(number)
             raise

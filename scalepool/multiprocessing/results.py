@@ -160,6 +160,13 @@ class ApplyResult:
         BaseException
             The exception of the task. After ``terminate()``: `TaskCancelledError` (the original waits for ever).
         """
+        future = self._future
+        if not future.has_value:  # it has one already where many calls are made before the first result is asked for
+            self._await(timeout)
+        return future.result()
+
+    def _await(self, timeout: float | None) -> None:
+        """Wait until there is a value; raises as `get` does."""
         try:
             self.wait(timeout)
         except KeyboardInterrupt as interrupt:
@@ -172,7 +179,6 @@ class ApplyResult:
                 raise error
             finally:
                 del error  # breaks the cycle error -> traceback -> this frame -> error
-        return self._value()
 
     @property
     def output(self) -> str | None:
@@ -197,9 +203,6 @@ class ApplyResult:
     def _error(self) -> BaseException | None:
         future = self._future
         return None if future.has_value else error_of(future)
-
-    def _value(self) -> Any:
-        return self._future.result()
 
     def _abandon(self) -> None:
         """Take the call back, or stop it: nobody can get its result any more."""
@@ -260,11 +263,13 @@ class CallbackResult(ApplyResult):
             wait_for(self._attached, timeout)
         self._settlement.event.wait(remaining_s(deadline_s))
 
+    def get(self, timeout: float | None = None) -> Any:
+        """As of an `ApplyResult`."""
+        self._await(timeout)
+        return self._settlement.value
+
     def _error(self) -> BaseException | None:
         return None if self._settlement.success else self._settlement.value
-
-    def _value(self) -> Any:
-        return self._settlement.value
 
     def _abandon(self) -> None:
         if self._attached is not None:
@@ -322,11 +327,13 @@ class MapResult(ApplyResult):
         """What finished chunks have printed, in input order; ``None`` without ``Pool(capture_output=True)``."""
         return None if self._feeder is None else self._feeder.output
 
+    def get(self, timeout: float | None = None) -> Any:
+        """As of an `ApplyResult`."""
+        self._await(timeout)
+        return self._settlement.value
+
     def _error(self) -> BaseException | None:
         return None if self._settlement.success else self._settlement.value
-
-    def _value(self) -> Any:
-        return self._settlement.value
 
     def cancel(self, force: bool = False) -> bool:
         """Cancel what has not started, with `force` also what runs. Return whether there was anything left to do."""
