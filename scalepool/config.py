@@ -77,6 +77,7 @@ class _Values(NamedTuple):
     resources: str = ""
     labels: str = ""
     namespace: str = ""
+    store_access: str = "auto"
 
 
 # Smallest and largest value of each.
@@ -107,6 +108,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "transport": ("unix", "ipc"),
     "worker_output": ("auto", "fold", "plain", "off"),
     "store_files": ("auto", "memfd", "file"),
+    "store_access": ("auto", "proc", "fds"),
 }
 
 
@@ -162,6 +164,9 @@ class Settings(_Values):
         What `nodes` says of this node: a dict of texts.
     namespace
         Where actors with a name are looked for.
+    store_access
+        ``"proc"``: processes open each other's segments through /proc/PID/fd; ``"fds"``: descriptors are passed over a
+        socket; ``"auto"``: through /proc where that is allowed.
     """
 
     __slots__ = ()

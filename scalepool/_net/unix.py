@@ -11,11 +11,11 @@ import errno
 import os
 import select
 import socket
-import struct
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from scalepool._base.clock import monotonic_s
+from scalepool._base.credentials import is_ours
 from scalepool._net.paths import check_socket_path
 from scalepool._net.stream import MessageStream
 from scalepool._net.waker import Wakeable
@@ -32,7 +32,6 @@ _CONNECT_TIMEOUT_S: Final = 30.0
 """A hub that accepts nobody for so long is not there any more."""
 _CLOSE_TIMEOUT_S: Final = 1.0
 _FLUSH_TIMEOUT_S: Final = 2.0
-_ROOT: Final = 0
 _ACCEPT_AGAIN_S: Final = 0.2
 """Until the hub tries again to accept when it had no descriptor left for that."""
 
@@ -189,7 +188,7 @@ class Hub(Wakeable):
                 self._poller.remove(self._listener.fileno())
                 self._accept_at = monotonic_s() + _ACCEPT_AGAIN_S
                 return
-            if not _is_ours(connection):
+            if not is_ours(connection):
                 connection.close()
                 continue
             self._accepted += 1
@@ -321,12 +320,3 @@ def _flush_until(stream: MessageStream, deadline: float) -> None:
             select.select((), (stream.fileno(),), (), left)
     except OSError:
         pass  # nobody is left who would read it
-
-
-def _is_ours(connection: socket.socket) -> bool:
-    """Whether the other side is a process of this user (or root's), which the mode of the directory should ensure."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True
-    size = struct.calcsize("3i")
-    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return uid in (_ROOT, os.geteuid())

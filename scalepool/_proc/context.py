@@ -141,12 +141,15 @@ def _authkey() -> bytes:
 
 def _umask() -> int:
     # os.umask only tells by setting, which another thread's open() would notice.
-    with open("/proc/self/status", "rb") as file:  # noqa: PTH123 - as above
-        lines = file.read().splitlines()
+    try:
+        with open("/proc/self/status", "rb") as file:  # noqa: PTH123 - as above
+            lines = file.read().splitlines()
+    except OSError:
+        lines = []
     for line in lines:
         if line.startswith(b"Umask:"):
             return int(line.split()[1], 8)
-    mask = os.umask(0o077)  # Linux before 4.7
+    mask = os.umask(0o077)  # Linux before 4.7, or no /proc
     os.umask(mask)
     return mask
 

@@ -87,7 +87,10 @@ def _signal_member(pid: int, group: int, session: int, sig: int) -> None:
 
 
 def _members(group: int, session: int) -> list[int]:
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - pathlib is a heavy import
+    try:
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - pathlib is a heavy import
+    except OSError:
+        return []
     return [pid for pid in pids if _group_and_session(pid) == (group, session)]
 
 

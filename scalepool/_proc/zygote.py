@@ -45,6 +45,7 @@ _IMPORT_WATCH_S = 0.1
 # A killed process is gone in milliseconds, unless the kernel holds it; then it dies later without us.
 _KILL_DEADLINE_S = 1.0
 _FLUSH_DEADLINE_S = 0.2
+_MAX_FDS = 1 << 16
 
 
 class Worker:
@@ -141,7 +142,8 @@ class Server:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         gc.freeze()  # without a collection first: it finds little, and takes 3 ms that somebody is waiting for
-        self._threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - pathlib is a heavy import
+        with contextlib.suppress(OSError):  # without /proc nobody knows
+            self._threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - pathlib is a heavy import
         ready = {"op": "ready", "failures": failures, "threads": self._threads, "load_error": self._load_error}
         self._channel.send(ready)
 
@@ -345,11 +347,19 @@ def remove_private_dir(path: str) -> bool:
     return True
 
 
+def open_fds() -> list[int]:
+    """Return the descriptors that are open; without /proc all that may be."""
+    try:
+        return [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 - pathlib is a heavy import
+    except OSError:
+        return list(range(min(os.sysconf("SC_OPEN_MAX"), _MAX_FDS)))
+
+
 def prepare_process(control_fd: int) -> None:
     """Undo what exec inherits from the driver and a server cannot live with."""
     if os.getsid(0) != os.getpid():
         os.setsid()  # out of reach for what a terminal sends to its foreground processes
-    for fd in [int(name) for name in os.listdir("/proc/self/fd")]:  # noqa: PTH208 - pathlib is a heavy import
+    for fd in open_fds():
         # What the driver's user made inheritable, e.g. for a child that waits for its end; ours never are.
         with contextlib.suppress(OSError):  # one of them was the listing's own
             if fd > 2 and fd != control_fd and os.get_inheritable(fd):

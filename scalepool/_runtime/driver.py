@@ -70,7 +70,7 @@ class LocalSession(DriverSession):
     def _assemble(self, channel: HubChannel, token: bytes, address: str, zygote: Zygote) -> None:
         own = self.settings
         install(Exchange(sender_number(token, m.DRIVER)))
-        plan = plan_of(own, self._dir.path)
+        plan = plan_of(own, self._dir.path, zygote.pid)
         self.client = Client(m.DRIVER, own, plan)
         self.client.session = sender_number(token, m.DRIVER)
         self.hub = Hub(idle_worker_s=own.idle_worker_s, store_limit_bytes=plan.memory_bytes)

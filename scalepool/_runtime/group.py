@@ -200,7 +200,7 @@ class WorkerGroup:
         limits = _limits(session.cpus, max_workers, threads_per_worker)
         context = ProcessContext.capture()
         by_value_modules().look_from(context.cwd, context.sys_path)
-        inheritance = Inheritance()
+        inheritance = Inheritance(self._client.storage.handover, self._client.new_object_id)
         self._initializer = b"" if initializer is None else self._pack((initializer, tuple(initargs)), inheritance)
         settled = (self._initializer, self._name, max_rss, current_levels(), capture_output)
         spec = WorkerSpec(limits, context.encode(), *settled)

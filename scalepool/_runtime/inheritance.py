@@ -2,8 +2,9 @@
 
 A worker inherits nothing, for it is no child of the process that made the group. But all that such an object has can
 be opened by any process of the same user: a semaphore of the ``spawn`` context by its name, a descriptor through
-``/proc``. So, while a group's initializer is pickled, a stand-in is where multiprocessing has the child that it is
-about to start, and the objects take themselves apart as they do for a child. Nothing of multiprocessing is changed.
+``/proc`` or, where that is not allowed, by the way that the store has (``_store.handover``). So, while a group's
+initializer is pickled, a stand-in is where multiprocessing has the child that it is about to start, and the objects
+take themselves apart as they do for a child. Nothing of multiprocessing is changed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from scalepool._wire.pickling.culprit import ReducerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from scalepool._store.handover import Handover
     from scalepool._wire.pickling.pickler import Reducers
 
 __all__ = ["ForkContextError", "Inheritance", "SentDescriptor"]
@@ -62,6 +64,8 @@ class SentDescriptor(NamedTuple):
         Device and inode: what is behind the number must still be the same.
     is_socket
         Whether it is one; those cannot be opened by path.
+    number
+        What it is fetched by where descriptors are passed over a socket; 0: it is opened.
     """
 
     pid: int
@@ -69,6 +73,7 @@ class SentDescriptor(NamedTuple):
     flags: int
     identity: tuple[int, int]
     is_socket: bool
+    number: int = 0
 
     @classmethod
     def of(cls, fd: int) -> SentDescriptor:
@@ -85,7 +90,10 @@ class SentDescriptor(NamedTuple):
         OSError
             When its owner is gone or has closed it, or the system does not allow it.
         """
-        fd = _take_descriptor(self.pid, self.fd) if self.is_socket else self._open()
+        if self.number:
+            fd = _fetch(self.number)
+        else:
+            fd = _take_descriptor(self.pid, self.fd) if self.is_socket else self._open()
         status = os.fstat(fd)
         if (status.st_dev, status.st_ino) != self.identity:
             os.close(fd)
@@ -97,6 +105,15 @@ class SentDescriptor(NamedTuple):
         fd = os.open(f"/proc/{self.pid}/fd/{self.fd}", self.flags | os.O_NONBLOCK | os.O_CLOEXEC)
         fcntl.fcntl(fd, fcntl.F_SETFL, self.flags)
         return fd
+
+
+def _fetch(number: int) -> int:
+    from scalepool._runtime.session import current
+
+    handover = current().client.storage.handover
+    if handover is None:
+        raise OSError("it is out of another session")
+    return handover.fetch(number)
 
 
 def _take_descriptor(pid: int, fd: int) -> int:
@@ -122,11 +139,21 @@ class Inheritance:
 
     The semaphores, shared memory and managers' objects behind the arguments live as long as the objects here, and the
     user may drop or close his own at once; descriptors are duplicated for that.
+
+    Parameters
+    ----------
+    handover
+        Where descriptors are deposited for the workers; ``None``: they open them through ``/proc``.
+    new_number
+        Returns a number that nothing else has, to deposit one under.
     """
 
-    __slots__ = ("_descriptors", "_kept", "_used")
+    __slots__ = ("_descriptors", "_handover", "_kept", "_new_number", "_numbers", "_used")
 
-    def __init__(self) -> None:
+    def __init__(self, handover: Handover | None = None, new_number: Callable[[], int] = int) -> None:
+        self._handover = handover
+        self._new_number = new_number
+        self._numbers: dict[int, int] = {}
         self._descriptors: dict[int, int] = {}
         self._kept: object = None
         self._used = False
@@ -154,10 +181,19 @@ class Inheritance:
         self._used = True
         if fd not in self._descriptors:  # a value may have to be pickled twice
             self._descriptors[fd] = os.dup(fd)
-        return SentDescriptor.of(self._descriptors[fd])
+        own = self._descriptors[fd]
+        sent = SentDescriptor.of(own)
+        if self._handover is None:
+            return sent
+        if fd not in self._numbers:
+            number = self._numbers[fd] = self._new_number()
+            self._handover.deposit(number, own)
+        return sent._replace(number=self._numbers[fd])
 
     def release(self) -> None:
         """No worker will start any more."""
+        while self._numbers and self._handover is not None:
+            self._handover.withdraw(self._numbers.popitem()[1])
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
         self._kept = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scalepool._base.ids import peer_of
 from scalepool._core.events import Spilled
 from scalepool._store.adopted import AdoptedSegments
-from scalepool._store.files import SegmentRef, in_memory
+from scalepool._store.files import SegmentRef, in_memory, open_segment
 from scalepool._wire import messages as m
 from scalepool.errors import ProtocolError, StoreError
 
@@ -33,7 +33,10 @@ class ObjectKeeper:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._adopted = AdoptedSegments(storage.budget)
+        host = storage.host
+        self._adopted = AdoptedSegments(storage.budget, open_segment if host is None else host.claim)
+        if host is not None:
+            host.serve_from(self._adopted.find)
         self._made_on_disk: list[int] = []
 
     def adopt(self, columns: m.Ints) -> list[int]:
@@ -77,6 +80,8 @@ class ObjectKeeper:
     def worker_gone(self, worker: int) -> None:
         """A worker has ended: what it leaves is kept and counted here."""
         self._adopted.take_over(worker)
+        if self._storage.host is not None:
+            self._storage.host.forget(worker)
 
     def close(self) -> None:
         """Let go of everything."""

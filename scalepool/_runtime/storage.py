@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from scalepool._store.budget import Budget
+from scalepool._store.files import can_look_into, open_segment
 from scalepool._store.mapping import IdleLimits, Views
 from scalepool._store.plan import StorePlan
 from scalepool._store.recycle import RecycleLimits
@@ -14,6 +15,8 @@ from scalepool._wire import messages as m
 from scalepool.config import recycle_limit_bytes, store_limit_bytes
 
 if TYPE_CHECKING:
+    from scalepool._store.handover import Handover
+    from scalepool._store.handover_host import HandoverHost
     from scalepool.config import Settings
 
 __all__ = ["Storage", "plan_of"]
@@ -42,7 +45,24 @@ class Storage:
             files=SegmentFiles(plan.use_memfd, plan.directory),
             budget=self.budget,
         )
-        self.views = Views(idle=IdleLimits(max_bytes=kept_bytes), tight=self._is_tight)
+        self.host: HandoverHost | None = None
+        """In the driver, where processes may not open each other's descriptors: gives them to who asks."""
+        self.handover: Handover | None = self._hand_over(peer) if plan.key else None
+        opener = open_segment if self.handover is None else self.handover.open
+        self.views = Views(idle=IdleLimits(max_bytes=kept_bytes), tight=self._is_tight, opener=opener)
+
+    def _hand_over(self, peer: int) -> Handover:
+        plan = self.plan
+        if peer == m.DRIVER:
+            from scalepool._store.handover_host import HandoverHost
+
+            self.host = HandoverHost(plan.socket, bytes.fromhex(plan.key))
+            self.host.serve_from(self.store.find)
+            return self.host
+        from scalepool._store.handover import HandoverPeer
+
+        self.store.handover = HandoverPeer(plan.socket, bytes.fromhex(plan.key))
+        return self.store.handover
 
     def _is_tight(self) -> bool:
         return self.budget.tight
@@ -78,11 +98,23 @@ class Storage:
         """Let go of everything."""
         self.store.close()
         self.views.close()
+        if self.handover is not None:
+            self.handover.close()
         self.budget.close()
 
 
-def plan_of(settings: Settings, directory: str) -> StorePlan:
-    """Decide how the store of a session in this directory works."""
+def plan_of(settings: Settings, directory: str, child: int) -> StorePlan:
+    """Decide how the store of a session works.
+
+    Parameters
+    ----------
+    settings
+        The session's settings.
+    directory
+        The session's directory.
+    child
+        Some process that this one has started.
+    """
     plan = StorePlan(
         directory=directory,
         memory_bytes=store_limit_bytes(settings),
@@ -91,4 +123,7 @@ def plan_of(settings: Settings, directory: str) -> StorePlan:
     )
     if settings.store_files != "auto":
         plan = plan._replace(use_memfd=settings.store_files == "memfd")
+    access = settings.store_access
+    if access == "fds" or (access == "auto" and not can_look_into(child)):
+        plan = plan._replace(key=os.urandom(16).hex())
     return plan

@@ -14,6 +14,8 @@ from scalepool.errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scalepool._store.budget import Budget
 
 __all__ = ["AdoptedSegments"]
@@ -31,10 +33,13 @@ class AdoptedSegments:
     ----------
     budget
         What all processes of the session may use; ``None``: nothing is counted, and nothing spilled.
+    opener
+        Returns a new descriptor of an object's segment.
     """
 
-    def __init__(self, budget: Budget | None = None) -> None:
+    def __init__(self, budget: Budget | None = None, opener: Callable[[SegmentRef], int] = open_segment) -> None:
         self._budget = budget
+        self._open = opener
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._refs: dict[int, SegmentRef] = {}
@@ -58,7 +63,7 @@ class AdoptedSegments:
             held = self._refs.get(ref.object_id)
             if held is not None:
                 return held
-        fd = open_segment(ref)
+        fd = self._open(ref)
         own = SegmentRef(ref.object_id, self._pid, fd, ref.size_bytes)
         with self._lock:
             held = self._refs.get(ref.object_id)
@@ -69,6 +74,18 @@ class AdoptedSegments:
         if held is not None:  # another thread was faster
             return held
         raise StoreError("the segment store is closed")
+
+    def find(self, object_id: int) -> int | None:
+        """Return a new descriptor of an object's segment; ``None`` when it is not held here.
+
+        Raises
+        ------
+        OSError
+            No descriptor is left.
+        """
+        with self._lock:
+            ref = self._refs.get(object_id)
+            return None if ref is None else os.dup(ref.fd)
 
     def drop(self, object_id: int) -> None:
         """Let go of an object; views on it stay valid.
@@ -81,7 +98,7 @@ class AdoptedSegments:
         with self._lock:
             ref = self._refs.pop(object_id)
             charged = self._charged.pop(object_id, _NOTHING)
-        os.close(ref.fd)
+            os.close(ref.fd)
         if self._budget is not None:
             self._budget.give(*charged)
 

@@ -25,6 +25,8 @@ __all__ = [
     "HAS_MEMFD",
     "SegmentRef",
     "anonymous_file",
+    "can_look_into",
+    "check_stamp",
     "copy_file",
     "default_max_fds",
     "in_memory",
@@ -215,6 +217,17 @@ def open_segment(ref: SegmentRef) -> int:
         fd = _open_descriptor_of(ref.pid, ref.fd)
     except OSError as error:
         raise StoreError(_why_not_opened(ref, error)) from error
+    return check_stamp(fd, ref)
+
+
+def check_stamp(fd: int, ref: SegmentRef) -> int:
+    """Return *fd* if it is the segment of that object; it is closed if not.
+
+    Raises
+    ------
+    StoreError
+        It is not.
+    """
     try:
         found = os.pread(fd, STAMP_BYTES, stamp_offset(ref.size_bytes))
     except OSError as error:  # not a file at all
@@ -224,6 +237,18 @@ def open_segment(ref: SegmentRef) -> int:
         os.close(fd)
         raise StoreError(f"object {ref.object_id} is gone: descriptor {ref.fd} of process {ref.pid} no longer holds it")
     return fd
+
+
+def can_look_into(pid: int) -> bool:
+    """Whether this process may open descriptors of another one, a child of its, and be treated likewise.
+
+    A process that has made itself undumpable may look into others, but its own entry in /proc belongs to root.
+    """
+    try:
+        os.stat(f"/proc/{pid}/fd/0")  # noqa: PTH116 - follows the link, which is what has to be allowed
+        return os.stat("/proc/self/fd").st_uid == os.geteuid()  # noqa: PTH116
+    except OSError:
+        return False
 
 
 def _open_descriptor_of(pid: int, fd: int) -> int:
@@ -240,5 +265,8 @@ def _why_not_opened(ref: SegmentRef, error: OSError) -> str:
             return f"{start} no longer holds it (descriptor {ref.fd} is closed)"
         return f"{start}, which held it, is gone"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"{start} does not let this process look into its /proc entry ({error})"
+        return (
+            f"{start} does not let this process look into its /proc entry ({error}); "
+            "SCALEPOOL_STORE_ACCESS=fds does without"
+        )
     return f"{start}, descriptor {ref.fd}: {error}"

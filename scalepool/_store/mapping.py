@@ -62,6 +62,8 @@ class Views:
         descriptors are few.
     tight
         Whether memory is so short that none should be kept for later; default never.
+    opener
+        Returns a new descriptor of an object's segment.
     """
 
     def __init__(
@@ -70,11 +72,13 @@ class Views:
         max_mappings: int | None = None,
         idle: IdleLimits | None = None,
         tight: Callable[[], bool] = lambda: False,
+        opener: Callable[[SegmentRef], int] = open_segment,
     ) -> None:
         few = min(default_max_fds(), _MAX_MAPPINGS) if FDS_PER_MAPPING else _MAX_MAPPINGS
         self._max_mappings = few if max_mappings is None else max_mappings
         idle = idle or IdleLimits()
         self._tight = tight
+        self._open_segment = opener
         self._idle = IdleMappings(idle._replace(max_count=min(idle.max_count, few // 4)))
         # Reentrant: the collector may run user code (a __del__ that opens an object) while this thread holds it.
         self._lock = threading.RLock()
@@ -117,7 +121,7 @@ class Views:
         if window is not None:
             return view_of(window, ref.size_bytes, readonly=True)
         # Outside the lock: a copy takes long. Until the view is pinned, the caller's own claim on the object keeps it.
-        fd = open_segment(ref)
+        fd = self._open_segment(ref)
         try:
             if copying:
                 return self._copy(fd, ref)

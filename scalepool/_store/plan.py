@@ -22,6 +22,9 @@ class StorePlan(NamedTuple):
         Disk that spilled objects may take (``None``: half of what is free), and where; empty: nowhere.
     use_memfd
         Whether segments are memfds, not files in the directory.
+    key
+        What processes say to get descriptors passed over a socket, in hexadecimal digits; empty: they open them through
+        /proc.
     """
 
     directory: str = ""
@@ -29,6 +32,12 @@ class StorePlan(NamedTuple):
     spill_bytes: int | None = None
     spill_dir: str = ""
     use_memfd: bool = HAS_MEMFD
+    key: str = ""
+
+    @property
+    def socket(self) -> str:
+        """Path of the socket over which descriptors are passed."""
+        return f"{self.directory}/fds"
 
     @property
     def limits(self) -> BudgetLimits:

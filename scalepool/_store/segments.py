@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from scalepool._store.budget import Budget
+    from scalepool._store.handover import Handover
 
 __all__ = ["RecycleLimits", "SegmentFiles", "SegmentRef", "SegmentStore", "StoreStatistics"]
 
@@ -109,6 +110,8 @@ class SegmentStore:
         self._patience = Patience(self._allocator.budget)
         self.made_on_disk: deque[int] = deque()
         """Objects that found no room in memory, for whoever keeps the books; a few are enough."""
+        self.handover: Handover | None = None
+        """Where descriptors of objects are deposited; ``None``: who wants one opens it through /proc, or asks here."""
         self.wait: Callable[[float], bool] | None = None
         """Lets some seconds pass in which others may free memory; False where one may not wait."""
 
@@ -147,6 +150,8 @@ class SegmentStore:
             with self._lock:
                 self._writing.discard(object_id)
         segment.size_bytes = layout.size_bytes
+        if self.handover is not None:
+            self._deposit(object_id, segment)
         if segment.on_disk:
             self.made_on_disk.append(object_id)
         with self._lock:
@@ -250,6 +255,18 @@ class SegmentStore:
             memory = window(segment)
         return None if memory is None else memory[: segment.size_bytes].toreadonly()
 
+    def find(self, object_id: int) -> int | None:
+        """Return a new descriptor of an object's segment; ``None`` when the object is not here (any more).
+
+        Raises
+        ------
+        OSError
+            No descriptor is left.
+        """
+        with self._lock:
+            segment = self._segments.get(object_id)
+            return None if segment is None else os.dup(segment.fd)
+
     def has_capacity(self) -> bool:
         """Whether another object fits the budget of descriptors; if not, send it inside the message."""
         with self._lock:
@@ -272,6 +289,14 @@ class SegmentStore:
 
     def _fds_in_use(self) -> int:
         return sum(segment.open_fds for segment in self._segments.values())
+
+    def _deposit(self, object_id: int, segment: Segment) -> None:
+        assert self.handover is not None
+        try:
+            self.handover.deposit(object_id, segment.fd)
+        except BaseException:
+            self._allocator.close_all([segment])
+            raise
 
     def _begin(self, object_id: int) -> None:
         if os.getpid() != self._pid:
@@ -303,4 +328,6 @@ class SegmentStore:
             segment = self._segments.pop(object_id, None)
             if segment is None and not self._closed:  # else a late word: nothing is kept any more
                 raise KeyError(object_id)
+        if self.handover is not None:
+            self.handover.withdraw(object_id)
         return segment
