@@ -183,7 +183,7 @@ def test_nobody_listens_is_said(path: str) -> None:
 
 def test_a_stranger_is_shown_the_door(hub: Hub, peer: Peer, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scalepool._net.unix.os.geteuid", lambda: 12345)
-    monkeypatch.setattr("scalepool._net.unix._ROOT", 54321)
+    monkeypatch.setattr("scalepool._base.credentials._ROOT", 54321)
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.connect(path)
         hub.poll(0.0)
