@@ -8,7 +8,7 @@ The layers, each importing only from those below it::
     L6  multiprocessing/  concurrent/futures/  joblib_backend.py    the drop-in modules
         redirection.py                                              the standard names made to stand for them
         cli/  bench/                                                the command, and what it measures
-    L5  api.py  tasks.py                                            what they, and users, build on
+    L5  api.py  tasks.py  actors.py                                 what they, and users, build on
     L4  _runtime/   engines/                                        client, pump, worker; where workers come from
     L3  _net/       _store/    _proc/                               sockets, shared memory, processes
     L2  _core/                                                      the hub's decisions, without any I/O
@@ -26,20 +26,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from scalepool.actors import ActorHandle, exit_actor, get_actor, kill, method
     from scalepool.api import cpu_count, init, is_initialized, shutdown, task_rng
+    from scalepool.errors import ActorDiedError, ActorUnavailableError
     from scalepool.redirection import install, uninstall
     from scalepool.tasks import ObjectRef, as_completed, cancel, get, put, remote, wait
 
 __all__ = [
+    "ActorDiedError",
+    "ActorHandle",
+    "ActorUnavailableError",
     "ObjectRef",
     "__version__",
     "as_completed",
     "cancel",
     "cpu_count",
+    "exit_actor",
     "get",
+    "get_actor",
     "init",
     "install",
     "is_initialized",
+    "kill",
+    "method",
     "put",
     "remote",
     "shutdown",
@@ -51,6 +60,8 @@ __all__ = [
 __version__ = "0.1.0"
 
 _FROM_API = frozenset({"cpu_count", "init", "is_initialized", "shutdown", "task_rng"})
+_FROM_ACTORS = frozenset({"ActorHandle", "exit_actor", "get_actor", "kill", "method"})
+_FROM_ERRORS = frozenset({"ActorDiedError", "ActorUnavailableError"})
 _FROM_TASKS = frozenset({"ObjectRef", "as_completed", "cancel", "get", "put", "remote", "wait"})
 
 _FROM_REDIRECTION = frozenset({"install", "uninstall"})
@@ -75,8 +86,16 @@ def __getattr__(name: str) -> Any:
         from scalepool import redirection
 
         return getattr(redirection, name)
+    if name in _FROM_ACTORS:
+        from scalepool import actors
+
+        return getattr(actors, name)
+    if name in _FROM_ERRORS:
+        from scalepool import errors
+
+        return getattr(errors, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_FROM_API, *_FROM_TASKS, *_FROM_REDIRECTION})
+    return sorted({*globals(), *_FROM_API, *_FROM_TASKS, *_FROM_REDIRECTION, *_FROM_ACTORS, *_FROM_ERRORS})

@@ -10,6 +10,9 @@ One root, and the branches say whose fault it was::
     ├── TaskCancelledError      the task was dropped by terminate(), cancel() or an abort
     ├── TaskTimeoutError        the task ran longer than its task_timeout= allows (also a TimeoutError)
     ├── WorkerDiedError         the process that ran the task died (kill, segfault, exit, OOM)
+    │   └── ActorError            the actor that was called is not there (any more)
+    │       ├── ActorDiedError          and will not come again
+    │       └── ActorUnavailableError   and is beginning anew
     ├── ObjectLostError         nobody keeps the value of this reference any more
     ├── StoreError              shared memory could not be had (also a MemoryError)
     │   └── ObjectStoreFullError  its budgets of memory and of disk are both spent
@@ -23,13 +26,16 @@ and ``except WorkerDiedError`` both work.
 
 from __future__ import annotations
 
-from scalepool._base.tuples import NamedTuple
+from scalepool._base.post_mortem import NOTHING, PostMortem, Unfinished, manner_of_death, signal_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "ActorDiedError",
+    "ActorError",
+    "ActorUnavailableError",
     "InitializerError",
     "ObjectLostError",
     "ObjectStoreFullError",
@@ -86,96 +92,7 @@ class TaskCancelledError(ScalepoolError):
     """The task was dropped before it could finish."""
 
 
-class PostMortem(NamedTuple):
-    """What could be found out about a task that its worker did not finish; each part may be missing.
-
-    Attributes
-    ----------
-    item
-        Which item of the input it was, counted from 0, in calls that have many.
-    arguments
-        Short repr of what the task was called with.
-    peak_rss_bytes
-        Most memory that the worker process ever had.
-    oom
-        Why we think that the machine ran out of memory, as a sentence; empty when nothing says so.
-    stderr
-        The last lines that the worker's Python code wrote to ``sys.stderr``.
-    stack
-        Where its threads were, as ``faulthandler`` wrote it down at the end.
-    reason
-        Anything else that is known.
-    """
-
-    item: int | None = None
-    arguments: str = ""
-    peak_rss_bytes: int | None = None
-    oom: str = ""
-    stderr: str = ""
-    stack: str = ""
-    reason: str = ""
-
-    def lines(self) -> str:
-        """Return what is known, some indented lines; empty when nothing is."""
-        out = [f"  {self.reason}"] if self.reason else []
-        if self.oom:
-            out.append(f"  out of memory: {self.oom}")
-        if self.peak_rss_bytes is not None:
-            out.append(f"  the worker's memory was {self.peak_rss_bytes / 2**20:.0f} MiB at its peak")
-        for title, text in (("last lines on stderr", self.stderr), ("stack at the end", self.stack)):
-            if text:
-                out += [f"  {title}:", *(f"    {line}" for line in text.splitlines())]
-        return "".join(f"\n{line}" for line in out)
-
-    def call(self, task: str) -> str:
-        """Return which call it was."""
-        where = "" if self.item is None else f", item {self.item} of its input,"
-        return f"{task or 'a task'}{self.arguments}{where}"
-
-
-_NOTHING = PostMortem()
-
-
-class _Unfinished(ScalepoolError):
-    """A task that its worker did not finish: what the two sorts have in common."""
-
-    task: str
-    pid: int
-    host: str
-    attempt: int
-    post_mortem: PostMortem
-
-    @property
-    def index(self) -> int | None:
-        """Which item of the input it was, counted from 0; ``None`` for a single call."""
-        return self.post_mortem.item
-
-    @property
-    def arguments(self) -> str:
-        """Short repr of what the task was called with; empty when it is not known."""
-        return self.post_mortem.arguments
-
-    @property
-    def stderr(self) -> str:
-        """The last lines that the worker's Python code wrote to ``sys.stderr``."""
-        return self.post_mortem.stderr
-
-    @property
-    def stack(self) -> str:
-        """Where the worker's threads were at the end, by ``faulthandler``; empty when it could not say."""
-        return self.post_mortem.stack
-
-    @property
-    def peak_rss_bytes(self) -> int | None:
-        """Most memory that the worker process ever had."""
-        return self.post_mortem.peak_rss_bytes
-
-    def note(self, **known: Any) -> None:
-        """Add to what is known: fields of `PostMortem` by name."""
-        self.post_mortem = self.post_mortem._replace(**known)
-
-
-class WorkerDiedError(_Unfinished, RuntimeError):
+class WorkerDiedError(Unfinished, ScalepoolError, RuntimeError):
     """The worker process that had started this task died before the result arrived.
 
     Attributes
@@ -200,7 +117,7 @@ class WorkerDiedError(_Unfinished, RuntimeError):
         exitcode: int | None = None,
         attempt: int = 1,
         host: str = "localhost",
-        post_mortem: PostMortem = _NOTHING,
+        post_mortem: PostMortem = NOTHING,
     ) -> None:
         self.task = task
         self.pid = pid
@@ -213,7 +130,7 @@ class WorkerDiedError(_Unfinished, RuntimeError):
     @property
     def signal_name(self) -> str | None:
         """Name of the signal that ended the process, e.g. ``"SIGKILL"``; ``None`` when it was none."""
-        return _signal_name(self.exitcode)
+        return signal_name(self.exitcode)
 
     @property
     def oom(self) -> str:
@@ -222,7 +139,7 @@ class WorkerDiedError(_Unfinished, RuntimeError):
 
     def __str__(self) -> str:
         return (
-            f"worker {self.pid} on {self.host} {_manner_of_death(self.exitcode)} while it ran "
+            f"worker {self.pid} on {self.host} {manner_of_death(self.exitcode)} while it ran "
             f"{self.post_mortem.call(self.task)} (attempt {self.attempt}); other tasks are not affected and the pool "
             f"stays usable{self.post_mortem.lines()}"
         )
@@ -232,7 +149,61 @@ class WorkerDiedError(_Unfinished, RuntimeError):
         return _rebuild_worker_died, (type(self), *facts)
 
 
-class TaskTimeoutError(_Unfinished, TimeoutError):
+class ActorError(WorkerDiedError):
+    """The actor whose method was called cannot run it.
+
+    Attributes
+    ----------
+    actor_class
+        Name of its class.
+    actor_name
+        Its own name with its namespace, empty for none.
+    restarts
+        How often it had begun anew.
+
+    The others as in `WorkerDiedError`: ``exitcode`` is ``None`` unless its process died by itself.
+    """
+
+    actor_class = ""
+    actor_name = ""
+    restarts = 0
+    _outcome = ""
+
+    @property
+    def reason(self) -> str:
+        """Why it is not there, as a sentence."""
+        return self.post_mortem.reason
+
+    def __str__(self) -> str:
+        name = f" {self.actor_name!r}" if self.actor_name else ""
+        known = self.post_mortem._replace(reason="")
+        why = self.reason or f"its process {manner_of_death(self.exitcode)}"
+        if self.exitcode is not None and self.reason:
+            why = f"{why} (it {manner_of_death(self.exitcode)})"
+        where = f" (worker {self.pid} on {self.host}" + (
+            f", restarted {self.restarts} times)" if self.restarts else ")"
+        )
+        call = f"{self.post_mortem.call(self.task)} cannot run: " if self.task else ""
+        return f"{call}the actor {self.actor_class}{name}{where} {self._outcome}: {why}{known.lines()}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        rebuild, facts = super().__reduce__()
+        return rebuild, facts, {key: getattr(self, key) for key in ("actor_class", "actor_name", "restarts")}
+
+
+class ActorDiedError(ActorError):
+    """The actor is no more; its ``__cause__`` is what its constructor raised, if it did."""
+
+    _outcome = "is dead"
+
+
+class ActorUnavailableError(ActorError):
+    """The actor's process died during the call, and the actor begins anew; the call is not tried again."""
+
+    _outcome = "begins anew"
+
+
+class TaskTimeoutError(Unfinished, ScalepoolError, TimeoutError):
     """The task ran longer than its ``task_timeout`` allows, and was stopped together with its worker.
 
     Attributes
@@ -257,7 +228,7 @@ class TaskTimeoutError(_Unfinished, TimeoutError):
         pid: int = 0,
         attempt: int = 1,
         host: str = "localhost",
-        post_mortem: PostMortem = _NOTHING,
+        post_mortem: PostMortem = NOTHING,
     ) -> None:
         super().__init__(f"{task} did not end within {timeout_s:g} s")
         self.task = task
@@ -344,24 +315,6 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         return f'\n"""\n{self.tb}"""'
-
-
-def _signal_name(exitcode: int | None) -> str | None:
-    if exitcode is None or exitcode >= 0:
-        return None
-    import signal  # late: with its enums it is a millisecond, and few programs see a worker die
-
-    try:
-        return signal.Signals(-exitcode).name
-    except ValueError:
-        return f"signal {-exitcode}"
-
-
-def _manner_of_death(exitcode: int | None) -> str:
-    if exitcode is None:
-        return "disappeared"
-    name = _signal_name(exitcode)
-    return f"was killed by {name}" if name else f"exited with code {exitcode}"
 
 
 def _rebuild_worker_died(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from scalepool._runtime.actors import ActorClass, ActorOptions
 from scalepool._runtime.refs import ObjectRef
 from scalepool._runtime.remote import Options, RemoteFunction
 from scalepool._runtime.session import current
@@ -31,24 +32,29 @@ _NO_TIME = "{} of {} values were not there within {} seconds"
 
 
 @overload
+def remote(function: type[T], /) -> ActorClass[T]: ...  # type: ignore[overload-overlap]  # a class is a callable, too
+
+
+@overload
 def remote(function: Callable[..., R], /) -> RemoteFunction[R]: ...
 
 
 @overload
-def remote(**options: Any) -> Callable[[Callable[..., R]], RemoteFunction[R]]: ...
+def remote(**options: Any) -> Any: ...
 
 
 def remote(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Make a function remote: ``@scalepool.remote``, ``@scalepool.remote(num_returns=2)`` or ``scalepool.remote(f)``.
+    """Make a function remote, or a class: ``@scalepool.remote``, ``@scalepool.remote(...)`` or ``scalepool.remote(f)``.
 
-    Mirrors ``ray.remote`` for functions. Different: a task whose worker process died is not run again unless
-    ``max_retries`` says so (Ray: three times); what the function raises is raised by ``get`` as it is, with the
-    worker's traceback as its cause, not inside of a ``RayTaskError``.
+    A class becomes an ActorClass: each object of it lives in a process of its own. Mirrors ``ray.remote``. Different:
+    a task whose worker process died is not run again unless ``max_retries`` says so (Ray: three times); what the
+    function raises is raised by ``get`` as it is, with the worker's traceback as its cause, not inside of a
+    ``RayTaskError``.
 
     Parameters
     ----------
     function
-        A function or another callable.
+        A function or another callable, or a class.
     num_returns
         How many values a call makes; with more than one the function returns a sequence of so many, and ``remote()`` a
         list of references.
@@ -64,19 +70,42 @@ def remote(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
     name
         What errors and references call the task; default the function's name.
 
+    max_concurrency
+        Of a class, as all that follow: how many calls of methods may run at once, each in a thread; 1 if it is not
+        given. With ``async`` methods all run on one event loop, up to 1000 at once if it is not given.
+    concurrency_groups
+        Names and how many calls of each group may run at once, beside those without a group; see ``scalepool.method``.
+    max_restarts
+        How often the object is made anew, with the same arguments, when its process has died; -1: any number of times.
+        Calls that ran fail with ActorUnavailableError, those that had not started run in the new one.
+    max_task_retries
+        How often a call that ran then is tried again instead; -1: any number of times.
+    name, namespace
+        With a name anybody in the session gets a handle by ``scalepool.get_actor``.
+    get_if_exists
+        With a name: ``remote()`` returns a handle of the actor that has it already, if there is one.
+    lifetime
+        ``"detached"``: it lives until ``scalepool.kill`` or the end of the session, not until the last handle is gone.
+
     Raises
     ------
     TypeError
-        When it is no function, or an option is unknown.
+        When it is no function or class, or an option is unknown.
     ValueError
         When an option makes no sense.
     """
-    checked = Options().updated(options)
     if function is not None:
         if options:
             raise TypeError("give options to remote() alone: remote(num_returns=2)(function)")
-        return RemoteFunction(function)
-    return lambda function: RemoteFunction(function, checked)
+        return ActorClass(function) if isinstance(function, type) else RemoteFunction(function)
+    _check_options(options)
+
+    def decorate(function: Any) -> Any:
+        if isinstance(function, type):
+            return ActorClass(function, ActorOptions().updated(options))
+        return RemoteFunction(function, Options().updated(options))
+
+    return decorate
 
 
 def put(value: Any) -> ObjectRef[Any]:
@@ -241,6 +270,18 @@ def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) 
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"cancel() takes an ObjectRef, not {ref!r}")
     return values_of(current().client).cancel(ref, force=force, recursive=recursive)
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    """Raise what is wrong with options before it is known what they are for."""
+    unknown = [key for key in options if key not in Options._fields and key not in ActorOptions._fields]
+    if unknown:
+        known = ", ".join(dict.fromkeys((*Options._fields, *ActorOptions._fields)))
+        raise TypeError(f"unknown option {unknown[0]!r}; there are {known}")
+    if all(key in Options._fields for key in options):
+        Options().updated(options)
+    elif all(key in ActorOptions._fields for key in options):
+        ActorOptions().updated(options)
 
 
 def _flatten(refs: Any, flat: list[ObjectRef[Any]]) -> None:

@@ -23,7 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_core"}),
     frozenset({"_net", "_store", "_proc"}),
     frozenset({"engines", "_runtime"}),
-    frozenset({"api", "tasks", ""}),
+    frozenset({"api", "tasks", "actors", ""}),
     frozenset(
         {
             "multiprocessing",
@@ -48,8 +48,10 @@ NEIGHBOURS = frozenset(
         ("config", "_base"),
         ("config", "errors"),
         ("errors", "_base.tuples"),
+        ("errors", "_base.post_mortem"),
         ("", "api"),
         ("", "tasks"),
+        ("", "actors"),
         ("", "_joblib.registration"),  # importing the package makes joblib know the backend's name, without its code
         ("_runtime", "engines"),  # a session asks an engine for workers ...
         ("engines", "_runtime.spec"),  # ... of which an engine knows only how they are described

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import scalepool
-from scalepool import api, config, errors, redirection, tasks
+from scalepool import actors, api, config, errors, redirection, tasks
 
 API = [
     "ErrorTypes", "Function", "GroupStatistics", "Seed", "SeededCall", "SharedBuffer", "Snapshot", "TaskContext",
@@ -17,18 +17,26 @@ API = [
     "task_rng", "wait",
 ]  # fmt: skip
 ERRORS = [
+    "ActorDiedError", "ActorError", "ActorUnavailableError",
     "InitializerError", "ObjectLostError", "ObjectStoreFullError", "PostMortem", "ProtocolError", "RemoteTraceback",
     "ResourceError", "ScalepoolError", "SerializationError", "SessionError", "StoreError", "TaskCancelledError",
     "TaskTimeoutError", "WorkerDiedError",
 ]  # fmt: skip
 TASKS = ["ObjectRef", "RemoteFunction", "as_completed", "cancel", "get", "put", "remote", "wait"]
-TOP = [
-    "ObjectRef", "__version__", "as_completed", "cancel", "cpu_count", "get", "init", "install", "is_initialized",
-    "put", "remote", "shutdown", "task_rng", "uninstall", "wait",
+ACTORS = [
+    "ActorClass", "ActorHandle", "ActorMethod", "ActorOptions", "exit_actor", "get_actor", "kill", "method",
 ]  # fmt: skip
+TOP = [
+    "ActorDiedError", "ActorHandle", "ActorUnavailableError", "ObjectRef", "__version__", "as_completed", "cancel",
+    "cpu_count", "exit_actor", "get", "get_actor", "init", "install", "is_initialized", "kill", "method", "put",
+    "remote", "shutdown", "task_rng", "uninstall", "wait",
+]  # fmt: skip
+HOMES = {**dict.fromkeys(ERRORS, errors), **dict.fromkeys(ACTORS, actors), **dict.fromkeys(TASKS, tasks)}
 
 
-@pytest.mark.parametrize(("module", "names"), [(scalepool, TOP), (api, API), (tasks, TASKS), (errors, ERRORS)])
+@pytest.mark.parametrize(
+    ("module", "names"), [(scalepool, TOP), (api, API), (tasks, TASKS), (errors, ERRORS), (actors, ACTORS)]
+)
 def test_the_public_names_are_these_and_exist(module: object, names: list[str]) -> None:
     exported = module.__all__  # type: ignore[attr-defined]
 
@@ -40,7 +48,7 @@ def test_the_public_names_are_these_and_exist(module: object, names: list[str]) 
 
 def test_the_top_level_names_are_those_of_the_api() -> None:
     own = [name for name in TOP if name not in ("__version__", "install", "uninstall")]
-    assert all(getattr(scalepool, name) is getattr(tasks if name in TASKS else api, name) for name in own)
+    assert all(getattr(scalepool, name) is getattr(HOMES.get(name, api), name) for name in own)
     assert (scalepool.install, scalepool.uninstall) == (redirection.install, redirection.uninstall)
     with pytest.raises(AttributeError, match="no_such_name"):
         scalepool.no_such_name  # noqa: B018
@@ -56,8 +64,8 @@ def test_every_error_has_the_one_root() -> None:
 def test_what_is_exported_is_documented() -> None:
     for name in API:
         assert getattr(api, name).__doc__, name
-    for name in TASKS:
-        assert getattr(tasks, name).__doc__, name
+    for module, names in [(tasks, TASKS), (actors, ACTORS)]:
+        assert all(getattr(module, name).__doc__ for name in names)
     assert all(getattr(config, name) is not None for name in config.__all__)
 
 

@@ -53,6 +53,8 @@ class Dispatcher:
                 if not group.queued:
                     ready.pop(group.id, None)
                     continue
+                if group.actor is not None:
+                    continue
                 self._grow(group)
                 _watch_for_starvation(self._state, group)
         if self._state.followers:
@@ -62,7 +64,11 @@ class Dispatcher:
             self._rebalance()
 
     def _serve(self, group: Group) -> None:
-        candidates = self._candidates(group)
+        if group.actor is not None and group.actor.wants_worker:
+            if _may_try(self._state, group):
+                self.start_worker(group)
+            return
+        candidates = self._candidates(group) if group.actor is None else group.actor.candidates()
         left = len(candidates)
         for worker, room in candidates:
             if not group.queued:
@@ -122,7 +128,8 @@ class Dispatcher:
         group.workers[worker.id] = worker
         if worker.entered.use(group.id) is None:
             worker.entered.add(group.id, True)
-            self._state.out.command(Send(worker.id, Enter(group.id, group.spec, group.root.id)))
+            root = group.root.id if group.actor is None else group.actor.home or group.id
+            self._state.out.command(Send(worker.id, Enter(group.id, group.spec, root)))
 
     def detach(self, worker: Worker) -> None:
         """The worker holds nothing (more) for the group that it serves: it is free for others."""
@@ -134,7 +141,7 @@ class Dispatcher:
                 worker.group = None
             if not worker.is_bound_to(group):
                 group.workers.pop(worker.id, None)
-        if not worker.held and not worker.waits and worker.state is WorkerState.READY:
+        if not worker.held and not worker.waits and worker.state is WorkerState.READY and not worker.is_actor:
             self._state.roster.idle(worker, self._state.now)
             self._state.alarm(self._state.now + self._state.idle_worker_s)
 
@@ -170,6 +177,8 @@ class Dispatcher:
         worker.replaces = replaces
         state.next_worker += 1
         group.starting += 1
+        if group.actor is not None:
+            group.actor.worker = worker
         state.roster.add(worker)
         state.out.command(StartWorker(worker.id, group.spec))
 
@@ -178,7 +187,7 @@ class Dispatcher:
     def _rebalance(self) -> None:
         state = self._state
         for group in state.groups.values():
-            if group.assigned < 2:
+            if group.assigned < 2 or group.actor is not None:
                 continue
             if state.roster.has_idle(group.key):
                 if slots_for(state, group):

@@ -15,12 +15,13 @@ from scalepool._wire.verdict import Loss, pack_verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from scalepool._core.actors import Actors
     from scalepool._core.groups import Group
     from scalepool._core.keeping import Keeping
     from scalepool._core.state import HubState
     from scalepool._wire.records import Part
 
-__all__ = ["FORCE_AFTER_S", "GONE_AFTER_S", "Autopsy", "Endings"]
+__all__ = ["FORCE_AFTER_S", "GONE_AFTER_S", "Autopsy", "Endings", "begin_again", "keep_arguments"]
 
 _ASSIGNED: Final = TaskState.ASSIGNED
 _ENDED: Final = TaskState.ENDED
@@ -78,11 +79,12 @@ def begin_again(task: Task, state: HubState) -> None:
 class Endings:
     """Ends tasks, groups and workers. All state is in HubState."""
 
-    __slots__ = ("_state", "keeping")
+    __slots__ = ("_state", "actors", "keeping")
 
     def __init__(self, state: HubState) -> None:
         self._state = state
         self.keeping: Keeping
+        self.actors: Actors
 
     # ---- tasks ----
 
@@ -111,7 +113,7 @@ class Endings:
         task.move(_ENDED)
         del state.tasks[task.id]
         group.root.moved_at = state.now
-        owner = group.owner
+        owner = task.owner
         if task.returns:
             self.keeping.ended(task, status, payload, objects, parts)  # type: ignore[arg-type]  # a KeptTask
         elif owner == DRIVER or owner in workers:
@@ -122,14 +124,15 @@ class Endings:
             if objects:
                 state.objects.hold(owner, objects)
         if task.references:
-            self._unpin(task.references)
+            self.unpin(task.references)
         if objects:
             # Held by the owner of the task from here on, or free at once if that owner is gone.
             self.free(state.objects.unpin(objects))
         if group.closing is not None:
             self.close_if_done(group)
 
-    def _unpin(self, references: Sequence[int]) -> None:
+    def unpin(self, references: Sequence[int]) -> None:
+        """A task that carried these objects and values has ended."""
         self.free(self._state.objects.unpin(references))
         if len(self._state.values):
             self.keeping.unpin(references)
@@ -194,10 +197,10 @@ class Endings:
             group.closing = mode
         if mode is not CloseMode.DRAIN:
             doomed = self._workers_to_kill(group)
-            _keep_arguments(self._state, doomed)
+            keep_arguments(self._state, doomed)
             for child in list(group.children.values()):
                 self.close(child, mode)
-            self._stop(group, Status.CANCELLED, b"", doomed, force=mode is CloseMode.KILL)
+            self.stop(group, Status.CANCELLED, b"", doomed, force=mode is CloseMode.KILL)
         self.close_if_done(group)
 
     def fail(self, group: Group, failed: Worker, error: bytes) -> None:
@@ -208,10 +211,10 @@ class Endings:
         """End all tasks of ``group``, those to come too, as ``status``."""
         group.failure = (status, payload)
         doomed = [worker for worker in self._workers_to_kill(group) if worker is not failed]
-        _keep_arguments(self._state, doomed)
-        self._stop(group, status, payload, doomed, force=False)
+        keep_arguments(self._state, doomed)
+        self.stop(group, status, payload, doomed, force=False)
 
-    def _stop(self, group: Group, status: Status, payload: bytes, doomed: Sequence[Worker], *, force: bool) -> None:
+    def stop(self, group: Group, status: Status, payload: bytes, doomed: Sequence[Worker], *, force: bool) -> None:
         """End all unfinished tasks of ``group``, and the workers that are in one."""
         state = self._state
         left: dict[int, list[int]] = {}
@@ -245,6 +248,9 @@ class Endings:
 
     def abort_died(self, group: Group, autopsy: Autopsy) -> None:
         """End all tasks of ``group`` that no worker has: none of its workers can be started."""
+        if group.actor is not None:
+            self.actors.never_started(group, autopsy)
+            return
         for task in dict.fromkeys(task for task in group.ready if task.state is TaskState.QUEUED):
             self.finish(task, Status.WORKER_DIED, 0, autopsy.verdict(task))
 
@@ -267,6 +273,8 @@ class Endings:
         state = self._state
         del state.groups[group.id]
         state.ready.pop(group.id, None)
+        if group.actor is not None:
+            self.actors.struck(group.actor)
         if group.parent is not None:
             group.parent.children.pop(group.id, None)
         if group.private:
@@ -332,7 +340,11 @@ class Endings:
                     continue
                 payload = autopsy.verdict(task, item) if status is Status.TIMED_OUT else b""
                 self.finish(task, status, 0, payload)
-        self.judge([task for task in held if task.id not in worker.condemned], autopsy)
+        left = [task for task in held if task.id not in worker.condemned]
+        if worker.is_actor:
+            self.actors.lost(worker, state.groups[-worker.key], left, autopsy)
+        else:
+            self.judge(left, autopsy)
         self.requeue(again)
         self.keeping.disinherit(worker)
         for group in list(state.groups.values()):
@@ -343,7 +355,7 @@ class Endings:
         state.functions.pop(worker.id, None)
 
 
-def _keep_arguments(state: HubState, doomed: Sequence[Worker]) -> None:
+def keep_arguments(state: HubState, doomed: Sequence[Worker]) -> None:
     """See to it that no argument's memory gets other contents while a task that will be killed can read it."""
     for worker in doomed:
         for task in worker.held.values():

@@ -18,6 +18,7 @@ from scalepool._core.task import Task, TaskState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from scalepool._core.actor import Actor
     from scalepool._core.workers import Worker
     from scalepool._wire.messages import CloseMode, OpenGroup, Status
 
@@ -30,6 +31,7 @@ class Group:
     """Counts and queues of one group."""
 
     __slots__ = (
+        "actor",
         "assigned",
         "cap",
         "children",
@@ -60,6 +62,8 @@ class Group:
     def __init__(self, opened: OpenGroup, owner: int, parent: Group | None) -> None:
         self.id = opened.group
         self.owner = owner
+        self.actor: Actor | None = None
+        """The actor whose calls these are; see ``actor``."""
         self.cap = max(1, opened.cap)
         self.private = bool(opened.private)
         # Workers of a private group serve nobody else, so they are kept under a key that no other group has.

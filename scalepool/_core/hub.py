@@ -101,6 +101,8 @@ class Hub:
         self._state.now = now
         state = self._state
         self._on_event[type(event)](event)
+        if state.values.dropped:
+            self._endings.actors.reap()
         self._dispatcher.dispatch()
         self._spilling.look()
         self.hungry = not state.ready and (not state.tasks or state.roster.any_idle)

@@ -67,7 +67,7 @@ class Intake:
             state.objects.add(peer, message.objects, held=False)
         if message.returns:
             references = _per_task(message, state) if message.references else [()] * len(message.tasks)
-            self._keeping.submit(group, message, functions, references, self._terms(message))
+            self._keeping.submit(peer, group, message, functions, references, self._terms(message))
         else:
             self._enter(group, message, functions)
         if message.objects:
@@ -95,7 +95,7 @@ class Intake:
 
     def _own_group(self, peer: int, group_id: int) -> Group | None:
         group = self._state.groups.get(group_id)
-        if group is not None and group.owner != peer:
+        if group is not None and group.owner != peer and group.actor is None:
             raise ProtocolError(f"peer {peer} named group {group_id}, which it has not opened")
         return group
 
@@ -175,7 +175,7 @@ class Intake:
                 ask.setdefault(task.worker, []).append(task_id)
         for worker, tasks in ask.items():
             self._state.out.command(Send(worker, m.CancelTasks(tasks)))
-            if type(message) is m.Stop:
+            if type(message) is m.Stop and not self._state.roster.workers[worker].is_actor:
                 self._deadlines.stop(self._state.roster.workers[worker], tasks)
         if refused:
             self._state.out.command(Send(peer, m.CancelAnswer(refused)))

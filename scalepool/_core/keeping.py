@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from scalepool._core.actor import ActorTask, CreationTask
+from scalepool._core.actors import Actors
 from scalepool._core.following import note_follower
 from scalepool._core.task import KeptTask, TaskState
 from scalepool._core.values import PENDING, ValueRecord
 from scalepool._wire import messages as m
+from scalepool._wire.actors import EndActor, FindActor, OpenActor
 from scalepool._wire.messages import DRIVER, CloseMode, Status
 from scalepool._wire.records import Part
 from scalepool.errors import ProtocolError
@@ -38,7 +41,7 @@ _LOST.status = int(Status.LOST)
 class Keeping:
     """Enters kept tasks and settles their values. All state is in HubState."""
 
-    __slots__ = ("_doomed", "_dooming", "_endings", "_state")
+    __slots__ = ("_doomed", "_dooming", "_endings", "_state", "actors")
 
     def __init__(self, state: HubState, endings: Endings) -> None:
         self._state = state
@@ -46,11 +49,13 @@ class Keeping:
         self._doomed: deque[tuple[KeptTask, ValueRecord]] = deque()
         self._dooming = False
         endings.keeping = self
+        self.actors = Actors(state, endings, self)
 
     # ---- tasks begin ----
 
     def submit(
         self,
+        peer: int,
         group: Group,
         message: m.Submit,
         functions: Sequence[FunctionRecord],
@@ -63,6 +68,9 @@ class Keeping:
         columns = zip(
             message.tasks, functions, message.payloads, carried, message.returns, _needs(message), strict=True
         )
+        if group.actor is not None:
+            self.actors.submit(peer, group, message, list(columns), terms)
+            return
         for task_id, function, payload, references, returns, needs in columns:
             task = KeptTask(task_id, group, function, payload, references)
             task.returns = returns
@@ -71,7 +79,7 @@ class Keeping:
             state.values.open(task.values, group.owner, task)
             state.tasks[task_id] = task
             if needs:
-                self._wait(task, needs)
+                self.wait(task, needs)
             else:
                 group.push((task,))
         if group.queued:
@@ -79,7 +87,7 @@ class Keeping:
         if group.owner != DRIVER:
             group.grow_at = state.now + GROW_AFTER_S
 
-    def _wait(self, task: KeptTask, needs: m.Ints) -> None:
+    def wait(self, task: KeptTask, needs: m.Ints) -> None:
         """Let ``task`` wait for what it needs; where something of that has failed, it ends the same way."""
         values, group = self._state.values, task.group
         task.state = TaskState.WAITING
@@ -99,15 +107,24 @@ class Keeping:
         if failed is not None:
             self._fail(task, failed)
         elif task.unmet:
-            self._carry(task)
-            note_follower(self._state, task)
+            _carry(self._state, task)
+            if group.actor is None:  # calls of an actor have their order
+                note_follower(self._state, task)
         else:
             self._start(task)
 
     def _start(self, task: KeptTask, *, first: bool = False) -> None:
         """``task`` has all that it needs."""
+        actor = task.group.actor
+        if actor is not None and not first and isinstance(task, ActorTask) and task.lane in actor.lanes:
+            for each in actor.advance(task.lane):
+                self._push(each)
+        else:
+            self._push(task, first=first or isinstance(task, CreationTask))
+
+    def _push(self, task: KeptTask, *, first: bool = False) -> None:
         group = task.group
-        self._carry(task)
+        _carry(self._state, task)
         group.waiting -= 1
         task.move(TaskState.QUEUED)
         if first:
@@ -115,18 +132,6 @@ class Keeping:
         else:
             group.push((task,))
         self._state.ready[group.id] = group
-
-    def _carry(self, task: KeptTask) -> None:
-        """See to it that what the values lie in that ``task`` needs, and that are there, goes to its worker with it."""
-        objects: list[int] = []
-        for need in task.needs:
-            record = self._state.values.get(need)
-            assert record is not None  # pinned
-            objects.extend(record.objects)
-        fresh = [object_id for object_id in objects if object_id not in task.references]
-        if fresh:
-            self._state.objects.pin(fresh)
-            task.references = [*task.references, *fresh]
 
     def came_back(self, task: KeptTask) -> None:
         """A worker has returned ``task``, perhaps because it had been given it ahead of what it needs."""
@@ -155,6 +160,9 @@ class Keeping:
 
     def ended(self, task: KeptTask, status: int, payload: bytes, objects: Sequence[int], parts: Sequence[Part]) -> None:
         """``task`` has ended: its values are there, or never will be. Called by ``Endings.finish``."""
+        if isinstance(task, CreationTask):
+            self.actors.created(task, status, payload)
+            return
         if status == _VALUE and (len(parts) or 1) != task.returns:
             status, payload = int(Status.LOST), b""  # a worker that does not keep to the protocol
         if status != _VALUE:
@@ -168,7 +176,11 @@ class Keeping:
                 self._settle(task, value, status, part, objects[at : at + part.objects])
                 at += part.objects
         if task.needs:
-            self._let_go(self._state.values.unpin(task.needs))
+            self.let_go(self._state.values.unpin(task.needs))
+        actor = task.group.actor
+        if actor is not None and actor.lanes and isinstance(task, ActorTask):
+            for each in actor.advance(task.lane):
+                self._push(each)
         if self._doomed and not self._dooming:
             self._end_the_doomed()
 
@@ -179,13 +191,16 @@ class Keeping:
             return  # nobody has a reference any more
         record.status, record.payload = status, part.payload
         self._keep_alive(value, part.references, objects)
-        owner = task.group.owner
+        owner = task.owner
         told = (owner, *(record.wanted or ())) if owner in record.holders else record.wanted or ()
         for peer in dict.fromkeys(told):  # an owner may want it, too: the driver, of what it has inherited
             self._tell(peer, value)
         record.wanted = record.maker = None
         dependents, record.dependents = record.dependents, None
         for dependent in dependents or ():
+            if status != _VALUE and isinstance(dependent, ActorTask):
+                self._doomed.append((dependent, record))  # and until then nothing lets it, or who is behind it, start
+                continue
             dependent.unmet -= 1
             worker = state.roster.workers.get(dependent.worker)
             if worker is not None and not dependent.unmet:
@@ -265,13 +280,14 @@ class Keeping:
 
     def release(self, peer: int, values: m.Ints) -> None:
         """The peer has no references to these any more."""
-        self._let_go(self._state.values.release(peer, values))
+        self.let_go(self._state.values.release(peer, values))
 
     def unpin(self, carried: Sequence[int]) -> None:
         """A task that carried references to these has ended."""
-        self._let_go(self._state.values.unpin(carried))
+        self.let_go(self._state.values.unpin(carried))
 
-    def _let_go(self, loose: Sequence[int]) -> None:
+    def let_go(self, loose: Sequence[int]) -> None:
+        """Unpin the objects that were pinned by values which are forgotten now."""
         if loose:
             self._endings.free(self._state.objects.unpin(loose))
 
@@ -280,7 +296,7 @@ class Keeping:
     def disinherit(self, worker: Worker) -> None:
         """``worker`` is gone. What others hold of its tasks' values is still made: its groups go to the driver."""
         state = self._state
-        self._let_go(state.values.forget_peer(worker.id))
+        self.let_go(state.values.forget_peer(worker.id))
         for group in [group for group in state.groups.values() if group.owner == worker.id]:
             kept = [task for task in state.tasks.values() if task.group is group and _is_needed(state, task)]
             if kept and group.closing in (None, CloseMode.DRAIN):
@@ -291,9 +307,30 @@ class Keeping:
                         self._endings.finish(task, Status.CANCELLED, 0, b"")
 
 
+def _carry(state: HubState, task: KeptTask) -> None:
+    """See to it that what the values lie in that ``task`` needs, and that are there, goes to its worker with it."""
+    objects: list[int] = []
+    for need in task.needs:
+        record = state.values.get(need)
+        assert record is not None  # pinned
+        objects.extend(record.objects)
+    fresh = [object_id for object_id in objects if object_id not in task.references]
+    if fresh:
+        state.objects.pin(fresh)
+        task.references = [*task.references, *fresh]
+
+
 def handlers(keeping: Keeping) -> dict[type, Callable[[int, Any], None]]:
-    """Return what to do with the messages about values."""
-    return {m.Keep: keeping.keep, m.Hold: keeping.hold, m.Want: keeping.want}
+    """Return what to do with the messages about values and actors."""
+    actors = keeping.actors
+    return {
+        m.Keep: keeping.keep,
+        m.Hold: keeping.hold,
+        m.Want: keeping.want,
+        OpenActor: actors.open,
+        FindActor: actors.find,
+        EndActor: actors.end,
+    }
 
 
 def with_children(state: HubState, tasks: Sequence[int]) -> list[int]:

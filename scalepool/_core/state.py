@@ -28,6 +28,7 @@ class HubState:
         "groups",
         "has_limits",
         "idle_worker_s",
+        "names",
         "next_worker",
         "now",
         "objects",
@@ -45,6 +46,8 @@ class HubState:
         self.groups: dict[int, Group] = {}
         self.ready: dict[int, Group] = {}
         """Groups with queued tasks."""
+        self.names: dict[bytes, int] = {}
+        """Actors that have a name."""
         self.roster = Roster()
         self.functions: dict[int, Recent[FunctionRecord]] = {}
         """Per submitting peer, what it has sent and may refer to."""

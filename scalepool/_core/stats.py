@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from scalepool._base.tuples import NamedTuple
+from scalepool._core.actor import ActorTask
 from scalepool._core.task import KeptTask, TaskState
 from scalepool._core.values import PENDING
 from scalepool._core.workers import WorkerState
@@ -85,6 +86,7 @@ def violations(state: HubState) -> list[str]:
         _idle_violations,
         _leaks,
         _value_violations,
+        _actor_violations,
     )
     return [sentence for check in checks for sentence in check(state)]
 
@@ -151,8 +153,33 @@ def _idle_violations(state: HubState) -> Iterator[str]:
         free = not worker.held and not worker.waits and worker.group is None
         if (worker.id in idle) > (worker.state is WorkerState.READY and free):
             yield f"{worker} is listed as idle"
-        if worker.state is WorkerState.READY and free and worker.id not in idle:
+        if worker.state is WorkerState.READY and free and worker.id not in idle and not worker.is_actor:
             yield f"{worker} is free, but not listed as idle"
+
+
+def _templates(state: HubState) -> Iterator[KeptTask]:
+    """Tasks that have ended and may have to make their actors again."""
+    for group in state.groups.values():
+        if group.actor is not None and group.actor.template is not None:
+            yield group.actor.template
+
+
+def _actor_violations(state: HubState) -> Iterator[str]:
+    for name, owner in state.names.items():
+        if owner not in state.groups:
+            yield f"the name {name!r} is that of an actor which is gone"
+    for group in state.groups.values():
+        if (actor := group.actor) is None:
+            continue
+        own = [worker for worker in state.roster.workers.values() if worker.key == group.key]
+        staying = [worker for worker in own if worker.state in (WorkerState.STARTING, WorkerState.READY)]
+        if len(staying) > 1 or (staying and staying[0] is not actor.worker):
+            yield f"{actor} has {staying}, of which it knows {actor.worker}"
+        if group.failure is None and group.closing is None and group.id not in state.values:
+            yield f"{actor} is there, and nobody has a handle"
+        named = state.names.get(actor.name) == group.id
+        if group.failure is not None and (group.unfinished or actor.template is not None or named):
+            yield f"{actor} is dead, and has {group.unfinished} calls or something else"
 
 
 def _leaks(state: HubState) -> Iterator[str]:
@@ -163,6 +190,8 @@ def _leaks(state: HubState) -> Iterator[str]:
     for value in state.values.records():
         pins.update(value.objects)
         pins.update(value.references)
+    for template in _templates(state):
+        pins.update(template.references)
     for object_id, record in state.objects.items():
         if record.pins != pins[object_id]:
             yield f"object {object_id} counts {record.pins} tasks that carry it, not {pins[object_id]}"
@@ -178,17 +207,28 @@ def _leaks(state: HubState) -> Iterator[str]:
             yield f"launch failures of group {-key} are kept, which is gone"
 
 
+def _expected(task: KeptTask, *, is_ready: bool) -> tuple[TaskState, ...]:
+    if not is_ready:
+        return TaskState.WAITING, TaskState.ASSIGNED
+    if isinstance(task, ActorTask) and task.group.actor is not None and task.lane in task.group.actor.lanes:
+        return TaskState.WAITING, TaskState.QUEUED, TaskState.ASSIGNED
+    return TaskState.QUEUED, TaskState.ASSIGNED
+
+
 def _value_violations(state: HubState) -> Iterator[str]:
     kept = [task for task in state.tasks.values() if isinstance(task, KeptTask)]
     pins = Counter(one for task in state.tasks.values() for one in task.references)
     for task in kept:
         pins.update(task.needs)
         pending = [need for need in task.needs if (found := state.values.get(need)) and found.status == PENDING]
-        expected = {True: (TaskState.WAITING, TaskState.ASSIGNED), False: (TaskState.QUEUED, TaskState.ASSIGNED)}
-        if len(pending) != task.unmet or task.state not in expected[bool(pending)]:
+        if len(pending) != task.unmet or task.state not in _expected(task, is_ready=not pending):
             yield f"{task} waits for {task.unmet} values, and should wait for {pending}"
     for value in state.values.records():
         pins.update(value.references)
+    for template in _templates(state):
+        pins.update(template.needs)
+        pins.update(template.references)
+    pins.update(group.id for group in state.groups.values() if group.actor is not None and group.actor.detached)
     borrowed = sum(peer != DRIVER for value in state.values.records() for peer in value.holders)
     if borrowed != state.values.borrowed:
         yield f"{state.values.borrowed} holds of workers are counted, not {borrowed}"

@@ -49,12 +49,15 @@ class ValueRecord:
 class ValueTable:
     """Counts references to values; says what falls away with a value."""
 
-    __slots__ = ("_records", "borrowed", "get")
+    __slots__ = ("_handles", "_records", "borrowed", "dropped", "get")
 
     def __init__(self) -> None:
         self.borrowed = 0
         """How many holds peers other than the driver have: they will say when they let go."""
         self._records: dict[int, ValueRecord] = {}
+        self._handles: set[int] = set()
+        self.dropped: list[int] = []
+        """Actors that nobody has a handle of any more."""
         self.get = self._records.get
         """Returns the record of a value; ``None`` when it is not (or no longer) there."""
 
@@ -65,6 +68,13 @@ class ValueTable:
             record = self._records[value] = ValueRecord(holders)
             record.maker = maker
             self.borrowed += peer != DRIVER
+
+    def open_handle(self, actor: int, peer: int, payload: bytes) -> None:
+        """Enter what the handles of an actor refer to; ``peer`` has one."""
+        self.open((actor,), peer)
+        record = self._records[actor]
+        record.status, record.payload = 0, payload
+        self._handles.add(actor)
 
     def hold(self, peer: int, values: Iterable[int]) -> None:
         """``peer`` has references to these values."""
@@ -117,6 +127,9 @@ class ValueTable:
             if record is None or record.pins or record.holders:
                 continue
             del self._records[value]
+            if value in self._handles:
+                self._handles.discard(value)
+                self.dropped.append(value)
             loose.extend(record.objects)
             for reference in record.references:
                 other = self._records.get(reference)

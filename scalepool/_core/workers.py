@@ -62,6 +62,7 @@ class Worker:
         "hello_by",
         "id",
         "idle_since",
+        "is_actor",
         "key",
         "known",
         "look_at",
@@ -84,6 +85,7 @@ class Worker:
     def __init__(self, worker_id: int, group: Group) -> None:
         self.id = worker_id
         self.key = group.key
+        self.is_actor = group.actor is not None
         self.max_tasks = group.max_tasks
         self.max_rss = group.max_rss
         self.worn = False
@@ -153,11 +155,11 @@ class Worker:
         """Whether it runs, not waits, for ``group``."""
         return self.serving is group
 
-    def room(self, mean_s: float | None) -> int:
-        """How many more tasks of a function with this mean duration it may be given."""
+    def room(self, mean_s: float | None, least: int = 0) -> int:
+        """How many more tasks of this mean duration it may be given; it should hold ``least`` of them."""
         if self.state is not WorkerState.READY or self.recalled:
             return 0
-        wanted = depth(mean_s)
+        wanted = max(depth(mean_s), least)
         # Tasks that wait for their children are held, too, but are no work.
         load = max(0, len(self.held) - len(self.waits))
         room = wanted - load

@@ -21,6 +21,7 @@ from scalepool._runtime.waits import AllOver, SomeOver
 from scalepool._store.files import SegmentRef
 from scalepool._store.plan import StorePlan
 from scalepool._wire import messages as m
+from scalepool._wire.actors import ActorFound
 from scalepool._wire.messages import Message, Status
 from scalepool._wire.payload import dumps_scalars, loads_inline
 from scalepool._wire.pickling import exchange
@@ -119,6 +120,8 @@ class Client:
         self._groups: dict[int, GroupState] = {}
         self._replies: deque[tuple[int, int, int, bytes, dict[int, SegmentRef]]] = deque()
         self.refused: set[int] = set()
+        self.found: dict[int, ActorFound] = {}
+        """Answers to who has asked for an actor by its name."""
         self.outstanding_bytes = 0
         self.kept: Values | None = None
         """The values that this process has references to; see ``values_of``."""
@@ -277,6 +280,8 @@ class Client:
             group = self._groups.pop(message.group, None)
             if group is not None:
                 group.end()
+        elif type(message) is ActorFound:
+            self.found[message.request] = message
         elif type(message) is m.Output and (future := self._futures.get(message.task)) is not None:
             future.add_output(message.text)
         else:

@@ -108,6 +108,8 @@ class Executor:
 
     Attributes
     ----------
+    packer, flight
+        As given.
     item
         The task that runs now.
     depth
@@ -118,8 +120,8 @@ class Executor:
         self, packer: Packer, flight: FlightRecord, make_room: Callable[[], None], sender_of: Callable[[int], int]
     ) -> None:
         self._sender_of = sender_of
-        self._packer = packer
-        self._flight = flight
+        self.packer = packer
+        self.flight = flight
         self._make_room = make_room
         self.item: WorkItem | None = None
         self.depth = 0
@@ -140,24 +142,18 @@ class Executor:
 
         See ``FlightRecord.item_slot`` and ``unpack_losses``.
         """
-        return (*self._flight.item_slot(), b"" if self.item is None else self.item.losses)
+        return (*self.flight.item_slot(), b"" if self.item is None else self.item.losses)
 
     def run(self, item: WorkItem) -> tuple[bytes, Packed | None]:
         """Run one task; return its result record, and what was packed for it if that is more than the record."""
         task = item.task
-        flight = self._flight
+        flight = self.flight
         outer, self.item = self.item, item
         self.depth += 1
         flight.begin(task)
         try:
             status, data, packed, micros = (self._call if type(item) is WorkItem else self._call_kept)(item)
-            # What else the result refers to (a SharedBuffer) is not made here: who made it keeps it.
-            objects = 0 if packed is None or status == PARTS else len(packed.segments)
-            record = pack_result(task, item.attempt, status, objects, micros, data)
-            # What never fits (the store had no descriptor left for it) is logged as lost; the message still brings it.
-            logged = record if len(record) <= _LOGGED_BYTES else _lost(item, status, micros)
-            while not flight.log_result(logged):
-                self._make_room()
+            record = self.log(item, status, data, packed, micros)
         finally:
             self.depth -= 1
             self.item = outer
@@ -165,23 +161,34 @@ class Executor:
         flight.end(task)
         return record, packed
 
+    def log(self, item: WorkItem, status: int, data: bytes, packed: Packed | None, micros: int) -> bytes:
+        """Write down how a task ended, and return the record."""
+        # What else the result refers to (a SharedBuffer) is not made here: who made it keeps it.
+        objects = 0 if packed is None or status == PARTS else len(packed.segments)
+        record = pack_result(item.task, item.attempt, status, objects, micros, data)
+        # What never fits (the store had no descriptor left for it) is logged as lost; the message still brings it.
+        logged = record if len(record) <= _LOGGED_BYTES else _lost(item, status, micros)
+        while not self.flight.log_result(logged):
+            self._make_room()
+        return record
+
     def _call(self, item: WorkItem) -> tuple[int, bytes, Packed | None, int]:
         started = monotonic_s()
         try:
-            fn = item.slot.fn or item.slot.load(self._packer)
+            fn = item.slot.fn or item.slot.load(self.packer)
             data = item.payload
-            args, kwargs = loads_inline(data) if data[0] == _PICKLE else self._packer.unpack(data, item.places)
+            args, kwargs = loads_inline(data) if data[0] == _PICKLE else self.packer.unpack(data, item.places)
             value = fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are this task's errors, too
             micros = int((monotonic_s() - started) * 1e6)
-            return (*self._pack_error(error, item.task), micros)
+            return (*self.pack_error(error, item.task), micros)
         micros = int((monotonic_s() - started) * 1e6)
         args = kwargs = None
         scalar = dumps_scalar(value, _SCALAR_BYTES)
         if scalar is not None:
             return _VALUE, scalar, None, micros
         try:
-            packed = self._packer.pack_result(value, self._reader(item.task))
+            packed = self.packer.pack_result(value, self._reader(item.task))
         except BaseException as error:  # noqa: BLE001 - a result's __reduce__ may raise anything
             return (*self._salvage(fn, value, error, item.task), micros)
         if packed.references and (part := part_of(packed)).references:
@@ -218,18 +225,25 @@ class Executor:
         outer, self.kept_task = self.kept_task, item.task
         started = monotonic_s()
         try:
-            values = kept.call(item, self._packer)
+            values = kept.call(item, self.packer)
             micros = int((monotonic_s() - started) * 1e6)
-            status, data, packed = kept.pack(values, self._packer)
-            if packed is not None and status == PARTS:
-                packed = self._lent(packed, packed.references)
-            elif packed is None or not packed.segments:
+            status, data, packed = self.pack_values(item, values)
+            if status != PARTS and (packed is None or not packed.segments):
                 self._remember(item.task, data)
             return status, data, packed, micros
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are this task's errors, too
-            return (*self._pack_error(error, None), int((monotonic_s() - started) * 1e6))
+            return (*self.pack_error(error, None), int((monotonic_s() - started) * 1e6))
         finally:
             self.kept_task = outer
+
+    def pack_values(self, item: KeptItem, values: list[Any]) -> tuple[int, bytes, Packed | None]:
+        """Pack the values that a task made; raises what packing them raises."""
+        from scalepool._runtime import kept
+
+        status, data, packed = kept.pack(values, self.packer)
+        if packed is not None and status == PARTS:
+            packed = self._lent(packed, packed.references)
+        return status, data, packed
 
     def _reader(self, task: int) -> int:
         """Who submitted the task reads its result, and knows its own classes by their ids."""
@@ -242,14 +256,15 @@ class Executor:
         salvage = getattr(fn, "salvage", None)
         if salvage is not None and isinstance(error, ResultEncodingError):
             try:
-                packed = self._packer.pack_result(salvage(value), self._reader(task))
+                packed = self.packer.pack_result(salvage(value), self._reader(task))
             except ResultEncodingError as again:
                 error = again
             else:
                 return _VALUE, packed.data, packed
-        return self._pack_error(error, task)
+        return self.pack_error(error, task)
 
-    def _pack_error(self, error: BaseException, task: int | None) -> tuple[int, bytes, Packed | None]:
+    def pack_error(self, error: BaseException, task: int | None) -> tuple[int, bytes, Packed | None]:
+        """Return status and payload of a task that raised ``error``; ``None``: of one whose results are kept."""
         # The first frame is this module's: the user's traceback begins below it.
         below = error.__traceback__.tb_next if error.__traceback__ is not None else None
         text = format_traceback(error.with_traceback(below))
@@ -258,7 +273,7 @@ class Executor:
         if len(record) <= _ERROR_BYTES:
             return _ERROR, record, None
         try:  # it holds data, which goes where results go
-            packed = self._packer.pack_value(record) if reader is None else self._packer.pack_result(record, reader)
+            packed = self.packer.pack_value(record) if reader is None else self.packer.pack_result(record, reader)
         except Exception as full:  # noqa: BLE001 - no memory for it, and the task must have an end all the same
             return _ERROR, encode_exception(full, f"{text}\n\nThis could not be sent:\n{format_traceback(full)}"), None
         return _ERROR, packed.data, packed

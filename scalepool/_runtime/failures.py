@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from scalepool._wire.messages import Status
 from scalepool._wire.pickling.exceptions import decode_exception
 from scalepool._wire.verdict import unpack_verdict
-from scalepool.errors import PostMortem
+from scalepool.errors import ActorDiedError, ActorUnavailableError, PostMortem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from scalepool._wire.verdict import Verdict
-    from scalepool.errors import InitializerError, TaskCancelledError, TaskTimeoutError, WorkerDiedError
+    from scalepool.errors import ActorError, InitializerError, TaskCancelledError, TaskTimeoutError, WorkerDiedError
 
 __all__ = ["GroupErrors", "error_of"]
 
+_PICKLE: Final = b"\x80"
+_CAUSES: Final = frozenset(
+    {Status.ERROR, Status.WORKER_DIED, Status.TIMED_OUT, Status.ACTOR_DIED, Status.ACTOR_UNAVAILABLE}
+)
 _REPORTED: Final = ("peak_rss_bytes", "oom", "stderr", "stack")
 
 
@@ -39,6 +43,8 @@ def error_of(errors: GroupErrors, name: str, status: int, data: bytes) -> BaseEx
         return _initializer_failed(errors, data)
     verdict = unpack_verdict(data)
     facts = verdict.facts
+    if status in (Status.ACTOR_DIED, Status.ACTOR_UNAVAILABLE):
+        return _actor_died(errors, name, status, verdict)
     if status == Status.INITIALIZER_TIMED_OUT:
         return _initializer_timed_out(errors, facts, verdict)
     host = os.uname().nodename
@@ -56,6 +62,26 @@ def error_of(errors: GroupErrors, name: str, status: int, data: bytes) -> BaseEx
         host=host,
         post_mortem=known,
     )
+
+
+def _actor_died(errors: GroupErrors, name: str, status: int, verdict: Verdict) -> ActorError:
+    facts = verdict.facts
+    cause = facts["cause"]
+    known = _post_mortem(verdict._replace(arguments=b"") if cause else verdict)
+    error = (ActorDiedError if status == Status.ACTOR_DIED else ActorUnavailableError)(
+        task=name,
+        pid=facts["pid"],
+        exitcode=facts["exitcode"],
+        attempt=facts["attempt"],
+        host=os.uname().nodename,
+        post_mortem=known,
+    )
+    error.actor_class, error.actor_name, error.restarts = facts["actor"], facts["name"], facts["restarts"]
+    # A large one lies in objects, which are gone by now.
+    if cause in _CAUSES and (cause != Status.ERROR or verdict.arguments[:1] == _PICKLE):
+        error.__cause__ = raised = error_of(errors, name, cause, verdict.arguments)
+        error.note(reason=f"{facts['reason']}: {type(raised).__name__}: {raised}")
+    return error
 
 
 def _post_mortem(verdict: Verdict) -> PostMortem:

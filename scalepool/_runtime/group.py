@@ -79,7 +79,7 @@ def _limit_bytes(max_worker_rss: int | str | None, own: Settings) -> int:
     return 0 if limit is None else size_bytes(limit, "max_worker_rss")
 
 
-def _limits(cpus: int, workers: int, threads: int | None) -> dict[str, str]:
+def limits_of(cpus: int, workers: int, threads: int | None) -> dict[str, str]:
     """Return every thread variable with its value for a worker: the user's own where set, else ours."""
     own = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
     return own | thread_limits(cpus, workers, threads=threads)
@@ -197,7 +197,7 @@ class WorkerGroup:
         self._client = session.client
         self._max_workers = max_workers
         self._name = name or "ScalepoolWorker"
-        limits = _limits(session.cpus, max_workers, threads_per_worker)
+        limits = limits_of(session.cpus, max_workers, threads_per_worker)
         context = ProcessContext.capture()
         by_value_modules().look_from(context.cwd, context.sys_path)
         inheritance = Inheritance(self._client.storage.handover, self._client.new_object_id)
@@ -223,6 +223,11 @@ class WorkerGroup:
         """Return a private pickle of the initializer: the group's workers get it when they start, whenever that is."""
         with inheritance.spawning(called) as reducers:
             return self._client.packer.pack_inline(called, ("initializer", "initargs"), reducers)
+
+    @property
+    def group_id(self) -> int:
+        """What the hub calls it."""
+        return self._state.id
 
     @property
     def max_workers(self) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Final
 
+from scalepool._runtime.instance import Method
 from scalepool._runtime.packing import Packed, part_of
 from scalepool._wire.messages import Status
 from scalepool._wire.payload import dumps_scalar
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from scalepool._runtime.executor import KeptItem
     from scalepool._runtime.packing import Packer
 
-__all__ = ["Retrying", "call", "pack"]
+__all__ = ["Retrying", "call", "call_async", "pack"]
 
 _VALUE: Final = int(Status.VALUE)
 _SCALAR_BYTES: Final = 4096
@@ -44,6 +46,9 @@ class Retrying:
 def call(item: KeptItem, packer: Packer) -> list[Any]:
     """Call the function of ``item`` and return the values that it made; raises what it raises."""
     fn: Any = item.slot.fn or item.slot.load(packer)
+    if type(fn) is Method:
+        args, kwargs = _arguments(item, packer)
+        return _values(fn.bound()(*args, **kwargs), item.returns)
     left = 0
     kinds: tuple[type[BaseException], ...] = ()
     if type(fn) is Retrying:
@@ -59,6 +64,14 @@ def call(item: KeptItem, packer: Packer) -> list[Any]:
             left -= 1
         finally:
             args = kwargs = None
+
+
+async def call_async(item: KeptItem, packer: Packer) -> list[Any]:
+    """Do the same for a method of an actor that has an event loop; one that is no coroutine blocks the loop."""
+    fn: Any = item.slot.fn or item.slot.load(packer)
+    args, kwargs = _arguments(item, packer)
+    result = fn.bound()(*args, **kwargs)
+    return _values(await result if inspect.isawaitable(result) else result, item.returns)
 
 
 def _arguments(item: KeptItem, packer: Packer) -> tuple[Any, Any]:

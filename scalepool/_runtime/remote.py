@@ -222,7 +222,7 @@ class _Named:
 def check_function(function: object) -> None:
     """Raise TypeError for what cannot be a remote function."""
     if inspect.isclass(function):
-        raise TypeError(f"{function.__qualname__} is a class: actors are not there yet, only remote functions")
+        raise TypeError(f"{function.__qualname__} is a class: scalepool.remote makes an ActorClass of it")
     if not callable(function):
         raise TypeError(f"remote() takes a function, not {function!r}")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):

@@ -20,29 +20,13 @@ from scalepool._runtime.refusal import is_ending, stop_at_exit
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Protocol
 
     from scalepool._core.hub import Hub
     from scalepool._runtime.client import Client
     from scalepool._runtime.local import LocalStation
-    from scalepool._runtime.surroundings import Surroundings
+    from scalepool._runtime.worker import WorkerStation
     from scalepool.config import Settings
     from scalepool.engines.local import LocalEngine
-
-    class _Group(Protocol):
-        depth: int
-        kept_task: int
-
-        @property
-        def group(self) -> int: ...
-
-        def item_slot(self) -> tuple[memoryview, int, bytes]: ...
-
-    class _Executing(Protocol):
-        surroundings: Surroundings
-
-        @property
-        def executor(self) -> _Group: ...
 
 
 __all__ = ["DriverSession", "WorkerSession", "current", "existing", "set_current", "shut_down", "start"]
@@ -77,10 +61,10 @@ class DriverSession:
 class WorkerSession:
     """The session as seen from inside a worker."""
 
-    def __init__(self, client: Client, station: _Executing, own: Settings) -> None:
+    def __init__(self, client: Client, station: WorkerStation, own: Settings) -> None:
         self.client = client
         self.settings = own
-        self._station = station
+        self.station = station
 
     @property
     def cpus(self) -> int:
@@ -92,26 +76,36 @@ class WorkerSession:
     @property
     def parent_group(self) -> int:
         """Group of the task that runs now."""
-        return self._station.executor.group
+        concurrency = self.station.concurrency
+        if concurrency is not None:
+            return concurrency.group
+        return self.station.executor.group
 
     def item_slot(self) -> tuple[memoryview, int, bytes]:
         """See ``Executor.item_slot``."""
-        return self._station.executor.item_slot()
+        return self.station.executor.item_slot()
 
     @property
     def root_group(self) -> int:
         """The group at the top of the tree of the task that runs now."""
-        return self._station.surroundings.root_of(self._station.executor.group)
+        return self.station.surroundings.root_of(self.parent_group)
 
     @property
     def kept_task(self) -> int:
         """The innermost running task whose results are kept; 0: none."""
-        return self._station.executor.kept_task
+        concurrency = self.station.concurrency
+        if concurrency is not None:
+            item = concurrency.item
+            return item.task if item is not None else 0
+        return self.station.executor.kept_task
 
     @property
     def depth(self) -> int:
         """How many tasks are running inside each other."""
-        return self._station.executor.depth
+        concurrency = self.station.concurrency
+        if concurrency is not None:
+            return int(concurrency.item is not None)
+        return self.station.executor.depth
 
 
 _lock = threading.RLock()

@@ -40,6 +40,7 @@ __all__ = ["Values", "deadline_of", "values_of"]
 _VALUE: Final = int(Status.VALUE)
 _LOADED: Final = frozenset({_VALUE, int(Status.ERROR)})
 """How a value ends whose payload is something packed; a large error travels as values do."""
+_WITH_VERDICT: Final = (Status.WORKER_DIED, Status.TIMED_OUT, Status.ACTOR_DIED, Status.ACTOR_UNAVAILABLE)
 _PICKLE: Final = 0x80
 _SCALAR_BYTES: Final = 4096
 _LOOK_S: Final = 0.4
@@ -88,9 +89,14 @@ class Values:
         SessionError
             When the session has ended, or an argument is a reference of another one.
         """
+        return self.enqueue(group.id, function, self.pack(call, kept), kept, self.client.new_object_id())
+
+    def enqueue(
+        self, group: int, function: Function, arguments: tuple[bytes, Packed | None, int], kept: KeptCall, task: int
+    ) -> list[ObjectRef[Any]]:
+        """Submit one call whose arguments are packed."""
         client = self.client
-        data, packed, size_bytes = self._pack(call, kept)
-        task = client.new_object_id()
+        data, packed, size_bytes = arguments
         for _ in range(kept.returns - 1):
             client.new_object_id()
         refs: list[ObjectRef[Any]] = []
@@ -102,7 +108,7 @@ class Values:
         self.table[task].size_bytes = size_bytes
         with self._lock:
             self.awaited += kept.returns
-        kept.call = (group.id, kept.terms, task, function, data, packed)
+        kept.call = (group, kept.terms, task, function, data, packed)
         client.outstanding_bytes += size_bytes
         if packed is not None or function.packed.stored:
             client.stored.carried.begin(task, packed, function)
@@ -111,7 +117,7 @@ class Values:
         client.send_soon(len(queue), waits=any(self.table[need].status < 0 for need in kept.needs))
         return refs
 
-    def _pack(self, call: tuple[tuple[Any, ...], dict[str, Any]], kept: KeptCall) -> tuple[bytes, Packed | None, int]:
+    def pack(self, call: tuple[tuple[Any, ...], dict[str, Any]], kept: KeptCall) -> tuple[bytes, Packed | None, int]:
         """Pickle the arguments; references among them become needs, and the pickle says where their values go."""
         args, kwargs = call
         data = dumps_scalars(args, kwargs, self.client.inline_limit_bytes)
@@ -357,9 +363,9 @@ def _error(slot: Slot, values: Values) -> BaseException:
         if slot.status == Status.ERROR and data[0] != _PICKLE:
             data = values.client.packer.unpack(data, slot.places or {})
         name = slot.name
-        if slot.status in (Status.WORKER_DIED, Status.TIMED_OUT):
+        if slot.status in _WITH_VERDICT:
             origin = unpack_verdict(slot.data).facts["task"]
-            if origin != slot.task:  # it only needed what that one was to make
+            if origin not in (0, slot.task):  # it only needed what that one was to make
                 culprit = values.table.get(origin)
                 name = culprit.name if culprit is not None else "a task whose value it needs"
         return error_of(_ERRORS, name, slot.status, data)

@@ -11,13 +11,11 @@ import sys
 import threading
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scalepool._base.clock import monotonic_s
 from scalepool._net.channel import open_peer_channel
 from scalepool._proc.child import flush_queues
-from scalepool._proc.context import ProcessContext
-from scalepool._proc.marked import MARK
 from scalepool._runtime.client import Client
 from scalepool._runtime.executor import Executor, WorkItem
 from scalepool._runtime.gauge import MemoryGauge
@@ -26,26 +24,25 @@ from scalepool._runtime.lastwords import write_crashes_to
 from scalepool._runtime.logs import forward
 from scalepool._runtime.output import LOG, TaskOutput, run_for
 from scalepool._runtime.pump import Pump
-from scalepool._runtime.randomness import pause, resume, seed_from_os, seed_torch
+from scalepool._runtime.randomness import pause, resume, seed_torch
+from scalepool._runtime.results import Results
 from scalepool._runtime.session import WorkerSession, set_current
 from scalepool._runtime.spec import WorkerConfig
 from scalepool._runtime.surroundings import Surroundings
 from scalepool._runtime.whereabouts import Whereabouts
+from scalepool._runtime.worker_process import set_up_process
 from scalepool._store.flight import FlightRecord
 from scalepool._wire import messages as m
 from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
 from scalepool._wire.pickling.exceptions import encode_exception
-from scalepool._wire.pickling.exchange import Exchange, install, sender_number
-from scalepool._wire.pickling.importable import by_value_modules
+from scalepool._wire.pickling.exchange import sender_number
 from scalepool._wire.pickling.traceback_text import format_traceback
-from scalepool._wire.records import has_parts
-from scalepool.config import THREAD_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from scalepool._runtime.concurrency import Concurrency
     from scalepool._runtime.futures import TaskFuture
-    from scalepool._runtime.packing import Packed
     from scalepool._runtime.slots import Slot
     from scalepool.config import Settings
 
@@ -72,11 +69,9 @@ class WorkerStation:
         self.holdings = Holdings()
         self.surroundings = Surroundings(config.spec)
         self._whereabouts = Whereabouts(config.worker)
-        self._records: deque[bytes | tuple[bytes, Packed | None, Sequence[int]]] = deque()
-        self._waiting_bytes = 0
+        self.results = Results()
         self._flushed_at = 0.0
         self._gauge = MemoryGauge(config.spec.max_rss)
-        self._logged = 0
         self._idle_looks = 0
         self._rested_at_logged = -1
         self._acked = 0
@@ -84,8 +79,12 @@ class WorkerStation:
         self.streams: tuple[TaskOutput, ...] = ()
         self.leaving = False
         self.introduced = False
+        self.concurrency: Concurrency | None = None
+        """Runs the calls of an actor that does several at once."""
         token = bytes.fromhex(config.token)
-        self.executor = Executor(client.packer, flight, self._make_room, lambda peer: sender_number(token, peer))
+        self.executor: Executor = Executor(
+            client.packer, flight, self._make_room, lambda peer: sender_number(token, peer)
+        )
         self.executor.lend = lambda references: [] if client.kept is None else client.kept.lend(references)
         client.blocking_wait = self.blocking_wait
         client.peek = lambda task: False
@@ -107,7 +106,7 @@ class WorkerStation:
 
     def pending(self) -> bool:
         """Whether something waits to be sent."""
-        return self.introduced and bool(self._client.pending or self._records or self.output)
+        return self.introduced and bool(self._client.pending or self.results or self.output)
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a message or a wake-up."""
@@ -129,8 +128,8 @@ class WorkerStation:
         self._whereabouts.look(self.executor)
         if self.introduced and (rss := self._gauge.excess(now)):
             self._client.post(m.Memory(rss))
-        if self._logged != self._rested_at_logged:
-            self._rested_at_logged, self._idle_looks = self._logged, 0
+        if self.results.logged != self._rested_at_logged:
+            self._rested_at_logged, self._idle_looks = self.results.logged, 0
         elif not self.executor.depth:
             self._idle_looks += 1
             if self._idle_looks == _UNLOAD_AFTER_LOOKS:
@@ -168,37 +167,15 @@ class WorkerStation:
                 text += output.popleft()[1]
             self._channel.send(encode(m.Output(stream, text.encode("utf-8", "surrogatepass"), task)))
         # Counted first: references that came with a task are told before its end.
-        finished = len(self._records)
+        finished = len(self.results)
         for message in self._client.outgoing.drain():
             self._channel.send(encode(message))
         if finished:
-            self._send_results(finished)
+            done, lent = self.results.take(finished, self._client.views)
+            self._channel.send(encode(done))
+            self._client.outgoing.changes.extend([-value for value in lent])
             if rss := self._gauge.excess(self._flushed_at):
                 self._channel.send(encode(m.Memory(rss)))
-
-    def _send_results(self, count: int) -> None:
-        records: list[bytes] = []
-        objects: list[int] = []
-        held: set[int] = set()
-        lent: list[int] = []
-        waiting = self._records
-        self._waiting_bytes = 0
-        for _ in range(count):
-            entry = waiting.popleft()
-            if isinstance(entry, bytes):
-                records.append(entry)
-                continue
-            record, packed, references = entry
-            records.append(record)
-            if packed is not None:
-                for segment in packed.segments:
-                    objects.extend(segment)
-                if has_parts(record):
-                    lent.extend(packed.references)
-            held.update(references)
-        live = [object_id for object_id in held if self._client.views.live(object_id)] if held else ()
-        self._channel.send(encode(m.Done(records, objects, live)))
-        self._client.outgoing.changes.extend([-value for value in lent])
 
     # ---- in ----
 
@@ -209,7 +186,11 @@ class WorkerStation:
         elif type(message) is m.Recall:
             self._give_back(self.holdings.take_newest(message.number), answer=True)
         elif type(message) is m.CancelTasks:
-            self._give_back(*self.holdings.take(message.tasks), answer=True)
+            taken, kept = self.holdings.take(message.tasks)
+            if self.concurrency is not None:
+                taken += self.concurrency.take_back(kept)
+                kept = tuple(set(kept).difference(item.task for item in taken))
+            self._give_back(taken, kept, answer=True)
         elif type(message) is m.Enter:
             self.surroundings.note(message)
         elif type(message) is m.Help:
@@ -243,6 +224,9 @@ class WorkerStation:
         if self.executor.lacks(item):
             self._client.post(m.Returned([item.task], ()))
             return
+        if self.concurrency is not None:
+            self.concurrency.take(item)
+            return
         pump = self._client.pump
         if not pump.awake:
             self._whereabouts.begin()
@@ -257,22 +241,24 @@ class WorkerStation:
             record, packed = self.executor.run(item)
         if self.executor.depth:
             surroundings.restore(outer)
-        self._logged += 1
-        self._records.append(record if packed is None and not item.references else (record, packed, item.references))
-        self._waiting_bytes += len(record)
+        self.results.add(item, record, packed)
         if (
             not self.holdings.queue
-            or len(self._records) >= self._flush_count
-            or self._waiting_bytes >= _FLUSH_BYTES
+            or len(self.results) >= self._flush_count
+            or self.results.size_bytes >= _FLUSH_BYTES
             or monotonic_s() - self._flushed_at > _FLUSH_AFTER_S
         ):
             pump.kick(now=True)
 
+    def flush(self) -> None:
+        """Wait until all results have been sent."""
+        self._client.pump.wait_for(lambda: not self.results)
+
     def _make_room(self) -> None:
         """Wait until the hub has every result that is in the flight record's log."""
-        logged = self._logged
+        logged = self.results.logged
         pump = self._client.pump
-        pump.wait_for(lambda: not self._records)  # first, or the answer would come too early to count them
+        self.flush()  # first, or the answer would come too early to count them
         self._client.post(m.Sync(), now=True)
         pump.wait_for(lambda: self._acked >= logged)
 
@@ -316,7 +302,7 @@ class WorkerStation:
 def main(config_bytes: bytes, flight_fd: int) -> int:
     """Be a worker until the hub says Exit; the return value is the process's exit code."""
     config = WorkerConfig.decode(config_bytes)
-    _set_up_process(config)
+    set_up_process(config)
     flight = FlightRecord.attach(flight_fd, writer=True)
     write_crashes_to(flight_fd)
     client = Client(config.worker, config.settings, config.store)
@@ -350,24 +336,6 @@ def _loop(station: WorkerStation, pump: Pump) -> None:
             station.run_next()
         if station.leaving and not station.holdings.queue:
             return
-
-
-def _set_up_process(config: WorkerConfig) -> None:
-    limits = {name: os.environ[name] for name in (*THREAD_VARIABLES, MARK) if name in os.environ}
-    context = ProcessContext.decode(config.spec.context)
-    context.apply(limits)
-    by_value_modules().look_from(context.cwd, context.sys_path)
-    exchange = Exchange(sender_number(bytes.fromhex(config.token), config.worker))
-    install(exchange)
-    main_module = exchange.namespaces.install_main()
-    if context.main_path:
-        main_module.__file__ = context.main_path
-    seed_from_os()
-    process: Any = sys.modules.get("multiprocessing.process")
-    if process is not None:
-        current = process.current_process()
-        current._identity = (config.worker,)
-        current.name = f"{config.spec.name}-{config.worker}"
 
 
 def _redirect_output(station: WorkerStation, mode: str) -> None:

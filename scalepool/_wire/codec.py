@@ -17,7 +17,7 @@ from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from scalepool._wire import messages
+from scalepool._wire import actors, messages
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _kinds() -> list[type[Any]]:
         messages.Exit, messages.Done, messages.Returned, messages.Sync, messages.InitializerFailed, messages.Output,
         messages.Replies, messages.CancelAnswer, messages.GroupClosed, messages.Release, messages.Free, messages.Put,
         messages.Enter, messages.Stop, messages.Memory, messages.Discard, messages.Trim, messages.Keep, messages.Hold,
-        messages.Want, messages.Help,
+        messages.Want, messages.Help, actors.OpenActor, actors.FindActor, actors.ActorFound, actors.EndActor,
     ]  # fmt: skip
 
 

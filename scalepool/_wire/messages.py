@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from scalepool._base.tuples import NamedTuple
+from scalepool._wire.actors import ActorMessage
 from scalepool._wire.status import CloseMode, Status
 
 __all__ = [
@@ -369,4 +370,5 @@ Message: TypeAlias = (
     Hello | Welcome | OpenGroup | Submit | StartWorkers | Cancel | CloseGroup | Block | Unblock | Run | Enter
     | Recall | CancelTasks | Exit | Done | Returned | Sync | InitializerFailed | Output | Replies | CancelAnswer
     | GroupClosed | Put | Release | Free | Stop | Memory | Discard | Trim | Keep | Hold | Want | Help
+    | ActorMessage
 )  # fmt: skip

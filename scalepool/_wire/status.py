@@ -18,6 +18,8 @@ class Status(enum.IntEnum):
     TIMED_OUT = 5  # payload: see _wire.verdict
     INITIALIZER_TIMED_OUT = 6  # payload: see _wire.verdict
     LOST = 7  # only of values. payload: empty. Nobody knows this value (any more)
+    ACTOR_DIED = 8  # payload: see _wire.verdict. The actor is no more
+    ACTOR_UNAVAILABLE = 9  # payload: see _wire.verdict. The actor begins anew, this call does not
 
 
 class CloseMode(enum.IntEnum):

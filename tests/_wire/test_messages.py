@@ -7,15 +7,17 @@ import typing
 import pytest
 
 from scalepool._base.ids import PEER_MAX, make_id
+from scalepool._wire import actors
 from scalepool._wire import messages as m
 
 KINDS = typing.get_args(m.Message)
 
 
 def test_every_class_of_the_dictionary_is_a_message_and_is_exported() -> None:
-    classes = {value for value in vars(m).values() if isinstance(value, type) and issubclass(value, tuple)}
+    values = [*vars(m).values(), *vars(actors).values()]
+    classes = {value for value in values if isinstance(value, type) and issubclass(value, tuple)}
     assert set(KINDS) == classes
-    assert {kind.__name__ for kind in KINDS} <= set(m.__all__)
+    assert {kind.__name__ for kind in KINDS} <= {*m.__all__, *actors.__all__}
     assert len(set(KINDS)) == len(KINDS)
 
 
@@ -28,8 +30,8 @@ def test_a_message_is_an_immutable_tuple_with_a_docstring(kind: type) -> None:
 
 @pytest.mark.parametrize(
     ("enumeration", "numbers"),
-    [(m.Status, [0, 1, 2, 3, 4, 5, 6, 7]), (m.CloseMode, [0, 1, 2])],
-    ids=["Status", "CloseMode"],
+    [(m.Status, list(range(10))), (m.CloseMode, [0, 1, 2]), (actors.EndMode, [0, 1, 2])],
+    ids=["Status", "CloseMode", "EndMode"],
 )
 def test_numbers_on_the_wire_do_not_change(enumeration: type[m.Status], numbers: list[int]) -> None:
     assert [member.value for member in enumeration] == numbers

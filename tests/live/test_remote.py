@@ -214,9 +214,7 @@ def test_values_of_options_that_make_no_sense(options: dict[str, Any]) -> None:
 def test_what_is_no_function() -> None:
     async def later() -> None: ...
 
-    class Thing: ...
-
-    for wrong, why in [(5, "takes a function"), (later, "coroutine"), (Thing, "actors"), (tasks.add, "already")]:
+    for wrong, why in [(5, "takes a function"), (later, "coroutine"), (tasks.add, "already")]:
         with pytest.raises(TypeError, match=why):
             scalepool.remote(wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="unknown option 'colour'"):

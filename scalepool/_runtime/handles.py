@@ -1,0 +1,244 @@
+"""Handles of actors, and their methods, in whatever process has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from scalepool._base.tuples import NamedTuple
+from scalepool._core.task import PLAIN
+from scalepool._runtime.group import terms_of
+from scalepool._runtime.instance import Method
+from scalepool._runtime.outgoing import KeptCall
+from scalepool._runtime.session import current
+from scalepool._wire.actors import EndActor, EndMode
+from scalepool._wire.payload import dumps_inline, loads_inline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scalepool._core.task import Terms
+    from scalepool._runtime.functions import Function
+    from scalepool._runtime.refs import ObjectRef
+
+__all__ = ["ActorHandle", "ActorMeta", "ActorMethod", "MethodOptions"]
+
+MAX_RETURNS: Final = 10_000
+_FOR_EVER: Final = 1 << 30
+
+
+class MethodOptions(NamedTuple):
+    """How the calls of a method run; see ``scalepool.method`` for what each means."""
+
+    num_returns: int = 1
+    timeout_s: float | None = None
+    concurrency_group: str = ""
+    max_task_retries: int | None = None
+    name: str | None = None
+
+    def updated(self, changes: Mapping[str, Any]) -> MethodOptions:
+        """Return these options with some others.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When one of them does not exist, or has a value that makes no sense.
+        """
+        unknown = [key for key in changes if key not in self._fields]
+        if unknown:
+            raise TypeError(f"unknown option {unknown[0]!r} of a method; there are {', '.join(self._fields)}")
+        options = self._replace(**changes)
+        given: tuple[Any, ...] = options  # whatever the caller has written
+        returns, timeout_s, group, retries, name = given
+        if isinstance(returns, bool) or not isinstance(returns, int) or not 1 <= returns <= MAX_RETURNS:
+            raise ValueError(f"num_returns must be an int from 1 to {MAX_RETURNS}, not {returns!r}")
+        check_count("max_task_retries", retries, none=True)
+        if not isinstance(group, str) or (name is not None and not isinstance(name, str)):
+            raise TypeError("concurrency_group and name must be a str")
+        terms_of(timeout_s, 0)
+        return options
+
+    def terms(self, retries: int) -> Terms:
+        """The same for the hub; ``retries`` is what the actor says."""
+        own = self.max_task_retries if self.max_task_retries is not None else retries
+        return terms_of(self.timeout_s, _FOR_EVER if own < 0 else own) if own or self.timeout_s else PLAIN
+
+
+def check_count(name: str, value: object, *, none: bool = False, infinite: bool = True, least: int = 0) -> None:
+    """Raise ValueError for what is no count: an int, at least ``least``, or -1 if that means any number."""
+    if none and value is None:
+        return
+    fits = isinstance(value, int) and not isinstance(value, bool) and (value >= least or (infinite and value == -1))
+    if not fits:
+        also = ", or -1 for any number" if infinite else ""
+        raise ValueError(f"{name} must be an int, {least} or more{also}, not {value!r}")
+
+
+class ActorMeta(NamedTuple):
+    """What a handle knows of its actor's class.
+
+    Attributes
+    ----------
+    cls
+        Its name.
+    name
+        The actor's own name, empty for none.
+    methods
+        The options of each method.
+    others
+        Attributes that are no methods, and why: what a direct access says.
+    groups
+        Concurrency groups.
+    max_task_retries
+        For methods that say nothing else.
+    """
+
+    cls: str
+    name: str
+    methods: Mapping[str, MethodOptions]
+    others: Mapping[str, str]
+    groups: tuple[str, ...]
+    max_task_retries: int
+
+    def packed(self) -> bytes:
+        """Return it as bytes."""
+        plain = {name: tuple(options) for name, options in self.methods.items()}
+        return dumps_inline((self.cls, self.name, plain, dict(self.others), self.groups, self.max_task_retries))
+
+
+_metas: dict[bytes, ActorMeta] = {}
+
+
+def meta_of(packed: bytes) -> ActorMeta:
+    """Return what was packed; the same object for the same bytes."""
+    found = _metas.get(packed)
+    if found is None:
+        cls, name, methods, others, groups, retries = loads_inline(packed)
+        methods = {name: MethodOptions(*options) for name, options in methods.items()}
+        found = ActorMeta(cls, name, methods, others, groups, retries)
+        while len(_metas) > 1000:
+            _metas.pop(next(iter(_metas)), None)
+        _metas[packed] = found
+    return found
+
+
+class ActorMethod:
+    """A method of an actor; ``remote`` calls it there."""
+
+    __slots__ = ("_function", "_label", "_meta", "_name", "_options", "_ref", "_returns", "_terms")
+
+    def __init__(self, ref: ObjectRef[Any], meta: ActorMeta, name: str, options: MethodOptions) -> None:
+        self._ref = ref
+        self._meta = meta
+        self._name = name
+        self._options = options
+        self._returns = options.num_returns
+        self._label = options.name or f"{meta.cls}.{name}"
+        self._terms = options.terms(meta.max_task_retries)
+        self._function: Function | None = None
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method in the actor's process; return an ObjectRef for the result, or with ``num_returns=n`` a list.
+
+        Calls that come from one task, or from the main program, start in the order in which they were made. So one that
+        waits for an ObjectRef among its arguments holds up those behind it, as in Ray.
+
+        Raises
+        ------
+        SerializationError
+            When an argument cannot be pickled.
+        SessionError
+            When the session has ended, or a reference belongs to another one.
+        """
+        ref = self._ref
+        values = ref._table()
+        function = self._function or self._export()
+        kept = KeptCall(self._label, self._returns, self._terms, current().kept_task)
+        refs = values.enqueue(ref.id, function, values.pack((args, kwargs), kept), kept, values.client.new_object_id())
+        return refs[0] if self._returns == 1 else refs
+
+    def options(self, **changes: Any) -> ActorMethod:
+        """Return the same method with other options; takes what ``scalepool.method`` takes, and ``name``."""
+        options = self._options.updated(changes)
+        if options.concurrency_group and options.concurrency_group not in self._meta.groups:
+            raise ValueError(_NO_GROUP.format(options.concurrency_group, self._meta.cls, list(self._meta.groups)))
+        return ActorMethod(self._ref, self._meta, self._name, options)
+
+    def _export(self) -> Function:
+        client = self._ref._table().client
+        method = Method(self._meta.cls, self._name, self._options.concurrency_group)
+        self._function = client.exporter.export(method)
+        return self._function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Methods of actors are not called directly."""
+        raise TypeError(
+            f"{self._meta.cls}.{self._name} is a method of an actor, which lives in another process: call it as "
+            f"{self._name}.remote(...), and get() the result"
+        )
+
+    def __repr__(self) -> str:
+        return f"<ActorMethod {self._label} of {self._ref.id}>"
+
+
+_NO_GROUP: Final = "there is no concurrency group {!r} in {}, only {}"
+
+
+class ActorHandle:
+    """Stands for an actor, wherever that is: ``handle.method.remote(...)`` calls a method.
+
+    Handles are counted across processes as ObjectRefs are, also inside of arguments, results and other values. When the
+    last one is gone the actor finishes what it was called for, and ends. Mirrors Ray's ``ActorHandle``.
+    """
+
+    _ref: ObjectRef[Any]
+    _meta: ActorMeta
+
+    def __init__(self, ref: ObjectRef[Any], meta: ActorMeta) -> None:
+        self.__dict__.update(_ref=ref, _meta=meta)
+
+    def __getattr__(self, name: str) -> ActorMethod:
+        meta: ActorMeta = self.__dict__["_meta"]
+        options = meta.methods.get(name)
+        if options is None:
+            why = meta.others.get(name)
+            if why is not None:
+                raise AttributeError(f"{meta.cls}.{name} is {why}: only methods can be reached through a handle")
+            raise AttributeError(f"actor class {meta.cls} has no method {name!r}")
+        # The method has the reference, not the handle: a cycle would keep the actor until the collector comes.
+        method = self.__dict__[name] = ActorMethod(self.__dict__["_ref"], meta, name, options)
+        return method
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"cannot set {name!r}: a handle is not the object, which lives in another process")
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._meta.methods)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ActorHandle) and other._ref == self._ref
+
+    def __hash__(self) -> int:
+        return hash(self._ref)
+
+    def __copy__(self) -> ActorHandle:
+        return self
+
+    def __deepcopy__(self, _: object) -> ActorHandle:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._ref, self._meta.packed())
+
+    def __repr__(self) -> str:
+        name = f" named {self._meta.name!r}" if self._meta.name else ""
+        return f"<ActorHandle {self._ref.id} of {self._meta.cls}{name}>"
+
+
+def _rebuild(ref: ObjectRef[Any], packed: bytes) -> ActorHandle:
+    return ActorHandle(ref, meta_of(packed))
+
+
+def end(handle: ActorHandle, mode: EndMode) -> None:
+    """End an actor; returns when the hub has been told."""
+    ref = handle._ref
+    ref._table().client.post(EndActor(ref.id, mode), now=True)

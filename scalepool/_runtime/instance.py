@@ -1,0 +1,163 @@
+"""An actor's object inside its worker: making it, and finding its methods."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from scalepool._base.tuples import NamedTuple
+from scalepool._runtime.session import WorkerSession, existing
+from scalepool._wire.actors import EndActor, EndMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["ActorExit", "Creation", "Method", "Plan", "actor_id", "exit_actor"]
+
+
+_ALL: Final = 1 << 40
+
+
+class ActorExit(SystemExit):
+    """Raised by ``exit_actor`` to leave the method; nobody ever sees it."""
+
+
+class Plan(NamedTuple):
+    """How an actor runs its calls.
+
+    Attributes
+    ----------
+    is_async
+        They run on an event loop, in one thread.
+    limits
+        How many of each concurrency group may run at once; that of most methods has an empty name.
+    """
+
+    is_async: bool
+    limits: Mapping[str, int]
+
+    @property
+    def concurrency(self) -> int:
+        """How many calls the process should have at hand: with groups all, as only it knows which of them may run."""
+        return self.limits[""] if len(self.limits) == 1 else _ALL
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether one call runs after the other, in the main thread, as tasks do."""
+        return not self.is_async and sum(self.limits.values()) == 1
+
+
+class _Own:
+    """What is an actor in this process."""
+
+    __slots__ = ("exited", "instance", "is_there", "number")
+
+    def __init__(self) -> None:
+        self.instance: Any = None
+        self.is_there = False
+        self.exited = False
+        self.number = 0
+
+
+_own = _Own()
+
+
+class Creation:
+    """The function of the task that makes an actor: calls the class, and keeps what it returns."""
+
+    def __init__(self, cls: type[Any], plan: Plan) -> None:
+        self.fn = cls
+        self.plan = plan
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Make the object."""
+        session = existing()
+        assert isinstance(session, WorkerSession)
+        _own.number = session.parent_group
+        if self.plan.is_plain:
+            _own.instance = self.fn(*args, **kwargs)
+        else:
+            from scalepool._runtime.concurrency import Concurrency
+
+            concurrency = Concurrency(session.station, session.client.pump, self.plan)
+            _own.instance = concurrency.call(self.fn, args, kwargs)
+            session.station.concurrency = concurrency
+        _own.is_there = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        module, qualname = self.fn.__module__, self.fn.__qualname__
+        if is_found_by_name(self.fn):
+            return _restore, (module, qualname, tuple(self.plan))
+        return _make, (self.fn, tuple(self.plan))
+
+
+class Method:
+    """The function of a call: the method ``name`` of this process's actor; ``cls`` is for people."""
+
+    def __init__(self, cls: str, name: str, group: str = "") -> None:
+        self.__qualname__ = f"{cls}.{name}"
+        self.cls = cls
+        self.name = name
+        self.group = group
+
+    def bound(self) -> Callable[..., Any]:
+        """Return the method itself; raises AttributeError where there is none."""
+        if not _own.is_there or _own.exited:
+            raise ActorExit  # the hub has ended this call already
+        method: Callable[..., Any] = getattr(_own.instance, self.name)
+        return method
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        return self.bound()(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Method, (self.cls, self.name, self.group)
+
+
+def actor_id() -> int:
+    """Return the number of the actor that this process is; 0: none."""
+    return _own.number
+
+
+def exit_actor() -> NoReturn:
+    """See ``scalepool.exit_actor``."""
+    session = existing()
+    if not _own.number or not isinstance(session, WorkerSession):
+        raise RuntimeError("exit_actor() ends the actor whose method calls it; this is no actor")
+    if not _own.is_there:
+        raise RuntimeError("exit_actor() cannot be called in a constructor: raise an exception instead")
+    _own.exited = True  # nothing that has been queued here may start any more
+    session.station.flush()
+    session.client.post(EndActor(_own.number, EndMode.EXIT), now=True)
+    raise ActorExit
+
+
+def let_go() -> None:
+    """Drop the object, before the process ends: what it does in ``__del__`` is done."""
+    _own.instance = None
+
+
+def is_found_by_name(cls: type[Any]) -> bool:
+    """Whether workers can import the class, or the actor class made of it."""
+    from scalepool._wire.pickling.importable import by_value_modules
+
+    module = getattr(cls, "__module__", None)
+    if module is None or module in by_value_modules().names():
+        return False
+    found: Any = sys.modules.get(module)
+    for part in cls.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return getattr(found, "actor_class", None) is cls
+
+
+def _restore(module: str, qualname: str, plan: tuple[Any, ...]) -> Creation:
+    __import__(module)
+    found: Any = sys.modules[module]
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return Creation(found.actor_class, Plan(*plan))
+
+
+def _make(cls: type[Any], plan: tuple[Any, ...]) -> Creation:
+    return Creation(cls, Plan(*plan))
