@@ -30,13 +30,25 @@ if TYPE_CHECKING:
     from scalepool.api import cpu_count, init, is_initialized, shutdown, task_rng
     from scalepool.errors import ActorDiedError, ActorUnavailableError
     from scalepool.redirection import install, uninstall
-    from scalepool.tasks import ObjectRef, as_completed, cancel, get, put, remote, wait
+    from scalepool.tasks import (
+        DynamicObjectRefGenerator,
+        ObjectRef,
+        ObjectRefGenerator,
+        as_completed,
+        cancel,
+        get,
+        put,
+        remote,
+        wait,
+    )
 
 __all__ = [
     "ActorDiedError",
     "ActorHandle",
     "ActorUnavailableError",
+    "DynamicObjectRefGenerator",
     "ObjectRef",
+    "ObjectRefGenerator",
     "__version__",
     "as_completed",
     "cancel",
@@ -62,7 +74,19 @@ __version__ = "0.1.0"
 _FROM_API = frozenset({"cpu_count", "init", "is_initialized", "shutdown", "task_rng"})
 _FROM_ACTORS = frozenset({"ActorHandle", "exit_actor", "get_actor", "kill", "method"})
 _FROM_ERRORS = frozenset({"ActorDiedError", "ActorUnavailableError"})
-_FROM_TASKS = frozenset({"ObjectRef", "as_completed", "cancel", "get", "put", "remote", "wait"})
+_FROM_TASKS = frozenset(
+    {
+        "DynamicObjectRefGenerator",
+        "ObjectRef",
+        "ObjectRefGenerator",
+        "as_completed",
+        "cancel",
+        "get",
+        "put",
+        "remote",
+        "wait",
+    }
+)
 
 _FROM_REDIRECTION = frozenset({"install", "uninstall"})
 

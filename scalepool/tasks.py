@@ -6,10 +6,14 @@ there: the session sequences them by itself, wherever the caller is by then.
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
+from scalepool._runtime import puts as _puts
 from scalepool._runtime.actors import ActorClass, ActorOptions
+from scalepool._runtime.completed import NO_TIME, Completed, slots_of
+from scalepool._runtime.generators import DynamicObjectRefGenerator, ObjectRefGenerator
 from scalepool._runtime.refs import ObjectRef
 from scalepool._runtime.remote import Options, RemoteFunction
 from scalepool._runtime.session import current
@@ -20,15 +24,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Literal
 
-    from scalepool._runtime.slots import Slot
-    from scalepool._runtime.values import Values
-
-__all__ = ["ObjectRef", "RemoteFunction", "as_completed", "cancel", "get", "put", "remote", "wait"]
+__all__ = [
+    "DynamicObjectRefGenerator",
+    "ObjectRef",
+    "ObjectRefGenerator",
+    "RemoteFunction",
+    "as_completed",
+    "cancel",
+    "get",
+    "put",
+    "remote",
+    "wait",
+]
 
 R = TypeVar("R")
 T = TypeVar("T")
 
-_NO_TIME = "{} of {} values were not there within {} seconds"
+W = TypeVar("W", bound="ObjectRef[Any] | ObjectRefGenerator[Any]")
+
+_WAITABLE: Final = (ObjectRef, ObjectRefGenerator)
+_warned: list[bool] = []
 
 
 @overload
@@ -54,10 +69,17 @@ def remote(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
     Parameters
     ----------
     function
-        A function or another callable, or a class.
+        A function or another callable, or a class. Coroutine functions run in an event loop of their own, which Ray
+        refuses.
     num_returns
         How many values a call makes; with more than one the function returns a sequence of so many, and ``remote()`` a
-        list of references.
+        list of references. 0: the function runs, and ``remote()`` returns ``None``; what it raises goes to stderr.
+        ``"streaming"``, the default of generator functions: ``remote()`` returns an ObjectRefGenerator at once.
+        ``"dynamic"``: one reference, whose value is a DynamicObjectRefGenerator of all that the function yields.
+    generator_backpressure
+        How many values a stream may be ahead of its reader; then it waits, and lends its worker's slot. -1: no limit.
+        It also waits when those values, as far as they are large, are as many bytes as arguments may be under way.
+        Default 1000; Ray has no limit unless ``_generator_backpressure_num_objects`` is given, which is understood.
     max_retries
         How often a task that had started may be started again: when its worker process died, or it raised one of
         ``retry_exceptions``. -1: any number of times. Default 0, and 3 with ``retry_exceptions``.
@@ -116,15 +138,15 @@ def put(value: Any) -> ObjectRef[Any]:
     Raises
     ------
     TypeError
-        When ``value`` is itself a reference.
+        When ``value`` is itself a reference, or a generator of references.
     SerializationError
         When it cannot be pickled.
     StoreError
         When there is no shared memory left.
     """
-    if isinstance(value, ObjectRef):
-        raise TypeError(f"{value!r} is a reference already; there is nothing to put")
-    return values_of(current().client).put(value)
+    if isinstance(value, _WAITABLE):
+        raise TypeError(f"{value!r} is a reference already, or yields them; there is nothing to put")
+    return _puts.put(values_of(current().client), value)
 
 
 def get(refs: Any, *, timeout: float | None = None, copy: Literal["never", "private"] = "never") -> Any:
@@ -155,16 +177,18 @@ def get(refs: Any, *, timeout: float | None = None, copy: Literal["never", "priv
     """
     if copy not in ("never", "private"):
         raise ValueError(f"copy must be 'never' or 'private', not {copy!r}")
+    deadline = deadline_of(timeout)
     flat: list[ObjectRef[Any]] = []
     _flatten(refs, flat)
     values = values_of(current().client)
     slots = values.slots(flat)
     mode: Literal["r", "c"] = "c" if copy == "private" else "r"
     if any(slot.status < 0 for slot in slots):
+        _warn_in_event_loop()
         gathering = Gathering(values, slots)
-        if not gathering.wait(deadline_of(timeout)):
+        if not gathering.wait(deadline):
             missing = sum(not slot.is_over for slot in slots)
-            raise TimeoutError(_NO_TIME.format(missing, len(slots), timeout))
+            raise TimeoutError(NO_TIME.format(missing, len(slots), timeout))
     for slot in slots:
         if slot.status > 0:
             values.load(slot, mode)  # raises
@@ -173,8 +197,12 @@ def get(refs: Any, *, timeout: float | None = None, copy: Literal["never", "priv
 
 
 def wait(
-    refs: Sequence[ObjectRef[T]], *, num_returns: int = 1, timeout: float | None = None
-) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]:
+    refs: Sequence[W],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,  # noqa: ARG001
+) -> tuple[list[W], list[W]]:
     """Wait until ``num_returns`` of ``refs`` are over; return those, and the others, each in the order given.
 
     Mirrors ``ray.wait``: a task that failed counts as over, and the first list is never longer than ``num_returns``.
@@ -182,11 +210,13 @@ def wait(
     Parameters
     ----------
     refs
-        A list of references, each once.
+        A list of references, each once. An ObjectRefGenerator counts as over when ``next`` would not wait.
     num_returns
         How many to wait for.
     timeout
         Seconds; when they are over, what is over by then is returned. ``None``: as long as it takes.
+    fetch_local
+        Accepted as Ray has it, and without effect: values that are there can be read here.
 
     Raises
     ------
@@ -195,78 +225,69 @@ def wait(
     ValueError
         When a reference is there twice, or there are fewer than ``num_returns``.
     """
-    if not isinstance(refs, (list, tuple)) or not all(isinstance(ref, ObjectRef) for ref in refs):
+    if not isinstance(refs, (list, tuple)) or not all(isinstance(ref, _WAITABLE) for ref in refs):
         raise TypeError("wait() takes a list of ObjectRefs")
     if len(set(refs)) != len(refs):
         raise ValueError("wait() takes each ObjectRef once")
     if not 0 < num_returns <= len(refs):
         raise ValueError(f"num_returns must be from 1 to {len(refs)}, the number of references, not {num_returns}")
     values = values_of(current().client)
-    slots = values.slots(refs)
+    deadline = deadline_of(timeout)
+    slots = slots_of(values, refs)
     over = sum(slot.is_over for slot in slots)
     if over < num_returns:
-        Gathering(values, slots, num_returns - over, eager=False).wait(deadline_of(timeout))
+        Gathering(values, slots, num_returns - over, eager=False).wait(deadline)
     ready = [ref for ref, slot in zip(refs, slots, strict=True) if slot.is_over][:num_returns]
     chosen = set(ready)
     return ready, [ref for ref in refs if ref not in chosen]
 
 
-def as_completed(refs: Iterable[ObjectRef[T]], *, timeout: float | None = None) -> Iterator[ObjectRef[T]]:
-    """Yield references in the order in which their values are there, or have failed.
+def as_completed(refs: Iterable[W], *, timeout: float | None = None) -> Completed[W]:
+    """Iterate over references in the order in which their values are there, or have failed.
 
-    Mirrors ``concurrent.futures.as_completed``; Ray has only ``wait``.
+    Also asynchronously: ``async for ref in as_completed(refs)``. Mirrors ``concurrent.futures.as_completed``; Ray has
+    only ``wait``.
 
     Parameters
     ----------
     refs
-        References; one that is there twice is yielded once.
+        References; one that is there twice is yielded once. An ObjectRefGenerator is yielded once, too, when its next
+        value is there.
     timeout
         Seconds for all of them.
 
     Raises
     ------
+    TypeError
+        When there is something else in ``refs``.
     TimeoutError
-        When time is up and some are not over.
+        While iterating, when time is up and some are not over.
     """
-    by_id = {ref.id: ref for ref in refs}
-    values = values_of(current().client)
-    slots = values.slots(list(by_id.values()))
-    return _completed(values, slots, by_id, timeout)
+    each = list(refs)
+    for ref in each:
+        if not isinstance(ref, _WAITABLE):
+            raise TypeError(f"as_completed() takes ObjectRefs, not {ref!r}")
+    return Completed(values_of(current().client), each, timeout)
 
 
-def _completed(
-    values: Values, slots: list[Slot], by_id: dict[int, ObjectRef[T]], timeout: float | None
-) -> Iterator[ObjectRef[T]]:
-    deadline = deadline_of(timeout)
-    over: deque[Slot] = deque()
-    pending = {slot.id: slot for slot in slots}
-    values.watch(slots, over.append)
-    try:
-        while pending:
-            if not over and not values.client.wait_for(lambda: bool(over), list(pending.values()), deadline):
-                raise TimeoutError(_NO_TIME.format(len(pending), len(slots), timeout))
-            slot = over.popleft()
-            del pending[slot.id]
-            yield by_id.pop(slot.id)
-    finally:
-        values.unwatch(pending.values(), over.append)
-
-
-def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> bool:
+def cancel(ref: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False, recursive: bool = True) -> bool:
     """Cancel the task that makes this value; return whether it is cancelled now.
 
-    Mirrors ``ray.cancel``. Different: a task that has started is not interrupted, only killed with ``force``.
+    Mirrors ``ray.cancel``. Different: a task that has started is not interrupted, only killed with ``force``. One that
+    yields its values is closed at its next ``yield``, and cancelled then.
 
     Parameters
     ----------
     ref
-        A reference to one of the task's values. Tasks that need it are cancelled with it.
+        A reference to one of the task's values, or what it yields them to. Tasks that need it are cancelled with it.
     force
         Kill the worker process if it has started; other tasks that this one had queued run elsewhere. False where that
         process runs another task, too, which waits for this one.
     recursive
         Also cancel the tasks that it has submitted itself.
     """
+    if isinstance(ref, ObjectRefGenerator):
+        ref = ref.completed()
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"cancel() takes an ObjectRef, not {ref!r}")
     return values_of(current().client).cancel(ref, force=force, recursive=recursive)
@@ -284,6 +305,15 @@ def _check_options(options: dict[str, Any]) -> None:
         ActorOptions().updated(options)
 
 
+def _warn_in_event_loop() -> None:
+    """Say once that this holds up all other coroutines of the thread."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and not _warned and asyncio._get_running_loop() is not None:
+        _warned.append(True)
+        text = "get() waits, and with it the whole event loop; await the reference, or asyncio.gather() several"
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+
 def _flatten(refs: Any, flat: list[ObjectRef[Any]]) -> None:
     if isinstance(refs, ObjectRef):
         flat.append(refs)
@@ -293,6 +323,10 @@ def _flatten(refs: Any, flat: list[ObjectRef[Any]]) -> None:
     elif isinstance(refs, (list, tuple)):
         for each in refs:
             _flatten(each, flat)
+    elif isinstance(refs, ObjectRefGenerator):
+        raise TypeError(
+            f"get() does not take {refs!r}, but what that yields: get(list(gen)), or for ref in gen: get(ref)"
+        )
     else:
         raise TypeError(f"get() takes ObjectRefs, and lists, tuples and dicts of them, not {refs!r}")
 

@@ -22,14 +22,26 @@ ERRORS = [
     "ResourceError", "ScalepoolError", "SerializationError", "SessionError", "StoreError", "TaskCancelledError",
     "TaskTimeoutError", "WorkerDiedError",
 ]  # fmt: skip
-TASKS = ["ObjectRef", "RemoteFunction", "as_completed", "cancel", "get", "put", "remote", "wait"]
+TASKS = [
+    "DynamicObjectRefGenerator",
+    "ObjectRef",
+    "ObjectRefGenerator",
+    "RemoteFunction",
+    "as_completed",
+    "cancel",
+    "get",
+    "put",
+    "remote",
+    "wait",
+]
 ACTORS = [
     "ActorClass", "ActorHandle", "ActorMethod", "ActorOptions", "exit_actor", "get_actor", "kill", "method",
 ]  # fmt: skip
 TOP = [
-    "ActorDiedError", "ActorHandle", "ActorUnavailableError", "ObjectRef", "__version__", "as_completed", "cancel",
-    "cpu_count", "exit_actor", "get", "get_actor", "init", "install", "is_initialized", "kill", "method", "put",
-    "remote", "shutdown", "task_rng", "uninstall", "wait",
+    "ActorDiedError", "ActorHandle", "ActorUnavailableError", "DynamicObjectRefGenerator", "ObjectRef",
+    "ObjectRefGenerator", "__version__", "as_completed", "cancel", "cpu_count", "exit_actor", "get", "get_actor",
+    "init", "install", "is_initialized", "kill", "method", "put", "remote", "shutdown", "task_rng", "uninstall",
+    "wait",
 ]  # fmt: skip
 HOMES = {**dict.fromkeys(ERRORS, errors), **dict.fromkeys(ACTORS, actors), **dict.fromkeys(TASKS, tasks)}
 

@@ -253,6 +253,8 @@ class Dispatcher:
             worker.waits.pop()
             if group is not None and not worker.is_bound_to(group):
                 group.workers.pop(worker.id, None)
+            if not worker.held:  # the task that waited was taken from it meanwhile
+                self.detach(worker)
 
     def serve_in_place(self, worker: Worker) -> None:
         """Give a waiting worker some of the tasks that it waits for and that nobody has started."""
@@ -272,7 +274,8 @@ class Dispatcher:
                 wanted.popleft()
                 continue
             group = task.group
-            if task.terms.time_limit_s:  # to stop it would be to stop the one that waits: somebody else gets it
+            # To stop it would be to stop the one that waits, and a stream may have to wait for that one to read on.
+            if task.terms.time_limit_s or task.returns < 0:  # somebody else gets it
                 wanted.popleft()
                 continue
             if group.private or group.key != worker.key or not _may_run_in_place(worker, group):

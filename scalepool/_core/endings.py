@@ -71,7 +71,7 @@ class Autopsy(NamedTuple):
 def begin_again(task: Task, state: HubState) -> None:
     """Count another attempt."""
     task.attempt += 1
-    if task.cancelling:  # too late for that: it had started
+    if task.cancelling and task.returns >= 0:  # too late for that: it had started
         task.cancelling = False
         state.out.command(Send(task.owner, CancelAnswer((task.id,))))
 

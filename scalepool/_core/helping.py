@@ -69,8 +69,11 @@ def _below(state: HubState, worker: Worker) -> Task | None:
 
 
 def _can_run(worker: Worker, task: Task) -> bool:
-    # One with a time limit is not run in place: to stop it would be to stop the one that waits.
-    return not task.group.private and task.group.key == worker.key and not task.terms.time_limit_s
+    # One with a time limit is not run in place: to stop it would be to stop the one that waits. Nor is a stream, which
+    # may have to wait for that one to read on.
+    if task.terms.time_limit_s or task.returns < 0:
+        return False
+    return not task.group.private and task.group.key == worker.key
 
 
 def slots_for(state: HubState, group: Group) -> int:

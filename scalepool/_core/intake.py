@@ -208,7 +208,7 @@ def _check_columns(peer: int, message: m.Submit, tasks: Mapping[int, Task]) -> N
 
 def _check_kept(peer: int, message: m.Submit) -> None:
     count, counts = len(message.tasks), message.need_counts
-    if len(message.returns) != count or min(message.returns) < 1:
+    if len(message.returns) != count or 0 in message.returns:
         raise ProtocolError(f"peer {peer} submitted tasks, and not for each of them how many values it makes")
     if (counts and (len(counts) != count or min(counts) < 0)) or sum(counts) != len(message.needs):
         raise ProtocolError(f"peer {peer} submitted needs that do not match its tasks")

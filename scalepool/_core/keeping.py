@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from scalepool._core.actor import ActorTask, CreationTask
 from scalepool._core.actors import Actors
 from scalepool._core.following import note_follower
+from scalepool._core.streams import Stream, Streams, abandon, end_stream
+from scalepool._core.streams import handlers as stream_handlers
 from scalepool._core.task import KeptTask, TaskState
 from scalepool._core.values import PENDING, ValueRecord
 from scalepool._wire import messages as m
@@ -78,6 +80,8 @@ class Keeping:
             task.terms = terms
             state.values.open(task.values, group.owner, task)
             state.tasks[task_id] = task
+            if returns < 0:
+                state.streams[task_id] = Stream()
             if needs:
                 self.wait(task, needs)
             else:
@@ -148,13 +152,13 @@ class Keeping:
         """Tasks for a group that is no more: their values will not be."""
         state = self._state
         for task, returns in zip(message.tasks, message.returns, strict=True):
-            values = range(task, task + returns)
+            values = range(task, task + (returns if returns > 0 else 2))
             state.values.open(values, peer)
             for value in values:
                 record = state.values.get(value)
                 assert record is not None
                 record.status = int(Status.CANCELLED)
-                self._tell(peer, value)
+                self.tell(peer, value)
 
     # ---- tasks end ----
 
@@ -163,18 +167,12 @@ class Keeping:
         if isinstance(task, CreationTask):
             self.actors.created(task, status, payload)
             return
-        if status == _VALUE and (len(parts) or 1) != task.returns:
+        if task.returns < 0:
+            status, payload = end_stream(self._state, task, status, payload)
+        elif status == _VALUE and (len(parts) or 1) != task.returns:
             status, payload = int(Status.LOST), b""  # a worker that does not keep to the protocol
-        if status != _VALUE:
-            for value in task.values:
-                self._settle(task, value, status, Part(payload), objects)
-        elif not parts:
-            self._settle(task, task.id, status, Part(payload, len(objects)), objects)
-        else:
-            at = 0
-            for value, part in zip(task.values, parts, strict=True):
-                self._settle(task, value, status, part, objects[at : at + part.objects])
-                at += part.objects
+        for value, part, mine in _outcomes(task, status, payload, objects, parts):
+            self._settle(task, value, status, part, mine)
         if task.needs:
             self.let_go(self._state.values.unpin(task.needs))
         actor = task.group.actor
@@ -190,11 +188,11 @@ class Keeping:
         if record is None:
             return  # nobody has a reference any more
         record.status, record.payload = status, part.payload
-        self._keep_alive(value, part.references, objects)
+        self.keep_alive(value, part.references, objects)
         owner = task.owner
         told = (owner, *(record.wanted or ())) if owner in record.holders else record.wanted or ()
         for peer in dict.fromkeys(told):  # an owner may want it, too: the driver, of what it has inherited
-            self._tell(peer, value)
+            self.tell(peer, value)
         record.wanted = record.maker = None
         dependents, record.dependents = record.dependents, None
         for dependent in dependents or ():
@@ -210,7 +208,7 @@ class Keeping:
             elif not dependent.unmet and dependent.state is TaskState.WAITING:
                 self._start(dependent)
 
-    def _keep_alive(self, value: int, references: Sequence[int], objects: Sequence[int]) -> None:
+    def keep_alive(self, value: int, references: Sequence[int], objects: Sequence[int]) -> None:
         """Pin what a value lies in and what it refers to, for as long as it is kept."""
         state = self._state
         record = state.values.get(value)
@@ -239,7 +237,8 @@ class Keeping:
         self._state.objects.pin(failed.objects)
         self._endings.finish(task, failed.status, 0, failed.payload, failed.objects)
 
-    def _tell(self, peer: int, value: int) -> None:
+    def tell(self, peer: int, value: int) -> None:
+        """Tell a peer how a value has ended."""
         state = self._state
         record = state.values.get(value)
         if record is None:
@@ -253,14 +252,15 @@ class Keeping:
     def keep(self, peer: int, message: m.Keep) -> None:
         """The peer made a value of its own."""
         state = self._state
-        if message.value in state.values or message.value in state.tasks or len(message.objects) % 4:
+        known = message.value in state.values or message.value in state.tasks
+        if known or len(message.objects) % 4 or message.status not in (_VALUE, Status.ERROR):
             raise ProtocolError(f"peer {peer} made value {message.value} twice, or described its objects wrongly")
         state.objects.add(peer, message.objects, held=True)
         state.values.open((message.value,), peer)
         record = state.values.get(message.value)
         assert record is not None
-        record.status, record.payload = _VALUE, message.payload
-        self._keep_alive(message.value, message.references, message.objects[::4])
+        record.status, record.payload = message.status, message.payload
+        self.keep_alive(message.value, message.references, message.objects[::4])
 
     def hold(self, peer: int, message: m.Hold) -> None:
         """The peer got references in what a task or a value brought it."""
@@ -276,7 +276,7 @@ class Keeping:
                 if peer not in record.wanted:
                     record.wanted.append(peer)
             else:
-                self._tell(peer, value)
+                self.tell(peer, value)
 
     def release(self, peer: int, values: m.Ints) -> None:
         """The peer has no references to these any more."""
@@ -290,6 +290,8 @@ class Keeping:
         """Unpin the objects that were pinned by values which are forgotten now."""
         if loose:
             self._endings.free(self._state.objects.unpin(loose))
+        while self._state.values.abandoned:
+            abandon(self._state, self._endings, self._state.values.abandoned.pop())
 
     # ---- whoever is gone ----
 
@@ -307,6 +309,20 @@ class Keeping:
                         self._endings.finish(task, Status.CANCELLED, 0, b"")
 
 
+def _outcomes(
+    task: KeptTask, status: int, payload: bytes, objects: Sequence[int], parts: Sequence[Part]
+) -> Iterator[tuple[int, Part, Sequence[int]]]:
+    """Yield each value of a task that has ended, how it ends, and the objects that it lies in."""
+    if status != _VALUE or not parts or task.returns < 0:
+        for value in task.values:
+            yield value, Part(payload, len(objects)), objects
+        return
+    at = 0
+    for value, part in zip(task.values, parts, strict=True):
+        yield value, part, objects[at : at + part.objects]
+        at += part.objects
+
+
 def _carry(state: HubState, task: KeptTask) -> None:
     """See to it that what the values lie in that ``task`` needs, and that are there, goes to its worker with it."""
     objects: list[int] = []
@@ -321,7 +337,7 @@ def _carry(state: HubState, task: KeptTask) -> None:
 
 
 def handlers(keeping: Keeping) -> dict[type, Callable[[int, Any], None]]:
-    """Return what to do with the messages about values and actors."""
+    """Return what to do with the messages about values, streams of them, and actors."""
     actors = keeping.actors
     return {
         m.Keep: keeping.keep,
@@ -330,6 +346,7 @@ def handlers(keeping: Keeping) -> dict[type, Callable[[int, Any], None]]:
         OpenActor: actors.open,
         FindActor: actors.find,
         EndActor: actors.end,
+        **stream_handlers(Streams(keeping._state, keeping._endings, keeping)),
     }
 
 

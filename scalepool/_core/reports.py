@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 from scalepool._core.commands import Send
 from scalepool._core.endings import Autopsy
 from scalepool._core.following import note_led
+from scalepool._core.streams import LOST_AFTER_S, close_stream, is_short
 from scalepool._core.workers import WorkerState
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
-from scalepool._wire.records import PARTS, unpack_parts, unpack_result
+from scalepool._wire.records import PARTS, unpack_parts, unpack_result, unpack_stream_end
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["LOST_AFTER_S", "Reports"]
 
 _VALUE: Final = int(Status.VALUE)
-
-LOST_AFTER_S: Final = 1.0
-"""How long a task whose result was lost waits for news of its worker's death; then it is judged without."""
 
 
 class Reports:
@@ -60,8 +58,7 @@ class Reports:
         """Results of ``worker``, as messages brought them or its flight record kept them."""
         state = self._state
         worker.reported_at = state.now
-        finish = self._endings.finish
-        held = worker.held
+        finish, held = self._endings.finish, worker.held
         function: FunctionRecord | None = None
         at = calls = total_micros = 0
         for task_id, attempt, status, count, micros, payload in results:
@@ -83,18 +80,30 @@ class Reports:
             if task is None or task.attempt != attempt:
                 self._endings.free(state.objects.unpin(mine))  # late, or cancelled meanwhile
                 continue
+            whole = payload if task.returns >= 0 else self._whole(worker, task_id, payload, mine)
+            if whole is None:
+                continue
             if task.function is not function:
                 if function is not None:
                     function.note_durations(total_micros * 1e-6, calls)
                 function, calls, total_micros = task.function, 0, 0
             calls += 1
             total_micros += micros
-            finish(task, _VALUE if parts else status, micros, payload, mine, parts)
+            finish(task, _VALUE if parts else status, micros, whole, mine, parts)
         if function is not None:
             function.note_durations(total_micros * 1e-6, calls)
         if state.out.keeps and held:
             note_led(state, (next(reversed(held.values())),))
         self._settle(worker)
+
+    def _whole(self, worker: Worker, task_id: int, payload: bytes, mine: m.Ints) -> bytes | None:
+        """Return how a stream has ended; ``None`` where some of its values never came, which makes it no end."""
+        sent, whole = unpack_stream_end(payload)
+        if not is_short(self._state.streams[task_id], sent):
+            return whole
+        self._endings.free(self._state.objects.unpin(mine))
+        self._note_lost(worker, task_id)
+        return None
 
     def _note_lost(self, worker: Worker, task_id: int) -> None:
         # The objects were in the memory of a worker that is dead or dying, or nobody can open them. The task did run:
@@ -114,6 +123,9 @@ class Reports:
                 continue
             lost, worker.lost = worker.lost, []
             tasks = [task for task_id in lost if (task := worker.held.pop(task_id, None)) is not None]
+            for task in tasks:
+                if task.returns < 0:  # it may wait for its reader
+                    close_stream(self._state, worker, task.id)
             reason = "its result could not be read: the shared memory that it was in is gone"
             self._endings.judge(tasks, Autopsy(worker.pid, None, dict.fromkeys(lost, 0), reason))
             self._settle(worker)
@@ -142,7 +154,9 @@ class Reports:
         """Tell the owners of tasks that could not be cancelled."""
         for task_id in kept:
             task = worker.held.get(task_id)
-            if task is not None and task.cancelling and task_id not in worker.forced:
+            if self._state.out.keeps and (task is None or task.returns < 0):
+                close_stream(self._state, worker, task_id)
+            elif task is not None and task.cancelling and task_id not in worker.forced:
                 task.cancelling = False
                 self._state.out.command(Send(task.owner, m.CancelAnswer((task_id,))))
 

@@ -12,6 +12,7 @@ from scalepool._core.workers import Roster
 if TYPE_CHECKING:
     from scalepool._core.functions import FunctionRecord, Recent
     from scalepool._core.groups import Group
+    from scalepool._core.streams import Stream
     from scalepool._core.task import KeptTask, Task
     from scalepool._core.workers import LaunchTrouble
 
@@ -35,6 +36,7 @@ class HubState:
         "out",
         "ready",
         "roster",
+        "streams",
         "tasks",
         "trouble",
         "values",
@@ -55,6 +57,8 @@ class HubState:
         self.values = ValueTable()
         self.followers: list[KeptTask] = []
         """Tasks that may be given to a worker before what they need is there; see ``following``."""
+        self.streams: dict[int, Stream] = {}
+        """By the task that makes it."""
         self.out = Outbox(self.objects, self.values)
         self.trouble: dict[int, LaunchTrouble] = {}
         """Per worker key: what happened to workers that died before they said Hello."""

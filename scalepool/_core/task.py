@@ -64,7 +64,7 @@ class Task:
     """One submitted call. ``attempt`` counts assignments that ended with the worker's death."""
 
     returns = 0
-    """How many values it makes; 0: nobody keeps them, the owner gets the result."""
+    """How many values it makes; 0: nobody keeps them, the owner gets the result; negative: see ``streams``."""
 
     __slots__ = (
         "attempt",
@@ -139,5 +139,6 @@ class KeptTask(Task):
 
     @property
     def values(self) -> range:
-        """The values that it makes."""
-        return range(self.id, self.id + self.returns)
+        """The values that it makes; of a stream, its end and the right to read it."""
+        returns = self.returns
+        return range(self.id, self.id + (returns if returns > 0 else 2))

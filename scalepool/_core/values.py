@@ -49,9 +49,11 @@ class ValueRecord:
 class ValueTable:
     """Counts references to values; says what falls away with a value."""
 
-    __slots__ = ("_handles", "_records", "borrowed", "dropped", "get")
+    __slots__ = ("_handles", "_records", "abandoned", "borrowed", "dropped", "get")
 
     def __init__(self) -> None:
+        self.abandoned: list[KeptTask] = []
+        """Streams one of whose two values was forgotten before they have ended, for whoever looks after them."""
         self.borrowed = 0
         """How many holds peers other than the driver have: they will say when they let go."""
         self._records: dict[int, ValueRecord] = {}
@@ -130,6 +132,8 @@ class ValueTable:
             if value in self._handles:
                 self._handles.discard(value)
                 self.dropped.append(value)
+            if record.maker is not None and record.maker.returns < 0:
+                self.abandoned.append(record.maker)
             loose.extend(record.objects)
             for reference in record.references:
                 other = self._records.get(reference)

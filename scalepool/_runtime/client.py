@@ -94,7 +94,8 @@ class Client:
     def __init__(self, peer: int, settings: Settings, plan: StorePlan | None = None) -> None:
         self.peer = peer
         self.storage = storage = Storage(peer, settings, plan or StorePlan())
-        self._limit_bytes = min(settings.outstanding_limit_bytes, storage.outstanding_bytes)
+        self.limit_bytes = min(settings.outstanding_limit_bytes, storage.outstanding_bytes)
+        """What may be under way at once: arguments of tasks, and what a stream is ahead of its reader."""
         self.inline_limit_bytes = settings.inline_limit_bytes
         self.session = 0
         """A number that no other session has."""
@@ -104,7 +105,7 @@ class Client:
         self.views = storage.views
         self.outgoing = Outgoing(self.views)
         self.new_object_id = self._new_task_id = self._ids.take
-        self.stored = StoredBuffers(self, self._limit_bytes, storage.retained_bytes)
+        self.stored = StoredBuffers(self, self.limit_bytes, storage.retained_bytes)
         self._carried = self.stored.carried
         exchange.current().ledger.keep = self.stored.keep
         self.packer = Packer(self.store, self.views, self.new_object_id, settings.inline_limit_bytes, self.stored)
@@ -194,7 +195,7 @@ class Client:
             self._carried.begin(task, packed, function)
         queue = self.outgoing.queue
         queue.append((group.id, terms or group.terms, task, function, data, packed))
-        if not is_awaited or self.outstanding_bytes > self._limit_bytes:
+        if not is_awaited or self.outstanding_bytes > self.limit_bytes:
             self.send_soon(len(queue))
         return future
 
@@ -208,8 +209,8 @@ class Client:
             self.pump.kick(now=False)
         elif queued == 1 or queued >= BURST or self.eager(queued):
             self.pump.kick(now=self.eager(queued), burst=queued >= BURST)
-        if self.outstanding_bytes > self._limit_bytes and not self.pump.is_mine:
-            self.pump.wait_for(lambda: self.outstanding_bytes <= self._limit_bytes or self.closed)
+        if self.outstanding_bytes > self.limit_bytes and not self.pump.is_mine:
+            self.pump.wait_for(lambda: self.outstanding_bytes <= self.limit_bytes or self.closed)
 
     def is_running(self, future: TaskFuture) -> bool:
         """Whether a worker is in this task now, as far as this process can see."""
@@ -284,6 +285,9 @@ class Client:
             self.found[message.request] = message
         elif type(message) is m.Output and (future := self._futures.get(message.task)) is not None:
             future.add_output(message.text)
+        elif type(message) is m.Yielded or type(message) is m.Taken:
+            if self.kept is not None:
+                self.kept.take_in(message)
         else:
             if type(message) is m.Trim:
                 self.stored.retained.give_up()

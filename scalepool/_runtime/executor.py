@@ -13,7 +13,7 @@ from scalepool._wire.messages import Status
 from scalepool._wire.payload import dumps_scalar, loads_inline
 from scalepool._wire.pickling.exceptions import ResultEncodingError, encode_exception
 from scalepool._wire.pickling.traceback_text import format_traceback
-from scalepool._wire.records import PARTS, pack_parts, pack_result
+from scalepool._wire.records import PARTS, pack_parts, pack_result, pack_stream_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -81,6 +81,8 @@ class KeptItem(WorkItem):
     returns: int
     needs: Sequence[int]
     inputs: Sequence[bytes | None]
+    sent: int = 0
+    """How many values it has sent ahead of its end, where it is a stream."""
 
     @classmethod
     def of(cls, item: WorkItem, returns: int, needs: Sequence[int], inputs: Sequence[bytes | None]) -> KeptItem:
@@ -228,11 +230,15 @@ class Executor:
             values = kept.call(item, self.packer)
             micros = int((monotonic_s() - started) * 1e6)
             status, data, packed = self.pack_values(item, values)
+            if item.returns < 0:
+                return status, pack_stream_end(item.sent, data), packed, micros
             if status != PARTS and (packed is None or not packed.segments):
                 self._remember(item.task, data)
             return status, data, packed, micros
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are this task's errors, too
-            return (*self.pack_error(error, None), int((monotonic_s() - started) * 1e6))
+            micros = int((monotonic_s() - started) * 1e6)
+            status, data, packed = self.pack_error(error, None)
+            return status, data if item.returns > 0 else pack_stream_end(item.sent, data), packed, micros
         finally:
             self.kept_task = outer
 

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import inspect
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
+from scalepool._runtime.functions import name_of
 from scalepool._runtime.instance import Method
 from scalepool._runtime.packing import Packed, part_of
+from scalepool._runtime.session import current
+from scalepool._runtime.values import values_of
 from scalepool._wire.messages import Status
 from scalepool._wire.payload import dumps_scalar
+from scalepool._wire.pickling.exceptions import encode_exception
+from scalepool._wire.pickling.traceback_text import format_traceback
 from scalepool._wire.records import PARTS, pack_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from scalepool._runtime.executor import KeptItem
+    from scalepool._runtime.generators import DynamicObjectRefGenerator
     from scalepool._runtime.packing import Packer
+    from scalepool._runtime.producing import Producer
+    from scalepool._runtime.refs import ObjectRef
 
-__all__ = ["Retrying", "call", "call_async", "pack"]
+__all__ = ["Collecting", "Dropping", "Retrying", "call", "call_async", "finished", "items_of", "pack"]
 
 _VALUE: Final = int(Status.VALUE)
 _SCALAR_BYTES: Final = 4096
@@ -43,6 +52,61 @@ class Retrying:
         return Retrying, (self.fn, self.kinds, self.times)
 
 
+class Dropping:
+    """A function whose result nobody wants. What it raises goes to stderr, as nobody could ask for it."""
+
+    __slots__ = ("fn",)
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Call it."""
+        try:
+            finished(self.fn(*args, **kwargs))
+        except Exception:
+            import sys
+            import traceback
+
+            sys.stderr.write(f"{name_of(self.fn)}, a task with num_returns=0, raised:\n{traceback.format_exc()}")
+            raise
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Dropping, (self.fn,)
+
+
+class Collecting:
+    """A generator function whose items are kept as values: it returns references to them.
+
+    When it raises something that is none of ``kinds``, a reference that raises it is the last one.
+    """
+
+    __slots__ = ("fn", "kinds")
+
+    def __init__(self, fn: Callable[..., Any], kinds: tuple[type[BaseException], ...]) -> None:
+        self.fn = fn
+        self.kinds = kinds
+
+    def __call__(self, *args: Any, **kwargs: Any) -> DynamicObjectRefGenerator[Any]:
+        """Call it."""
+        from scalepool._runtime.generators import DynamicObjectRefGenerator
+        from scalepool._runtime.puts import put, put_error
+
+        values = values_of(current().client)
+        refs: list[ObjectRef[Any]] = []
+        try:
+            for value in items_of(self.fn(*args, **kwargs)):
+                refs.append(put(values, value))
+        except self.kinds:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is the last item
+            refs.append(put_error(values, encode_exception(error, format_traceback(error)), name_of(self.fn)))
+        return DynamicObjectRefGenerator(refs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Collecting, (self.fn, self.kinds)
+
+
 def call(item: KeptItem, packer: Packer) -> list[Any]:
     """Call the function of ``item`` and return the values that it made; raises what it raises."""
     fn: Any = item.slot.fn or item.slot.load(packer)
@@ -54,16 +118,22 @@ def call(item: KeptItem, packer: Packer) -> list[Any]:
     if type(fn) is Retrying:
         # What was lost to workers' deaths counts, too.
         fn, kinds, left = fn.fn, fn.kinds, fn.times - (item.attempt - 1)
+    producer = _producer(item) if item.returns < 0 else None
     while True:
         try:
             args, kwargs = _arguments(item, packer)
-            return _values(fn(*args, **kwargs), item.returns)
+            if producer is not None:
+                producer.run(items_of(fn(*args, **kwargs)))
+                return [None]
+            return _values(finished(fn(*args, **kwargs)), item.returns)
         except kinds:
             if left <= 0:
                 raise
             left -= 1
         finally:
             args = kwargs = None
+            if producer is not None:
+                item.sent = producer.sent
 
 
 async def call_async(item: KeptItem, packer: Packer) -> list[Any]:
@@ -90,15 +160,42 @@ def _arguments(item: KeptItem, packer: Packer) -> tuple[Any, Any]:
     return args, kwargs
 
 
+def _producer(item: KeptItem) -> Producer:
+    from scalepool._runtime.producing import Producer
+
+    return Producer(values_of(current().client), item.task, item.attempt, -item.returns)
+
+
+def finished(result: Any) -> Any:
+    """Return what a function has returned; a coroutine runs to its end first, in an event loop of its own."""
+    if type(result) is not CoroutineType:
+        return result
+    import asyncio
+
+    return asyncio.run(result)
+
+
+def items_of(result: Any) -> Iterable[Any]:
+    """Return what a generator function, be it asynchronous, has returned, as something that can be iterated over."""
+    result = finished(result)
+    if hasattr(result, "__aiter__"):
+        from scalepool._runtime.producing import in_turn
+
+        return in_turn(result)
+    if not hasattr(result, "__iter__"):
+        raise TypeError(
+            f"a task with num_returns='streaming' or 'dynamic' returned {type(result).__name__}: it should yield "
+            "its values, or return something to iterate over"
+        )
+    return result  # type: ignore[no-any-return]
+
+
 def _values(result: Any, returns: int) -> list[Any]:
     if returns == 1:
         return [result]
-    try:
-        values = list(result)
-    except TypeError as error:
-        raise TypeError(
-            f"a task with num_returns={returns} returned {type(result).__name__}, not a sequence"
-        ) from error
+    if not hasattr(result, "__iter__") and not hasattr(result, "__aiter__"):
+        raise TypeError(f"a task with num_returns={returns} returned {type(result).__name__}, not a sequence")
+    values = list(items_of(result))
     if len(values) != returns:
         raise ValueError(f"a task with num_returns={returns} returned {len(values)} values")
     return values

@@ -177,7 +177,7 @@ class LocalStation:
         try:
             message = decode(data)
             peer = self._links.peer_of(routing, message)
-            if isinstance(message, (m.Done, m.Put, m.Submit, m.Keep)) and message.objects:
+            if isinstance(message, (m.Done, m.Put, m.Submit, m.Keep, m.Yield)) and message.objects:
                 message = message._replace(objects=self._keeper.adopt(message.objects))
                 self._handle(Received(peer, message))
                 self._note_made_on_disk()

@@ -25,7 +25,10 @@ when it is more than bytes. A plain tuple: one is made for every task, and the c
 
 
 class KeptCall:
-    """A task going out whose results are kept: ``returns`` values. It starts when those that it needs are there."""
+    """A task going out whose results are kept: ``returns`` values. It starts when those that it needs are there.
+
+    With a negative number it is a stream, see ``messages``, and has two values.
+    """
 
     __slots__ = ("call", "name", "needs", "parent", "returns", "terms")
 
@@ -36,6 +39,11 @@ class KeptCall:
         self.parent = parent
         self.needs: Sequence[int] = ()
         self.call: Call
+
+    @property
+    def count(self) -> int:
+        """How many values it has from the start."""
+        return self.returns if self.returns > 0 else 2
 
     @property
     def batch(self) -> tuple[int, Terms, int]:

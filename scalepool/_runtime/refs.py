@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from scalepool._runtime.session import existing
@@ -43,7 +42,9 @@ class ObjectRef(Generic[T]):
         return self._table().future(self)
 
     def __await__(self) -> Generator[Any, None, T]:
-        return asyncio.wrap_future(self.future()).__await__()
+        from scalepool._runtime.awaiting import result  # late: it loads asyncio
+
+        return result(self._table(), self)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ObjectRef) and other.id == self.id and other._values is self._values

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 from scalepool._base.tuples import NamedTuple
 from scalepool._runtime.demands import NamedAmounts, checked_resources, demand_of
 from scalepool._runtime.functions import name_of
+from scalepool._runtime.generators import generator_of
 from scalepool._runtime.group import WorkerGroup, terms_of
 from scalepool._runtime.kept import Retrying
 from scalepool._runtime.outgoing import KeptCall
+from scalepool._runtime.returning import Returning, check_ahead, check_returns
 from scalepool._runtime.session import current
 from scalepool._runtime.values import values_of
 from scalepool._wire.pickling.importable import by_value_modules
@@ -32,7 +34,7 @@ __all__ = ["Options", "RemoteFunction"]
 
 R = TypeVar("R")
 
-MAX_RETURNS: Final = 10_000
+_RAYS_BACKPRESSURE: Final = "_generator_backpressure_num_objects"
 _FOR_EVER: Final = 1 << 30
 _GROUPS_MAX: Final = 32
 
@@ -40,7 +42,7 @@ _GROUPS_MAX: Final = 32
 class Options(NamedTuple):
     """How the calls of a remote function run; see ``scalepool.remote`` for what each means."""
 
-    num_returns: int = 1
+    num_returns: int | str | None = None
     max_retries: int | None = None
     retry_exceptions: bool | tuple[type[BaseException], ...] = False
     timeout_s: float | None = None
@@ -49,6 +51,7 @@ class Options(NamedTuple):
     num_gpus: float | None = None
     resources: NamedAmounts = ()
     memory: int | str | None = None
+    generator_backpressure: int | None = None
 
     def updated(self, changes: dict[str, Any]) -> Options:
         """Return these options with some others.
@@ -58,14 +61,17 @@ class Options(NamedTuple):
         TypeError, ValueError
             When one of them does not exist, or has a value that makes no sense.
         """
+        if _RAYS_BACKPRESSURE in changes:
+            changes = {**changes, "generator_backpressure": changes[_RAYS_BACKPRESSURE]}
+            del changes[_RAYS_BACKPRESSURE]
         unknown = [key for key in changes if key not in self._fields]
         if unknown:
             raise TypeError(f"unknown option {unknown[0]!r} of a remote function; there are {', '.join(self._fields)}")
         options = self._replace(**changes)
         given: tuple[Any, ...] = options  # whatever the caller has written
         returns, retries, kinds, timeout_s, name = given[:5]
-        if isinstance(returns, bool) or not isinstance(returns, int) or not 1 <= returns <= MAX_RETURNS:
-            raise ValueError(f"num_returns must be an int from 1 to {MAX_RETURNS}, not {returns!r}")
+        check_returns(returns)
+        check_ahead(options.generator_backpressure)
         if retries is not None and (isinstance(retries, bool) or not isinstance(retries, int) or retries < -1):
             raise ValueError(f"max_retries must be an int, 0 or more, or -1 for any number, not {retries!r}")
         terms_of(timeout_s, 0)
@@ -124,10 +130,13 @@ class RemoteFunction(Generic[R]):
         self.function = function
         self._options = options
         self._terms = options.terms
+        self._returning = Returning(options.num_returns, options.generator_backpressure, function)
         self._exported: tuple[Client, Function] | None = None
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Submit a call; return an ObjectRef for its result, or with ``num_returns=n`` a list of n of them.
+
+        A generator function's call returns an ObjectRefGenerator, one with ``num_returns=0`` ``None``.
 
         An ObjectRef among the arguments stands for its value: the call starts when that is there. One that is inside
         of another argument, such as a list, stays an ObjectRef. Mirrors Ray.
@@ -140,7 +149,12 @@ class RemoteFunction(Generic[R]):
             When the session has ended, or a reference belongs to another one.
         """
         refs = self._submit(args, kwargs)
-        return refs[0] if self._options.num_returns == 1 else refs
+        returning = self._returning
+        if returning.is_one:
+            return refs[0]
+        if returning.is_stream:
+            return generator_of(refs)
+        return None if returning.is_none else refs
 
     def map(self, *iterables: Iterable[Any]) -> list[Any]:
         """Call ``remote`` with each item, or with the items of several iterables side by side; return a list.
@@ -160,7 +174,7 @@ class RemoteFunction(Generic[R]):
         client = session.client
         options = self._options
         function = self._export(client)
-        kept = KeptCall(options.name or function.name, options.num_returns, self._terms, session.kept_task)
+        kept = KeptCall(options.name or function.name, self._returning.number, self._terms, session.kept_task)
         return values_of(client).submit(group_of(session)._state, function, (args, kwargs), kept)
 
     def _export(self, client: Client) -> Function:
@@ -170,7 +184,7 @@ class RemoteFunction(Generic[R]):
             return exported[1]
         kinds = self._options.kinds
         named = self._is_found_by_name()
-        called: Callable[..., Any] = _Named(self) if named else self.function
+        called: Callable[..., Any] = self._returning.wrapped(_Named(self) if named else self.function, kinds)
         function = client.exporter.export(Retrying(called, kinds, self._options.retries) if kinds else called)
         if named:
             function.name = self.__qualname__
@@ -225,9 +239,6 @@ def check_function(function: object) -> None:
         raise TypeError(f"{function.__qualname__} is a class: scalepool.remote makes an ActorClass of it")
     if not callable(function):
         raise TypeError(f"remote() takes a function, not {function!r}")
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        name = getattr(function, "__qualname__", repr(function))
-        raise TypeError(f"{name} is a coroutine function; make it plain and use asyncio.run() inside")
     if isinstance(function, RemoteFunction):
         raise TypeError(f"{function!r} is a remote function already; use .options(...) to change how it runs")
 

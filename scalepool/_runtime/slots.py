@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._wire.messages import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     from scalepool._runtime.values import Values
     from scalepool._store.files import SegmentRef
 
-__all__ = ["UNASKED", "WAITING", "Gathering", "Slot"]
+__all__ = ["ENDED", "UNASKED", "WAITING", "Bell", "Gathering", "Slot"]
 
 _VALUE: Final = int(Status.VALUE)
 WAITING: Final = -1
 """In place of a status: a reply will come."""
 UNASKED: Final = -2
 """In place of a status: the reference came from elsewhere, and nobody here has asked for its value yet."""
+ENDED: Final = 1000
+"""In place of a status: its session has ended before it."""
 _STATES: Final = {_VALUE: "ready", WAITING: "pending", UNASKED: "elsewhere", int(Status.CANCELLED): "cancelled"}
 
 
@@ -56,6 +59,44 @@ class Slot:
     def state(self) -> str:
         """A word for people."""
         return _STATES.get(self.status, "failed")
+
+
+class Bell:
+    """Lets any number of threads and event loops wait for the next of several events.
+
+    Parameters
+    ----------
+    lock
+        Under which slots are watched.
+    """
+
+    __slots__ = ("_lock", "_waited")
+
+    def __init__(self, lock: AbstractContextManager[Any]) -> None:
+        self._lock = lock
+        self._waited: Slot | None = None
+
+    def ring(self) -> None:
+        """Something has happened, and can be seen."""
+        with self._lock:  # so that ``slot`` has either seen it, or has left something to be told
+            waited, self._waited = self._waited, None
+        if waited is not None:
+            waited.status = _VALUE
+            watchers, waited.watchers = waited.watchers, None
+            for watcher in watchers or ():
+                watcher(waited)
+
+    def slot(self, is_over: Callable[[], bool], task: int = 0, name: str = "") -> Slot:
+        """Return something to watch that is over when it rings, or at once if ``is_over()``."""
+        with self._lock:
+            slot = self._waited
+            if slot is None or is_over():
+                slot = Slot(0, task, name, WAITING)
+                if is_over():
+                    slot.status = _VALUE
+                else:
+                    self._waited = slot
+            return slot
 
 
 class Gathering:

@@ -14,16 +14,15 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.clock import monotonic_s
-from scalepool._runtime.failures import error_of
+from scalepool._runtime.fates import error_in
 from scalepool._runtime.futures import TaskFuture
-from scalepool._runtime.group import ErrorTypes
+from scalepool._runtime.generators import Stream
 from scalepool._runtime.refs import ObjectRef
-from scalepool._runtime.slots import UNASKED, WAITING, Slot
+from scalepool._runtime.slots import ENDED, UNASKED, WAITING, Slot
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
-from scalepool._wire.payload import dumps_scalar, dumps_scalars
-from scalepool._wire.verdict import unpack_verdict
-from scalepool.errors import ObjectLostError, SessionError, TaskCancelledError
+from scalepool._wire.payload import dumps_scalars
+from scalepool.errors import SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from scalepool._runtime.functions import Function
     from scalepool._runtime.outgoing import KeptCall
     from scalepool._runtime.packing import Packed
+    from scalepool._runtime.producing import Producer
     from scalepool._store.files import SegmentRef
     from scalepool._store.mapping import ViewMode
 
@@ -40,12 +40,9 @@ __all__ = ["Values", "deadline_of", "values_of"]
 _VALUE: Final = int(Status.VALUE)
 _LOADED: Final = frozenset({_VALUE, int(Status.ERROR)})
 """How a value ends whose payload is something packed; a large error travels as values do."""
-_WITH_VERDICT: Final = (Status.WORKER_DIED, Status.TIMED_OUT, Status.ACTOR_DIED, Status.ACTOR_UNAVAILABLE)
 _PICKLE: Final = 0x80
-_SCALAR_BYTES: Final = 4096
 _LOOK_S: Final = 0.4
 """How long it takes at most until somebody notices that the last reference to a value has died."""
-_ERRORS: Final[Any] = ErrorTypes()
 _CANCEL_WAIT_S: Final = 0.25
 _KILL_WAIT_S: Final = 5.0
 
@@ -68,8 +65,12 @@ class Values:
         """How many of them a reply will come for."""
         self.groups: dict[int, Any] = {}
         """The groups that tasks of this process run in, by the group of the task that submits them."""
+        self.streams: dict[int, Stream] = {}
+        """Those that this process reads, by the task that makes them."""
+        self.producers: dict[int, Producer] = {}
+        """Those that it makes."""
         # Reentrant: the collector may run user code while this thread holds it.
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._futures: set[TaskFuture] = set()
         client.outgoing.values = self
         client.pump.parked_look_s = _LOOK_S
@@ -97,17 +98,19 @@ class Values:
         """Submit one call whose arguments are packed."""
         client = self.client
         data, packed, size_bytes = arguments
-        for _ in range(kept.returns - 1):
+        for _ in range(kept.count - 1):
             client.new_object_id()
         refs: list[ObjectRef[Any]] = []
-        for value in range(task, task + kept.returns):
+        for value in range(task, task + kept.count):
             slot = self.table[value] = Slot(value, task, kept.name, WAITING)
             slot.held = True
             slot.count = 1
             refs.append(ObjectRef(value, self))
         self.table[task].size_bytes = size_bytes
-        with self._lock:
-            self.awaited += kept.returns
+        with self.lock:
+            self.awaited += kept.count
+        if kept.returns < 0:
+            self.streams[task] = Stream(self, self.table[task], -kept.returns)
         kept.call = (group, kept.terms, task, function, data, packed)
         client.outstanding_bytes += size_bytes
         if packed is not None or function.packed.stored:
@@ -141,33 +144,9 @@ class Values:
         packed = self.client.packer.pack(whole, label=("args", "kwargs", "")[: len(whole)])
         return packed.data, packed if packed.references else None, packed.size_bytes
 
-    def put(self, value: object) -> ObjectRef[Any]:
-        """Keep a value of one's own; raises as ``Packer.pack_value``."""
-        client = self.client
-        data = dumps_scalar(value, _SCALAR_BYTES)
-        segments: tuple[SegmentRef, ...] = ()
-        references: Sequence[int] = ()
-        if data is None:
-            if self.changes:
-                client.pump.kick(now=True)  # what was dropped just before is memory that can be written again
-            packed = client.packer.pack_value(value, label="value")
-            data, segments = packed.data, packed.segments
-            made = {segment.object_id for segment in segments}
-            references = [one for one in packed.references if one not in made]
-        slot = Slot(client.new_object_id(), 0, f"put({type(value).__name__})", _VALUE)
-        slot.task = slot.id
-        slot.data, slot.count, slot.held = data, 1, True
-        if segments:
-            slot.places = {segment.object_id: segment for segment in segments}
-            client.outgoing.held.update(slot.places)
-        self.table[slot.id] = slot
-        flat = [number for segment in segments for number in segment]
-        client.outgoing.queue.append(m.Keep(slot.id, data, references, flat))
-        return ObjectRef(slot.id, self)
-
     def adopt(self, value: int, task: int, name: str) -> ObjectRef[Any]:
         """Return a reference that came from elsewhere."""
-        with self._lock:
+        with self.lock:
             self.changes.append(value)
             if value not in self.table:
                 self.table[value] = Slot(value, task, name, UNASKED)
@@ -188,7 +167,7 @@ class Values:
         """
         hold: list[int] = []
         release: list[int] = []
-        with self._lock:
+        with self.lock:
             changed: dict[int, Slot] = {}
             while self.changes:
                 change = self.changes.popleft()
@@ -208,6 +187,10 @@ class Values:
     def _drop(self, slot: Slot) -> list[int]:
         """Forget a value; return the objects it lay in that nobody here reads."""
         del self.table[slot.id]
+        if self.streams:
+            stream = self.streams.pop(slot.id - 1, None)  # if it was the right to read one: that comes after its end
+            if stream is not None:
+                stream.close()
         if slot.status == WAITING:
             self.awaited -= 1
             self._ended(slot.id, slot.size_bytes)
@@ -221,7 +204,7 @@ class Values:
     def arrived(self, value: int, status: int, data: bytes, places: Mapping[int, SegmentRef]) -> None:
         """A value is there, or never will be."""
         own = self.client.packer.objects_of(data) if status in _LOADED and data[0] != _PICKLE else ()
-        with self._lock:
+        with self.lock:
             slot = self.table.get(value)
             if slot is None or slot.status >= 0:
                 if slot is None:
@@ -240,6 +223,24 @@ class Values:
         for watcher in watchers or ():
             watcher(slot)
 
+    def take_in(self, message: m.Yielded | m.Taken) -> None:
+        """A value of a stream is there for its reader, or was taken by it."""
+        if type(message) is m.Taken:
+            producer = self.producers.get(message.task)
+            if producer is not None:
+                producer.note_taken(message.taken)
+            return
+        assert type(message) is m.Yielded
+        stream = self.streams.get(message.task)
+        slot = self.table[message.value] = Slot(message.value, message.task, stream.name if stream else "", WAITING)
+        slot.held = True
+        slot.count = 1
+        with self.lock:
+            self.awaited += 1
+        ref: ObjectRef[Any] = ObjectRef(message.value, self)
+        if stream is not None:  # else nobody reads it any more, and the reference that dies here tells the hub
+            stream.add(ref)
+
     def _ended(self, task: int, size_bytes: int) -> None:
         """A task has ended, or nobody here wants to know."""
         self.client.outstanding_bytes -= size_bytes
@@ -249,7 +250,7 @@ class Values:
 
     def want(self, slots: Iterable[Slot]) -> None:
         """Ask for those that came from elsewhere."""
-        with self._lock:
+        with self.lock:
             unasked = [slot for slot in dict.fromkeys(slots) if slot.status == UNASKED]
             for slot in unasked:
                 slot.status = WAITING
@@ -273,7 +274,7 @@ class Values:
     def watch(self, slots: Iterable[Slot], watcher: Callable[[Slot], None]) -> None:
         """Have ``watcher`` called with each slot that is over, at once or by whoever pumps."""
         over = []
-        with self._lock:
+        with self.lock:
             for slot in slots:
                 if slot.status >= 0:
                     over.append(slot)
@@ -286,7 +287,7 @@ class Values:
 
     def unwatch(self, slots: Iterable[Slot], watcher: Callable[[Slot], None]) -> None:
         """Stop that."""
-        with self._lock:
+        with self.lock:
             for slot in slots:
                 if slot.watchers is not None and watcher in slot.watchers:
                     slot.watchers.remove(watcher)
@@ -295,7 +296,7 @@ class Values:
         """Return a new object that is the value, or raise what became of it."""
         if slot.status == _VALUE:
             return self.client.packer.unpack(slot.data, slot.places or {}, mode)
-        raise _error(slot, self)
+        raise error_in(slot, self)
 
     def future(self, ref: ObjectRef[Any]) -> TaskFuture:
         """Return a future for a value."""
@@ -337,8 +338,17 @@ class Values:
         for future in list(self._futures):
             future.settle(None, error)
         self._futures.clear()
+        with self.lock:
+            pending = [slot for slot in self.table.values() if slot.status < 0]
+            for slot in pending:
+                slot.status = ENDED
         self.table.clear()
+        self.streams.clear()
         self.awaited = 0
+        for slot in pending:
+            watchers, slot.watchers = slot.watchers, None
+            for watcher in watchers or ():
+                watcher(slot)
 
 
 _making = threading.Lock()
@@ -354,27 +364,16 @@ def values_of(client: Client) -> Values:
     return client.kept
 
 
-def _error(slot: Slot, values: Values) -> BaseException:
-    """Return what became of a value that is not there."""
-    if slot.status == Status.CANCELLED:
-        return TaskCancelledError(f"{slot.name or 'the task'} was cancelled, or a task whose value it needs")
-    if slot.status != Status.LOST:
-        data = slot.data
-        if slot.status == Status.ERROR and data[0] != _PICKLE:
-            data = values.client.packer.unpack(data, slot.places or {})
-        name = slot.name
-        if slot.status in _WITH_VERDICT:
-            origin = unpack_verdict(slot.data).facts["task"]
-            if origin not in (0, slot.task):  # it only needed what that one was to make
-                culprit = values.table.get(origin)
-                name = culprit.name if culprit is not None else "a task whose value it needs"
-        return error_of(_ERRORS, name, slot.status, data)
-    return ObjectLostError(
-        f"value {slot.id} of {slot.name or 'a task'} is gone: the last reference that the session knew of was dropped. "
-        "References are counted when they travel in arguments, results and put(); not in files, queues or exceptions"
-    )
-
-
 def deadline_of(timeout_s: float | None) -> float | None:
-    """Return when so many seconds will be over, as `monotonic_s` tells it."""
-    return None if timeout_s is None else monotonic_s() + max(0.0, timeout_s)
+    """Return when so many seconds will be over, as `monotonic_s` tells it; a negative number is none at all.
+
+    Raises
+    ------
+    TypeError
+        When it is no number.
+    """
+    if timeout_s is None:
+        return None
+    if isinstance(timeout_s, bool) or not hasattr(timeout_s, "__float__"):
+        raise TypeError(f"timeout must be a number of seconds, or None, not {timeout_s!r}")
+    return monotonic_s() + max(0.0, float(timeout_s))

@@ -8,6 +8,8 @@ Ids are integers below 2**63: ``peer << 40 | counter``. A *function* is named by
 An *object* is a large buffer in shared memory; its place is four integers ``(object, pid, fd, size_bytes)``.
 A *value* is a result that the hub keeps for whoever has a reference to it: a task with n returns makes n of them, with
 consecutive ids, the first of which is the task's own. A task *needs* the values that it cannot start without.
+A task that is a *stream* yields values one by one while it runs. It has two more from the start: its end, which is
+there when it has ended, and the right to read it. Whoever submitted it reads; when nobody holds that right, it ends.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import TypeAlias
 from scalepool._base.tuples import NamedTuple
 from scalepool._wire.actors import ActorMessage
 from scalepool._wire.status import CloseMode, Status
+from scalepool._wire.value_messages import Hold, Keep, Taken, Want, Yield, Yielded
 
 __all__ = [
     "DRIVER",
@@ -54,10 +57,13 @@ __all__ = [
     "Stop",
     "Submit",
     "Sync",
+    "Taken",
     "Trim",
     "Unblock",
     "Want",
     "Welcome",
+    "Yield",
+    "Yielded",
 ]
 
 WIRE_VERSION = 1
@@ -116,8 +122,9 @@ class Submit(NamedTuple):
     each task. ``objects`` describes objects that the hub does not know yet, four integers each.
 
     ``returns`` is empty when nobody keeps what the tasks return, else it says how many values each of them makes; the
-    submitter then holds these, and ``parent`` is the task that submitted them (0: none). ``need_counts`` and ``needs``
-    tell which values each task needs, as references are told.
+    submitter then holds these, and ``parent`` is the task that submitted them (0: none). A negative number makes the
+    task a stream, which may be so many values ahead of its reader. ``need_counts`` and ``needs`` tell which values each
+    task needs, as references are told.
     """
 
     group: int
@@ -342,33 +349,9 @@ class Trim(NamedTuple):
     """Memory is getting short: give back what is kept for later."""
 
 
-# ---- values --------------------------------------------------------------------------------------------------------
-
-
-class Keep(NamedTuple):
-    """The peer made a value, and holds it; ``references`` are what it refers to, ``objects`` the new ones of them."""
-
-    value: int
-    payload: bytes
-    references: Ints = ()
-    objects: Ints = ()
-
-
-class Hold(NamedTuple):
-    """The peer has references to these values, which came in what a task or another value brought it."""
-
-    values: Ints
-
-
-class Want(NamedTuple):
-    """Tell the peer, by Replies, how each of these values ends; it holds them."""
-
-    values: Ints
-
-
 Message: TypeAlias = (
     Hello | Welcome | OpenGroup | Submit | StartWorkers | Cancel | CloseGroup | Block | Unblock | Run | Enter
     | Recall | CancelTasks | Exit | Done | Returned | Sync | InitializerFailed | Output | Replies | CancelAnswer
     | GroupClosed | Put | Release | Free | Stop | Memory | Discard | Trim | Keep | Hold | Want | Help
-    | ActorMessage
+    | Yield | Yielded | Taken | ActorMessage
 )  # fmt: skip

@@ -19,7 +19,18 @@ from scalepool.errors import ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["PARTS", "Part", "ResultRecord", "has_parts", "pack_parts", "pack_result", "unpack_parts", "unpack_result"]
+__all__ = [
+    "PARTS",
+    "Part",
+    "ResultRecord",
+    "has_parts",
+    "pack_parts",
+    "pack_result",
+    "pack_stream_end",
+    "unpack_parts",
+    "unpack_result",
+    "unpack_stream_end",
+]
 
 _HEAD: Final = struct.Struct("<qHBBq")
 """task id, attempt, status, number of objects, microseconds in the function."""
@@ -30,6 +41,7 @@ _LAST_STATUS: Final = int(Status.ERROR)
 PARTS: Final = 0x80
 """In place of a status: the task ended with a value, and its payload is a list of parts, which count the objects."""
 _COUNT: Final = struct.Struct("<I")
+_SENT: Final = struct.Struct("<Q")
 _PART: Final = struct.Struct("<III")
 """Bytes of payload, number of objects, number of references."""
 
@@ -119,3 +131,15 @@ def unpack_parts(data: bytes) -> list[Part]:
         at += size
         first += references
     return parts
+
+
+def pack_stream_end(sent: int, payload: bytes) -> bytes:
+    """Return the payload of the record with which a stream ends: it also says how many values were sent before."""
+    return _SENT.pack(sent) + payload
+
+
+def unpack_stream_end(data: bytes) -> tuple[int, bytes]:
+    """Return what :func:`pack_stream_end` packed; where ``data`` is something else, more values than there can be."""
+    if len(data) < _SENT.size:
+        return 1 << 63, b""
+    return int(_SENT.unpack_from(data)[0]), data[_SENT.size :]

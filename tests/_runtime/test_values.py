@@ -10,6 +10,7 @@ import pytest
 from _runtime.test_client import Driver
 from scalepool._core.task import PLAIN
 from scalepool._runtime.outgoing import KeptCall
+from scalepool._runtime.puts import put
 from scalepool._runtime.slots import Gathering
 from scalepool._runtime.values import values_of
 from scalepool._wire import messages as m
@@ -71,7 +72,7 @@ def test_the_last_reference_releases_the_value() -> None:
 
 def test_a_reference_that_came_is_held_and_the_news_comes_first() -> None:
     driver = Holder()
-    own = driver.values.put("mine")
+    own = put(driver.values, "mine")
     driver.said()
     value = own.id
     borrowed = driver.values.adopt(77, 77, "g")
@@ -101,7 +102,7 @@ def test_a_borrowed_value_is_asked_for_once_and_only_when_wanted() -> None:
 
 def test_what_has_been_put_is_there_at_once() -> None:
     driver = Holder()
-    ref = driver.values.put([1, 2])
+    ref = put(driver.values, [1, 2])
     assert driver.values.load(driver.values.table[ref.id]) == [1, 2]
     (keep,) = driver.said()
     assert isinstance(keep, m.Keep)
@@ -110,7 +111,7 @@ def test_what_has_been_put_is_there_at_once() -> None:
 
 def test_each_load_is_an_object_of_its_own() -> None:
     driver = Holder()
-    slot = driver.values.table[(ref := driver.values.put([1])).id]
+    slot = driver.values.table[(ref := put(driver.values, [1])).id]
     assert driver.values.load(slot) == driver.values.load(slot) == [1]
     assert driver.values.load(slot) is not driver.values.load(slot)
     del ref

@@ -14,8 +14,10 @@ from scalepool._wire.records import (
     has_parts,
     pack_parts,
     pack_result,
+    pack_stream_end,
     unpack_parts,
     unpack_result,
+    unpack_stream_end,
 )
 from scalepool.errors import ProtocolError
 
@@ -99,3 +101,8 @@ def test_any_bytes_are_parts_or_a_protocol_error(data: bytes) -> None:
 def test_parts_count_their_objects_themselves() -> None:
     with pytest.raises(ProtocolError, match="task 7 ended as 128"):
         unpack_result(pack_result(7, 1, PARTS, 1, 5, pack_parts([Part(b"")])))
+
+
+def test_the_end_of_a_stream_says_how_many_values_it_had() -> None:
+    assert unpack_stream_end(pack_stream_end(7, b"end")) == (7, b"end")
+    assert unpack_stream_end(b"short") == (1 << 63, b""), "so many never came: it is not believed"

@@ -98,7 +98,11 @@ class World:
             worker.broken = True  # what it had not handed to the kernel is lost, and so is all that came after
         if not worker.alive and worker.broken:
             return
-        if isinstance(message, m.Done) and message.objects and (not worker.alive or self.chance(self.lost_objects)):
+        if (
+            isinstance(message, (m.Done, m.Yield))
+            and message.objects
+            and (not worker.alive or self.chance(self.lost_objects))
+        ):
             message = message._replace(objects=[0] * len(message.objects))  # nobody could open them
         self.feed(Received(worker.id, message))
 

@@ -1,0 +1,72 @@
+"""The messages about values that the hub keeps, and about streams of them; see ``messages``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from scalepool._base.tuples import NamedTuple
+
+__all__ = ["Hold", "Keep", "Taken", "Want", "Yield", "Yielded"]
+
+Ints: TypeAlias = Sequence[int]
+
+
+# ---- values --------------------------------------------------------------------------------------------------------
+
+
+class Keep(NamedTuple):
+    """The peer made a value, and holds it; ``references`` are what it refers to, ``objects`` the new ones of them.
+
+    ``status`` is VALUE, or ERROR for one that raises when it is read.
+    """
+
+    value: int
+    payload: bytes
+    references: Ints = ()
+    objects: Ints = ()
+    status: int = 0
+
+
+class Hold(NamedTuple):
+    """The peer has references to these values, which came in what a task or another value brought it."""
+
+    values: Ints
+
+
+class Want(NamedTuple):
+    """Tell the peer, by Replies, how each of these values ends; it holds them."""
+
+    values: Ints
+
+
+# ---- streams -------------------------------------------------------------------------------------------------------
+
+
+class Yield(NamedTuple):
+    """The worker's task, a stream, made the value at this position, counted from 0; the rest as in Keep."""
+
+    task: int
+    attempt: int
+    position: int
+    value: int
+    payload: bytes
+    references: Ints = ()
+    objects: Ints = ()
+
+
+class Yielded(NamedTuple):
+    """The next value of a stream that the peer reads; it holds it. A row of Replies follows that says what it is."""
+
+    task: int
+    value: int
+
+
+class Taken(NamedTuple):
+    """The reader has taken so many values of a stream; passed on to its worker, which may make more of them.
+
+    -1, from the hub: nobody wants any more.
+    """
+
+    task: int
+    taken: int
