@@ -121,6 +121,14 @@ class Hub:
             group.closing is not None for group in state.groups.values()
         )
 
+    def is_hungry(self, group_id: int) -> bool:
+        """Whether somebody has nothing to do who could run tasks of this group; from any thread."""
+        group = self._state.groups.get(group_id)
+        if group is None or group.actor is None:
+            return self.hungry
+        worker = group.actor.worker
+        return worker is not None and not worker.held
+
     def received_from(self, worker_id: int) -> int:
         """How many results of this worker have arrived."""
         worker = self._state.roster.workers.get(worker_id)

@@ -113,7 +113,7 @@ class Client:
         self.pump: Pump
         self.blocking_wait: Callable[[Callable[[], bool], Sequence[TaskFuture] | Sequence[Slot], float | None], bool]
         self.peek: Callable[[int], bool] = lambda task: False
-        self.eager: Callable[[int], bool] = lambda queued: True
+        self.eager: Callable[[int, int], bool] = lambda queued, group: True
         self.closed = False
         self.at_exit = False
         self._end_text = "the scalepool session was shut down"
@@ -196,10 +196,10 @@ class Client:
         queue = self.outgoing.queue
         queue.append((group.id, terms or group.terms, task, function, data, packed))
         if not is_awaited or self.outstanding_bytes > self.limit_bytes:
-            self.send_soon(len(queue))
+            self.send_soon(len(queue), group.id)
         return future
 
-    def send_soon(self, queued: int, *, waits: bool = False) -> None:
+    def send_soon(self, queued: int, group: int, *, waits: bool = False) -> None:
         """See to it that the call queued last, of so many, goes out; wait while too much is outstanding.
 
         There is no hurry where that call ``waits`` for others.
@@ -207,8 +207,8 @@ class Client:
         # Whoever queued the call before this one has seen to it that somebody will soon send them both.
         if waits and queued < BURST:
             self.pump.kick(now=False)
-        elif queued == 1 or queued >= BURST or self.eager(queued):
-            self.pump.kick(now=self.eager(queued), burst=queued >= BURST)
+        elif queued == 1 or queued >= BURST or self.eager(queued, group):
+            self.pump.kick(now=self.eager(queued, group), burst=queued >= BURST)
         if self.outstanding_bytes > self.limit_bytes and not self.pump.is_mine:
             self.pump.wait_for(lambda: self.outstanding_bytes <= self.limit_bytes or self.closed)
 

@@ -133,9 +133,9 @@ class LocalStation:
         """Whether answers are outstanding."""
         return self._client.busy or self._hub.busy
 
-    def eager(self, queued: int) -> bool:
-        """Whether queued calls should be sent at once."""
-        return queued >= _EAGER_QUEUE or self._hub.hungry
+    def eager(self, queued: int, group: int) -> bool:
+        """Whether queued calls, the last of them for ``group``, should be sent at once."""
+        return queued >= _EAGER_QUEUE or self._hub.is_hungry(group)
 
     # ---- in ----
 

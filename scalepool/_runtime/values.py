@@ -117,7 +117,7 @@ class Values:
             client.stored.carried.begin(task, packed, function)
         queue = client.outgoing.queue
         queue.append(kept)
-        client.send_soon(len(queue), waits=any(self.table[need].status < 0 for need in kept.needs))
+        client.send_soon(len(queue), group, waits=any(self.table[need].status < 0 for need in kept.needs))
         return refs
 
     def pack(self, call: tuple[tuple[Any, ...], dict[str, Any]], kept: KeptCall) -> tuple[bytes, Packed | None, int]:

@@ -145,7 +145,7 @@ class WorkerStation:
         """Whether the tick thread should look at the socket."""
         return self.executor.depth > 0 or self._client.busy
 
-    def _eager(self, queued: int) -> bool:
+    def _eager(self, queued: int, _: int) -> bool:
         return queued >= self._flush_count or monotonic_s() - self._flushed_at > _FLUSH_AFTER_S
 
     # ---- out ----
