@@ -88,6 +88,11 @@ class Actors:
         """New calls; the first of an actor is what makes it."""
         state, actor = self._state, group.actor
         assert actor is not None
+        if group.failure is not None:
+            self._keeping.refuse(peer, message, *group.failure)
+            for row in columns:
+                self._endings.unpin(row[3])
+            return
         for task_id, function, payload, references, returns, needs in columns:
             if actor.creation is None:
                 self._begin(group, actor, (task_id, function, payload, references, needs), message.parent)

@@ -38,8 +38,11 @@ def note_led(state: HubState, tasks: Iterable[Task]) -> None:
 
 
 def note_follower(state: HubState, task: KeptTask) -> None:
-    """Have `attach` look at a task that waits; one that waits for many values mostly waits for several workers."""
-    if task.unmet <= _UNMET_MAX:
+    """Have `attach` look at a task that waits; one that waits for many values mostly waits for several workers.
+
+    Calls of an actor have their order, and are not looked at.
+    """
+    if task.unmet <= _UNMET_MAX and task.group.actor is None:
         state.followers.append(task)
 
 

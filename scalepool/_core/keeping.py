@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["GROW_AFTER_S", "Keeping", "handlers", "may_cancel", "with_children"]
 
 _VALUE: Final = int(Status.VALUE)
+_CANCELLED: Final = int(Status.CANCELLED)
 GROW_AFTER_S: Final = 0.001
 """How long no worker is started for tasks of a task: mostly it waits for them at once, and runs them itself."""
 _LOST: Final = ValueRecord(())
@@ -112,8 +113,7 @@ class Keeping:
             self._fail(task, failed)
         elif task.unmet:
             _carry(self._state, task)
-            if group.actor is None:  # calls of an actor have their order
-                note_follower(self._state, task)
+            note_follower(self._state, task)
         else:
             self._start(task)
 
@@ -148,7 +148,7 @@ class Keeping:
         elif not task.unmet:
             self._start(task, first=True)
 
-    def refuse(self, peer: int, message: m.Submit) -> None:
+    def refuse(self, peer: int, message: m.Submit, status: int = _CANCELLED, payload: bytes = b"") -> None:
         """Tasks for a group that is no more: their values will not be."""
         state = self._state
         for task, returns in zip(message.tasks, message.returns, strict=True):
@@ -157,7 +157,7 @@ class Keeping:
             for value in values:
                 record = state.values.get(value)
                 assert record is not None
-                record.status = int(Status.CANCELLED)
+                record.status, record.payload = status, payload
                 self.tell(peer, value)
 
     # ---- tasks end ----
