@@ -8,7 +8,7 @@ The layers, each importing only from those below it::
     L6  multiprocessing/  concurrent/futures/  joblib_backend.py    the drop-in modules
         redirection.py                                              the standard names made to stand for them
         cli/  bench/                                                the command, and what it measures
-    L5  api.py  tasks.py  actors.py                                 what they, and users, build on
+    L5  api.py  tasks.py  actors.py  _progress.py                   what they, and users, build on
     L4  _runtime/   engines/                                        client, pump, worker; where workers come from
     L3  _net/       _store/    _proc/                               sockets, shared memory, processes
     L2  _core/                                                      the hub's decisions, without any I/O
@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from scalepool._progress import progress
     from scalepool.actors import ActorHandle, exit_actor, get_actor, kill, method
     from scalepool.api import cpu_count, init, is_initialized, shutdown, task_rng
     from scalepool.errors import ActorDiedError, ActorUnavailableError
@@ -61,6 +62,7 @@ __all__ = [
     "is_initialized",
     "kill",
     "method",
+    "progress",
     "put",
     "remote",
     "shutdown",
@@ -118,8 +120,12 @@ def __getattr__(name: str) -> Any:
         from scalepool import errors
 
         return getattr(errors, name)
+    if name == "progress":
+        from scalepool._progress import progress
+
+        return progress
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_FROM_API, *_FROM_TASKS, *_FROM_REDIRECTION, *_FROM_ACTORS, *_FROM_ERRORS})
+    return sorted({*globals(), "progress", *_FROM_API, *_FROM_TASKS, *_FROM_REDIRECTION, *_FROM_ACTORS, *_FROM_ERRORS})

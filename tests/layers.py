@@ -23,7 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_core"}),
     frozenset({"_net", "_store", "_proc"}),
     frozenset({"engines", "_runtime"}),
-    frozenset({"api", "tasks", "actors", ""}),
+    frozenset({"api", "tasks", "actors", "_progress", ""}),
     frozenset(
         {
             "multiprocessing",
@@ -52,6 +52,8 @@ NEIGHBOURS = frozenset(
         ("", "api"),
         ("", "tasks"),
         ("", "actors"),
+        ("", "_progress"),
+        ("_progress", "tasks"),
         ("", "_joblib.registration"),  # importing the package makes joblib know the backend's name, without its code
         ("_runtime", "engines"),  # a session asks an engine for workers ...
         ("engines", "_runtime.spec"),  # ... of which an engine knows only how they are described

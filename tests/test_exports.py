@@ -40,8 +40,8 @@ ACTORS = [
 TOP = [
     "ActorDiedError", "ActorHandle", "ActorUnavailableError", "DynamicObjectRefGenerator", "ObjectRef",
     "ObjectRefGenerator", "__version__", "as_completed", "cancel", "cpu_count", "exit_actor", "get", "get_actor",
-    "init", "install", "is_initialized", "kill", "method", "put", "remote", "shutdown", "task_rng", "uninstall",
-    "wait",
+    "init", "install", "is_initialized", "kill", "method", "progress", "put", "remote", "shutdown", "task_rng",
+    "uninstall", "wait",
 ]  # fmt: skip
 HOMES = {**dict.fromkeys(ERRORS, errors), **dict.fromkeys(ACTORS, actors), **dict.fromkeys(TASKS, tasks)}
 
@@ -59,7 +59,7 @@ def test_the_public_names_are_these_and_exist(module: object, names: list[str]) 
 
 
 def test_the_top_level_names_are_those_of_the_api() -> None:
-    own = [name for name in TOP if name not in ("__version__", "install", "uninstall")]
+    own = [name for name in TOP if name not in ("__version__", "install", "progress", "uninstall")]
     assert all(getattr(scalepool, name) is getattr(HOMES.get(name, api), name) for name in own)
     assert (scalepool.install, scalepool.uninstall) == (redirection.install, redirection.uninstall)
     with pytest.raises(AttributeError, match="no_such_name"):

@@ -92,7 +92,8 @@ class ObjectRef(Generic[T]):
         return values
 
     def _slot(self) -> Slot:
-        return self._table().table[self.id]
+        values = self._table()
+        return values.table.get(self.id) or values.again(self.id)
 
 
 def _rebuild(session: int, value: int, task: int, name: str) -> ObjectRef[Any]:

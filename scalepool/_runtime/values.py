@@ -176,7 +176,9 @@ class Values:
                     slot.count += 1 if change > 0 else -1
                     changed[slot.id] = slot
             for slot in changed.values():
-                if not slot.count:
+                if slot.count <= 0:
+                    if slot.watchers and slot.status == WAITING:
+                        continue  # somebody waits without a reference, as finalizers run in any order; see ``arrived``
                     release.append(slot.id)
                     release.extend(self._drop(slot))
                 elif not slot.held:
@@ -222,6 +224,8 @@ class Values:
         self._ended(value, size_bytes)
         for watcher in watchers or ():
             watcher(slot)
+        if slot.count <= 0:
+            self.changes.extend((value, -value))  # to have it looked at again
 
     def take_in(self, message: m.Yielded | m.Taken) -> None:
         """A value of a stream is there for its reader, or was taken by it."""
@@ -266,10 +270,15 @@ class Values:
         for ref in refs:
             if ref._table() is not self:
                 raise SessionError(f"{ref!r} belongs to another session")
-            slots.append(self.table[ref.id])
+            slots.append(self.table.get(ref.id) or self.again(ref.id))
         if any(slot.status == UNASKED for slot in slots):
             self.want(slots)
         return slots
+
+    def again(self, value: int) -> Slot:
+        """Return a new slot for a value whose last reference is dead already, and is used by another finalizer."""
+        with self.lock:
+            return self.table.setdefault(value, Slot(value, value, "", UNASKED))
 
     def watch(self, slots: Iterable[Slot], watcher: Callable[[Slot], None]) -> None:
         """Have ``watcher`` called with each slot that is over, at once or by whoever pumps."""
