@@ -31,6 +31,14 @@ def counts(number: int, ledger: str = "", pause_s: float = 0.0) -> Iterator[int]
 
 
 @scalepool.remote
+def slow(ledger: str) -> Iterator[int]:
+    """Take long for the first value."""
+    write_line(ledger, "begun")
+    time.sleep(60)
+    yield 1
+
+
+@scalepool.remote
 def arrays(number: int, size: int = 1_000_000) -> Iterator[Any]:
     """Yield large arrays."""
     for n in range(number):

@@ -176,8 +176,8 @@ def test_cancelling(ledger: Ledger) -> None:
     (only,) = waiting
     with pytest.raises(TaskCancelledError):
         scalepool.get(only)
-    stuck = tasks.counts.remote(5, "", 60.0)
-    next(stuck)
+    stuck = tasks.slow.remote(ledger.path)
+    wait_for(lambda: "begun" in ledger.lines())
     assert not scalepool.cancel(stuck)
     assert scalepool.cancel(stuck, force=True)
 
