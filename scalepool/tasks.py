@@ -180,7 +180,9 @@ def get(refs: Any, *, timeout: float | None = None, copy: Literal["never", "priv
     deadline = deadline_of(timeout)
     flat: list[ObjectRef[Any]] = []
     _flatten(refs, flat)
-    values = values_of(current().client)
+    if not flat:
+        return _fill(refs, iter(()))
+    values = flat[0]._table()
     slots = values.slots(flat)
     mode: Literal["r", "c"] = "c" if copy == "private" else "r"
     if any(slot.status < 0 for slot in slots):
@@ -231,7 +233,7 @@ def wait(
         raise ValueError("wait() takes each ObjectRef once")
     if not 0 < num_returns <= len(refs):
         raise ValueError(f"num_returns must be from 1 to {len(refs)}, the number of references, not {num_returns}")
-    values = values_of(current().client)
+    values = refs[0]._table()
     deadline = deadline_of(timeout)
     slots = slots_of(values, refs)
     over = sum(slot.is_over for slot in slots)
@@ -267,7 +269,7 @@ def as_completed(refs: Iterable[W], *, timeout: float | None = None) -> Complete
     for ref in each:
         if not isinstance(ref, _WAITABLE):
             raise TypeError(f"as_completed() takes ObjectRefs, not {ref!r}")
-    return Completed(values_of(current().client), each, timeout)
+    return Completed(each[0]._table() if each else values_of(current().client), each, timeout)
 
 
 def cancel(ref: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False, recursive: bool = True) -> bool:
@@ -290,7 +292,7 @@ def cancel(ref: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False
         ref = ref.completed()
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"cancel() takes an ObjectRef, not {ref!r}")
-    return values_of(current().client).cancel(ref, force=force, recursive=recursive)
+    return ref._table().cancel(ref, force=force, recursive=recursive)
 
 
 def _check_options(options: dict[str, Any]) -> None:

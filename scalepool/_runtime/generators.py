@@ -145,14 +145,14 @@ class ObjectRefGenerator(Generic[T]):
             if stream.end.is_over or self._right is None:
                 raise StopIteration
             # Not for its task: that must not run in the place of who reads it, and wait for him there.
-            if not self._end._table().client.wait_for(lambda: stream.is_over, (), deadline):
+            if not self._table().client.wait_for(lambda: stream.is_over, (), deadline):
                 raise TimeoutError(f"{stream.name} yielded nothing within {timeout} seconds")
 
     def _take(self) -> ObjectRef[T] | None:
         """Return the next reference, or the one that says how it failed; ``None`` when there is none now."""
         if self._right is None:
             return None
-        values = self._end._table()
+        values = self._table()
         ref = self._stream.take()
         if ref is None and self._stream.end.is_over:
             ref = self._stream.take()  # which may have come in between
@@ -174,22 +174,25 @@ class ObjectRefGenerator(Generic[T]):
                 return ref
             if self._stream.end.is_over or self._right is None:
                 raise StopAsyncIteration
-            await until_over(self._end._table(), self._stream.next_slot())
+            await until_over(self._table(), self._stream.next_slot())
 
     def completed(self) -> ObjectRef[None]:
         """Return a reference to the end: its value is ``None``, and there when the task has ended, or raises."""
-        return self._end._table().adopt(self._end.id, self._end.id, self._stream.name)
+        return self._table().adopt(self._end.id, self._end.id, self._stream.name)
 
     def close(self) -> None:
         """Read no more: the task's generator is closed at its next ``yield``; what was not taken is forgotten."""
         if self._right is not None:
-            client = self._end._table().client
+            client = self._table().client
             self._right = None
             client.pump.kick(now=True)
 
+    def _table(self) -> Values:
+        return self._end._table()
+
     def _slot(self) -> Slot:
         """Return something to watch that is over when ``next`` would not wait."""
-        self._end._table()
+        self._table()
         return self._stream.next_slot() if self._right is not None else self._stream.end
 
     def __reduce__(self) -> NoReturn:

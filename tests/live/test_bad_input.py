@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
-import sys
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -322,22 +319,22 @@ def test_a_lost_value_says_so_and_does_not_hang() -> None:
 
 
 def test_a_child_process_has_a_session_of_its_own(tmp_path: Path) -> None:
-    script = tmp_path / "forks.py"
-    script.write_text(
-        "import os, sys, scalepool\n"
-        "from live import remote_tasks as tasks\n"
-        "ref = tasks.add.remote(1)\n"
-        "pid = os.fork()\n"
-        "if pid == 0:\n"
-        "    try:\n"
-        "        scalepool.get(ref, timeout=20)\n"
-        "    except scalepool.errors.SessionError as error:\n"
-        "        os._exit(7)\n"
-        "    os._exit(1)\n"
-        "assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7\n"
-        "assert scalepool.get(ref) == 2\n"
-    )
-    done = subprocess.run(
-        [sys.executable, str(script)], env={**os.environ}, timeout=60, check=False, capture_output=True
-    )
-    assert done.returncode == 0, done.stderr.decode()
+    source = """
+    import os
+    import warnings
+    import scalepool
+    from live import remote_tasks as tasks
+    from scalepool.errors import SessionError
+
+    warnings.simplefilter("ignore", DeprecationWarning)
+    ref = tasks.add.remote(1)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            scalepool.get(ref, timeout=20)
+        except SessionError:
+            os._exit(7)
+        os._exit(1)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), scalepool.get(ref))
+    """
+    assert run(tmp_path, source) == "7 2\n"
