@@ -14,6 +14,7 @@ from scalepool._runtime import puts as _puts
 from scalepool._runtime.actors import ActorClass, ActorOptions
 from scalepool._runtime.completed import NO_TIME, Completed, slots_of
 from scalepool._runtime.generators import DynamicObjectRefGenerator, ObjectRefGenerator
+from scalepool._runtime.instance import check_wait
 from scalepool._runtime.refs import ObjectRef
 from scalepool._runtime.remote import Options, RemoteFunction
 from scalepool._runtime.session import current
@@ -172,6 +173,8 @@ def get(refs: Any, *, timeout: float | None = None, copy: Literal["never", "priv
         When a task was cancelled, took too long, its worker died, or nobody keeps the value any more.
     SessionError
         When the session has ended, or a reference belongs to another one.
+    RuntimeError
+        When an actor would wait for a call of its own that cannot start before the wait is over.
     Exception
         What the first task that failed, in the order of ``refs``, has raised; others may still run then.
     """
@@ -187,6 +190,7 @@ def get(refs: Any, *, timeout: float | None = None, copy: Literal["never", "priv
     mode: Literal["r", "c"] = "c" if copy == "private" else "r"
     if any(slot.status < 0 for slot in slots):
         _warn_in_event_loop()
+        check_wait(slots)
         gathering = Gathering(values, slots)
         if not gathering.wait(deadline):
             missing = sum(not slot.is_over for slot in slots)

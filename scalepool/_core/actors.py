@@ -9,6 +9,7 @@ from scalepool._core.commands import Send
 from scalepool._core.endings import begin_again, keep_arguments
 from scalepool._core.groups import Group
 from scalepool._core.retry import Verdict, after_death
+from scalepool._core.streams import Stream
 from scalepool._core.task import Task, TaskState
 from scalepool._wire import messages as m
 from scalepool._wire.actors import ActorFound, EndActor, EndMode, FindActor, OpenActor
@@ -101,6 +102,8 @@ class Actors:
             task.caller, task.parent, task.returns, task.terms = peer, message.parent, returns, terms
             state.values.open(task.values, peer, task)
             state.tasks[task_id] = task
+            if returns < 0:
+                state.streams[task_id] = Stream()
             held_up = actor.line_up(task)
             if needs or held_up:
                 self._keeping.wait(task, needs)

@@ -16,6 +16,7 @@ from scalepool._runtime.instance import Creation, Plan
 from scalepool._runtime.logs import current_levels
 from scalepool._runtime.outgoing import KeptCall
 from scalepool._runtime.remote import group_of
+from scalepool._runtime.returning import yields
 from scalepool._runtime.session import current
 from scalepool._runtime.spec import WorkerSpec
 from scalepool._runtime.values import values_of
@@ -252,7 +253,10 @@ def _look_into(cls: type[Any]) -> tuple[dict[str, MethodOptions], dict[str, str]
             others[name] = "a property"
         elif isinstance(found, (staticmethod, classmethod)) or inspect.isroutine(found) or callable(found):
             function = getattr(found, "__func__", found)
-            methods[name] = MethodOptions().updated(getattr(function, _MARK, {}))
+            options = MethodOptions().updated(getattr(function, _MARK, {}))
+            if options.num_returns is None and yields(function):
+                options = options._replace(num_returns="streaming")
+            methods[name] = options
             is_async = is_async or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         else:
             others[name] = "an attribute of the class"

@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any, Final
 from scalepool._base.clock import monotonic_s
 from scalepool._runtime import kept
 from scalepool._runtime.executor import KeptItem
-from scalepool._runtime.instance import Method
+from scalepool._runtime.instance import LOOP_NAME, Method
 from scalepool._store.flight import MAX_DEPTH
+from scalepool._wire import messages as m
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from scalepool._runtime.client import Client
     from scalepool._runtime.executor import WorkItem
     from scalepool._runtime.instance import Plan
     from scalepool._runtime.packing import Packed
-    from scalepool._runtime.pump import Pump
     from scalepool._runtime.worker import WorkerStation
 
 __all__ = ["Concurrency"]
@@ -53,15 +54,15 @@ class Concurrency:
 
     Parameters
     ----------
-    station, pump
+    station, client
         The worker's.
     plan
         How.
     """
 
-    def __init__(self, station: WorkerStation, pump: Pump, plan: Plan) -> None:
+    def __init__(self, station: WorkerStation, client: Client, plan: Plan) -> None:
         self._results = station.results
-        self._pump = pump
+        self._client = client
         self._executor = station.executor
         self.group = station.executor.group
         """The group of all its calls."""
@@ -72,10 +73,11 @@ class Concurrency:
         self._unnoted: set[int] = set()
         self._change = threading.Condition(threading.Lock())  # of the lanes
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._tasks: dict[int, asyncio.Task[bool]] = {}
+        self._interrupted: set[int] = set()
         if plan.is_async:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._run_loop, args=(self._loop,), name="actor-loop", daemon=True).start()
+            threading.Thread(target=self._run_loop, args=(self._loop,), name=LOOP_NAME, daemon=True).start()
 
     @property
     def item(self) -> KeptItem | None:
@@ -115,7 +117,7 @@ class Concurrency:
             group = method.group if isinstance(method, Method) else ""
         except BaseException as error:  # noqa: BLE001 - whatever loading it raises is this call's error
             self._begin(item)
-            self._end(item, self._executor.pack_error(error, None), 0)
+            self._end(item, self._executor.pack_failure(item, error), 0)
             return
         lane = self._lanes.get(group) or self._lanes[""]
         with self._change:
@@ -182,7 +184,7 @@ class Concurrency:
             del values
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are this call's errors, too
             micros = int((monotonic_s() - started) * 1e6)
-            ended = self._executor.pack_error(error, None)
+            ended = self._executor.pack_failure(item, error)
         _running.set(None)
         self._end(item, ended, micros)
 
@@ -194,13 +196,14 @@ class Concurrency:
 
     def _spawn(self, item: KeptItem, lane: _Lane) -> None:
         assert self._loop is not None
-        task = self._loop.create_task(self._await(item, lane))
-        self._tasks[item.task] = task
-        task.add_done_callback(lambda _: self._tasks.pop(item.task, None))
-
-    async def _await(self, item: KeptItem, lane: _Lane) -> None:
-        _running.set(item)
         self._begin(item)
+        task = self._loop.create_task(self._await(item))
+        self._tasks[item.task] = task
+        task.add_done_callback(lambda task: self._over(item, lane, task))
+
+    async def _await(self, item: KeptItem) -> bool:
+        """Run a call; return whether it has ended, or should be given back as it was cancelled."""
+        _running.set(item)
         started = monotonic_s()
         try:
             values = await kept.call_async(item, self._executor.packer)
@@ -208,12 +211,32 @@ class Concurrency:
             ended = self._executor.pack_values(item, values)
             del values
         except BaseException as error:  # noqa: BLE001 - CancelledError and SystemExit are this call's errors, too
+            if isinstance(error, asyncio.CancelledError) and item.task in self._interrupted:
+                return False
             micros = int((monotonic_s() - started) * 1e6)
-            ended = self._executor.pack_error(error, None)
+            ended = self._executor.pack_failure(item, error)
         self._end(item, ended, micros)
+        return True
+
+    def _over(self, item: KeptItem, lane: _Lane, task: asyncio.Task[bool]) -> None:
+        del self._tasks[item.task]
+        self._interrupted.discard(item.task)
+        if task.cancelled() or not task.result():
+            with self._lock:
+                self._note_end(item)
+            self._client.post(m.Returned([item.task], ()), now=True)
         following = self._next(lane)
         if following is not None:
             self._spawn(following, lane)
+
+    def interrupt(self, tasks: Collection[int]) -> set[int]:
+        """Cancel those of ``tasks`` that are coroutines; they are given back when they have ended by that."""
+        running = {number: task for number in tasks if (task := self._tasks.get(number)) is not None}
+        if self._loop is not None:
+            self._interrupted.update(running)
+            for task in running.values():
+                self._loop.call_soon_threadsafe(task.cancel)
+        return set(running)
 
     # ---- what is told of them ----
 
@@ -229,10 +252,13 @@ class Concurrency:
     def _end(self, item: KeptItem, ended: tuple[int, bytes, Packed | None], micros: int) -> None:
         with self._lock:
             record = self._executor.log(item, *ended, micros)
-            if item.task in self._unnoted:
-                self._unnoted.discard(item.task)
-            else:
-                self._noted -= 1
-                self._executor.flight.end(item.task)
+            self._note_end(item)
             self._results.add(item, record, ended[2])
-        self._pump.kick(now=True)
+        self._client.pump.kick(now=True)
+
+    def _note_end(self, item: KeptItem) -> None:
+        if item.task in self._unnoted:
+            self._unnoted.discard(item.task)
+        else:
+            self._noted -= 1
+            self._executor.flight.end(item.task)

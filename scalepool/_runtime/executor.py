@@ -230,15 +230,12 @@ class Executor:
             values = kept.call(item, self.packer)
             micros = int((monotonic_s() - started) * 1e6)
             status, data, packed = self.pack_values(item, values)
-            if item.returns < 0:
-                return status, pack_stream_end(item.sent, data), packed, micros
-            if status != PARTS and (packed is None or not packed.segments):
+            if item.returns > 0 and status != PARTS and (packed is None or not packed.segments):
                 self._remember(item.task, data)
             return status, data, packed, micros
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are this task's errors, too
             micros = int((monotonic_s() - started) * 1e6)
-            status, data, packed = self.pack_error(error, None)
-            return status, data if item.returns > 0 else pack_stream_end(item.sent, data), packed, micros
+            return (*self.pack_failure(item, error), micros)
         finally:
             self.kept_task = outer
 
@@ -249,7 +246,12 @@ class Executor:
         status, data, packed = kept.pack(values, self.packer)
         if packed is not None and status == PARTS:
             packed = self._lent(packed, packed.references)
-        return status, data, packed
+        return status, data if item.returns > 0 else pack_stream_end(item.sent, data), packed
+
+    def pack_failure(self, item: KeptItem, error: BaseException) -> tuple[int, bytes, Packed | None]:
+        """Pack what a task raised whose results are kept."""
+        status, data, packed = self.pack_error(error, None)
+        return status, data if item.returns > 0 else pack_stream_end(item.sent, data), packed
 
     def _reader(self, task: int) -> int:
         """Who submitted the task reads its result, and knows its own classes by their ids."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from scalepool._base.tuples import NamedTuple
 from scalepool._core.task import PLAIN
 from scalepool._runtime.group import terms_of
-from scalepool._runtime.instance import Method
+from scalepool._runtime.instance import Method, actor_id, note_own_call
 from scalepool._runtime.outgoing import KeptCall
+from scalepool._runtime.returning import Returning, check_ahead, check_returns
 from scalepool._runtime.session import current
 from scalepool._wire.actors import EndActor, EndMode
 from scalepool._wire.payload import dumps_inline, loads_inline
@@ -22,18 +23,18 @@ if TYPE_CHECKING:
 
 __all__ = ["ActorHandle", "ActorMeta", "ActorMethod", "MethodOptions"]
 
-MAX_RETURNS: Final = 10_000
 _FOR_EVER: Final = 1 << 30
 
 
 class MethodOptions(NamedTuple):
     """How the calls of a method run; see ``scalepool.method`` for what each means."""
 
-    num_returns: int = 1
+    num_returns: int | str | None = None
     timeout_s: float | None = None
     concurrency_group: str = ""
     max_task_retries: int | None = None
     name: str | None = None
+    generator_backpressure: int | None = None
 
     def updated(self, changes: Mapping[str, Any]) -> MethodOptions:
         """Return these options with some others.
@@ -48,9 +49,9 @@ class MethodOptions(NamedTuple):
             raise TypeError(f"unknown option {unknown[0]!r} of a method; there are {', '.join(self._fields)}")
         options = self._replace(**changes)
         given: tuple[Any, ...] = options  # whatever the caller has written
-        returns, timeout_s, group, retries, name = given
-        if isinstance(returns, bool) or not isinstance(returns, int) or not 1 <= returns <= MAX_RETURNS:
-            raise ValueError(f"num_returns must be an int from 1 to {MAX_RETURNS}, not {returns!r}")
+        returns, timeout_s, group, retries, name, ahead = given
+        check_returns(returns)
+        check_ahead(ahead)
         check_count("max_task_retries", retries, none=True)
         if not isinstance(group, str) or (name is not None and not isinstance(name, str)):
             raise TypeError("concurrency_group and name must be a str")
@@ -124,20 +125,22 @@ def meta_of(packed: bytes) -> ActorMeta:
 class ActorMethod:
     """A method of an actor; ``remote`` calls it there."""
 
-    __slots__ = ("_function", "_label", "_meta", "_name", "_options", "_ref", "_returns", "_terms")
+    __slots__ = ("_function", "_label", "_meta", "_name", "_options", "_ref", "_returning", "_terms")
 
     def __init__(self, ref: ObjectRef[Any], meta: ActorMeta, name: str, options: MethodOptions) -> None:
         self._ref = ref
         self._meta = meta
         self._name = name
         self._options = options
-        self._returns = options.num_returns
+        self._returning = Returning(options.num_returns, options.generator_backpressure, _nothing)
         self._label = options.name or f"{meta.cls}.{name}"
         self._terms = options.terms(meta.max_task_retries)
         self._function: Function | None = None
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method in the actor's process; return an ObjectRef for the result, or with ``num_returns=n`` a list.
+
+        A generator method's call returns an ObjectRefGenerator, one with ``num_returns=0`` ``None``.
 
         Calls that come from one task, or from the main program, start in the order in which they were made. So one that
         waits for an ObjectRef among its arguments holds up those behind it, as in Ray.
@@ -152,9 +155,12 @@ class ActorMethod:
         ref = self._ref
         values = ref._table()
         function = self._function or self._export()
-        kept = KeptCall(self._label, self._returns, self._terms, current().kept_task)
-        refs = values.enqueue(ref.id, function, values.pack((args, kwargs), kept), kept, values.client.new_object_id())
-        return refs[0] if self._returns == 1 else refs
+        returning = self._returning
+        kept = KeptCall(self._label, returning.number, self._terms, current().kept_task)
+        refs = values.enqueue(ref.id, function, values.pack((args, kwargs), kept), kept)
+        if ref.id == actor_id():
+            note_own_call(values.table[refs[0].id])
+        return returning.of(refs)
 
     def options(self, **changes: Any) -> ActorMethod:
         """Return the same method with other options; takes what ``scalepool.method`` takes, and ``name``."""
@@ -165,7 +171,7 @@ class ActorMethod:
 
     def _export(self) -> Function:
         client = self._ref._table().client
-        method = Method(self._meta.cls, self._name, self._options.concurrency_group)
+        method = Method(self._meta.cls, self._name, self._options.concurrency_group, self._returning.way)
         self._function = client.exporter.export(method)
         return self._function
 
@@ -178,6 +184,10 @@ class ActorMethod:
 
     def __repr__(self) -> str:
         return f"<ActorMethod {self._label} of {self._ref.id}>"
+
+
+def _nothing() -> None:
+    """Stands for a method of which is known already whether it is a generator function."""
 
 
 _NO_GROUP: Final = "there is no concurrency group {!r} in {}, only {}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from scalepool._base.tuples import NamedTuple
@@ -10,12 +11,17 @@ from scalepool._runtime.session import WorkerSession, existing
 from scalepool._wire.actors import EndActor, EndMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["ActorExit", "Creation", "Method", "Plan", "actor_id", "exit_actor"]
+    from scalepool._runtime.slots import Slot
+
+__all__ = ["ActorExit", "Creation", "Method", "Plan", "actor_id", "check_wait", "exit_actor", "let_go", "note_own_call"]
 
 
 _ALL: Final = 1 << 40
+_CALLS_MAX: Final = 1000
+LOOP_NAME: Final = "actor-loop"
+"""Of the thread that runs an actor's event loop."""
 
 
 class ActorExit(SystemExit):
@@ -50,13 +56,17 @@ class Plan(NamedTuple):
 class _Own:
     """What is an actor in this process."""
 
-    __slots__ = ("exited", "instance", "is_there", "number")
+    __slots__ = ("calls", "exited", "instance", "is_async", "is_plain", "is_there", "number")
 
     def __init__(self) -> None:
         self.instance: Any = None
         self.is_there = False
         self.exited = False
+        self.is_plain = True
+        self.is_async = False
         self.number = 0
+        self.calls: dict[int, Slot] = {}
+        """Calls that it has made of itself."""
 
 
 _own = _Own()
@@ -74,12 +84,13 @@ class Creation:
         session = existing()
         assert isinstance(session, WorkerSession)
         _own.number = session.parent_group
+        _own.is_plain, _own.is_async = self.plan.is_plain, self.plan.is_async
         if self.plan.is_plain:
             _own.instance = self.fn(*args, **kwargs)
         else:
             from scalepool._runtime.concurrency import Concurrency
 
-            concurrency = Concurrency(session.station, session.client.pump, self.plan)
+            concurrency = Concurrency(session.station, session.client, self.plan)
             _own.instance = concurrency.call(self.fn, args, kwargs)
             session.station.concurrency = concurrency
         _own.is_there = True
@@ -92,9 +103,13 @@ class Creation:
 
 
 class Method:
-    """The function of a call: the method ``name`` of this process's actor; ``cls`` is for people."""
+    """The function of a call: the method ``name`` of this process's actor; ``cls`` is for people.
 
-    def __init__(self, cls: str, name: str, group: str = "") -> None:
+    ``way`` says what becomes of its result; see ``Returning``.
+    """
+
+    def __init__(self, cls: str, name: str, group: str = "", way: str = "") -> None:
+        self.way = way
         self.__qualname__ = f"{cls}.{name}"
         self.cls = cls
         self.name = name
@@ -112,7 +127,24 @@ class Method:
         return self.bound()(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Method, (self.cls, self.name, self.group)
+        return Method, (self.cls, self.name, self.group, self.way)
+
+
+def note_own_call(slot: Slot) -> None:
+    """The actor calls itself."""
+    if len(_own.calls) > _CALLS_MAX:
+        _own.calls = {task: own for task, own in _own.calls.items() if not own.is_over}
+    _own.calls[slot.task] = slot
+
+
+def check_wait(slots: Iterable[Slot]) -> None:
+    """Raise RuntimeError where an actor would wait for itself, for ever; to be called in the thread that is to wait."""
+    if not _own.calls or not (_own.is_plain or threading.current_thread().name == LOOP_NAME):
+        return
+    for slot in slots:
+        if slot.task in _own.calls and not slot.is_over:
+            remedy = "await it" if _own.is_async else "call the method itself, or set max_concurrency"
+            raise RuntimeError(f"{slot.name} cannot run before this method of the same actor has ended: {remedy}")
 
 
 def actor_id() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,7 @@ from scalepool._wire.pickling.traceback_text import format_traceback
 from scalepool._wire.records import PARTS, pack_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from scalepool._runtime.executor import KeptItem
     from scalepool._runtime.generators import DynamicObjectRefGenerator
@@ -111,8 +112,7 @@ def call(item: KeptItem, packer: Packer) -> list[Any]:
     """Call the function of ``item`` and return the values that it made; raises what it raises."""
     fn: Any = item.slot.fn or item.slot.load(packer)
     if type(fn) is Method:
-        args, kwargs = _arguments(item, packer)
-        return _values(fn.bound()(*args, **kwargs), item.returns)
+        fn = _with_way(fn.way, fn.bound())
     left = 0
     kinds: tuple[type[BaseException], ...] = ()
     if type(fn) is Retrying:
@@ -138,10 +138,53 @@ def call(item: KeptItem, packer: Packer) -> list[Any]:
 
 async def call_async(item: KeptItem, packer: Packer) -> list[Any]:
     """Do the same for a method of an actor that has an event loop; one that is no coroutine blocks the loop."""
-    fn: Any = item.slot.fn or item.slot.load(packer)
+    method: Any = item.slot.fn or item.slot.load(packer)
+    bound = method.bound()
     args, kwargs = _arguments(item, packer)
-    result = fn.bound()(*args, **kwargs)
-    return _values(await result if inspect.isawaitable(result) else result, item.returns)
+    if item.returns < 0:
+        producer = _producer(item)
+        try:
+            await producer.run_async(await _awaited(bound(*args, **kwargs)))
+        finally:
+            item.sent = producer.sent
+        return [None]
+    if not method.way:
+        result = await _awaited(bound(*args, **kwargs))
+        if item.returns > 1 and hasattr(result, "__aiter__"):
+            result = [value async for value in result]
+        return _values(result, item.returns)
+    ended = await _ended(bound(*args, **kwargs))
+    return _values(_with_way(method.way, ended)(), item.returns)
+
+
+async def _awaited(result: Any) -> Any:
+    return await result if inspect.isawaitable(result) else result
+
+
+async def _ended(result: Any) -> Callable[[], Any]:
+    """Let a coroutine, or an asynchronous generator, come to its end; return what repeats that."""
+    made: list[Any] = []
+    try:
+        result = await _awaited(result)
+        if not hasattr(result, "__aiter__"):
+            return lambda: result
+        async for value in result:
+            made.append(value)
+    except Exception as error:  # noqa: BLE001 - raised again by what is returned
+        return partial(_replay, made, error)
+    return partial(_replay, made, None)
+
+
+def _replay(made: list[Any], error: Exception | None) -> Iterator[Any]:
+    yield from made
+    if error is not None:
+        raise error
+
+
+def _with_way(way: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+    if not way:
+        return fn
+    return Dropping(fn) if way == "none" else Collecting(fn, ())
 
 
 def _arguments(item: KeptItem, packer: Packer) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +12,7 @@ from scalepool._wire import messages as m
 from scalepool._wire.payload import dumps_scalar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Iterable, Iterator
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 
     from scalepool._runtime.values import Values
 
@@ -39,6 +40,8 @@ class Producer:
         How many values were sent, by all tries of this attempt.
     is_closed
         Whether nobody wants any more.
+    wake
+        Called when that, or the room, has changed.
     """
 
     __slots__ = (
@@ -52,6 +55,7 @@ class Producer:
         "is_closed",
         "sent",
         "task",
+        "wake",
     )
 
     def __init__(self, values: Values, task: int, attempt: int, limit: int) -> None:
@@ -59,6 +63,8 @@ class Producer:
         self.attempt = attempt
         self.sent = 0
         self.is_closed = False
+        self.wake: Callable[[], object] | None = None
+        """Tells an event loop that something has changed."""
         self._values = values
         self._limit = limit
         self._index = 0
@@ -82,6 +88,29 @@ class Producer:
             close = getattr(iterator, "close", None)
             if close is not None:
                 close()
+
+    async def run_async(self, made: Any) -> None:
+        """Do the same on an event loop, which goes on while there is no room."""
+        self._index = 0
+        loop = asyncio.get_running_loop()
+        event = asyncio.Event()
+        self.wake = lambda: loop.call_soon_threadsafe(event.set)
+        self._values.producers[self.task] = self
+        iterator = aiter(made) if hasattr(made, "__aiter__") else _side_by_side(made)
+        try:
+            async for value in iterator:
+                self.send(value)
+                while not self.may_go_on:
+                    event.clear()
+                    if not self.may_go_on:
+                        await event.wait()
+                if self.is_closed:
+                    break
+        finally:
+            del self._values.producers[self.task]
+            close = getattr(iterator, "aclose", None)
+            if close is not None:
+                await close()
 
     def send(self, value: object) -> None:
         """Send the next value, unless a try before this one has sent it.
@@ -118,10 +147,12 @@ class Producer:
         """The reader has taken so many; -1: it wants no more."""
         if taken < 0:
             self.is_closed = True
-            return
-        self._taken = max(self._taken, taken)
-        while self._ahead and self.sent - len(self._ahead) < taken:
-            self._ahead_bytes -= self._ahead.popleft()
+        else:
+            self._taken = max(self._taken, taken)
+            while self._ahead and self.sent - len(self._ahead) < taken:
+                self._ahead_bytes -= self._ahead.popleft()
+        if self.wake is not None:
+            self.wake()
 
     @property
     def may_go_on(self) -> bool:
@@ -136,10 +167,21 @@ class Producer:
         return not self.is_closed
 
 
+async def _side_by_side(made: Iterable[Any]) -> AsyncIterator[Any]:
+    """Iterate over what is no asynchronous generator; others have their turn between two items."""
+    iterator = iter(made)
+    try:
+        for value in iterator:
+            yield value
+            await asyncio.sleep(0)
+    finally:
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()
+
+
 def in_turn(made: AsyncIterable[Any]) -> Iterator[Any]:
     """Iterate over an asynchronous generator, in an event loop that runs while it makes its next item."""
-    import asyncio
-
     loop = asyncio.new_event_loop()
     iterator = aiter(made)
 

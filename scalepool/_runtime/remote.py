@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 from scalepool._base.tuples import NamedTuple
 from scalepool._runtime.demands import NamedAmounts, checked_resources, demand_of
 from scalepool._runtime.functions import name_of
-from scalepool._runtime.generators import generator_of
 from scalepool._runtime.group import WorkerGroup, terms_of
 from scalepool._runtime.kept import Retrying
 from scalepool._runtime.outgoing import KeptCall
@@ -148,13 +147,7 @@ class RemoteFunction(Generic[R]):
         SessionError
             When the session has ended, or a reference belongs to another one.
         """
-        refs = self._submit(args, kwargs)
-        returning = self._returning
-        if returning.is_one:
-            return refs[0]
-        if returning.is_stream:
-            return generator_of(refs)
-        return None if returning.is_none else refs
+        return self._returning.of(self._submit(args, kwargs))
 
     def map(self, *iterables: Iterable[Any]) -> list[Any]:
         """Call ``remote`` with each item, or with the items of several iterables side by side; return a list.

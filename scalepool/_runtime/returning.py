@@ -6,12 +6,15 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Final
 
+from scalepool._runtime.generators import generator_of
 from scalepool._runtime.kept import Collecting, Dropping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AHEAD", "MAX_RETURNS", "Returning", "check_ahead", "check_returns"]
+    from scalepool._runtime.refs import ObjectRef
+
+__all__ = ["AHEAD", "MAX_RETURNS", "Returning", "check_ahead", "check_returns", "yields"]
 
 MAX_RETURNS: Final = 10_000
 AHEAD: Final = 1000
@@ -65,6 +68,19 @@ class Returning:
             ahead = AHEAD if ahead is None else ahead
             self.number = -(ahead if ahead > 0 else _UNLIMITED)
         self.is_one = self.number == 1 and not self.is_none
+
+    @property
+    def way(self) -> str:
+        """The same for methods of actors: ``"none"``, ``"dynamic"`` or empty."""
+        return "dynamic" if self._wrapper is Collecting else "none" if self._wrapper is Dropping else ""
+
+    def of(self, refs: list[ObjectRef[Any]]) -> Any:
+        """Return what a call returns that has these references."""
+        if self.is_one:
+            return refs[0]
+        if self.is_stream:
+            return generator_of(refs)
+        return None if self.is_none else refs
 
     def wrapped(self, function: Callable[..., Any], kinds: tuple[type[BaseException], ...]) -> Callable[..., Any]:
         """Return what is to be called in the worker; see ``Collecting`` for ``kinds``."""

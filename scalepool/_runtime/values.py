@@ -90,16 +90,15 @@ class Values:
         SessionError
             When the session has ended, or an argument is a reference of another one.
         """
-        return self.enqueue(group.id, function, self.pack(call, kept), kept, self.client.new_object_id())
+        return self.enqueue(group.id, function, self.pack(call, kept), kept)
 
     def enqueue(
-        self, group: int, function: Function, arguments: tuple[bytes, Packed | None, int], kept: KeptCall, task: int
+        self, group: int, function: Function, arguments: tuple[bytes, Packed | None, int], kept: KeptCall, task: int = 0
     ) -> list[ObjectRef[Any]]:
-        """Submit one call whose arguments are packed."""
+        """Submit one call whose arguments are packed; ``task`` is its number, if it has one already."""
         client = self.client
         data, packed, size_bytes = arguments
-        for _ in range(kept.count - 1):
-            client.new_object_id()
+        task = task or _take_in_a_row(client.new_object_id, kept.count)
         refs: list[ObjectRef[Any]] = []
         for value in range(task, task + kept.count):
             slot = self.table[value] = Slot(value, task, kept.name, WAITING)
@@ -371,6 +370,17 @@ def values_of(client: Client) -> Values:
                 Values(client)
     assert client.kept is not None
     return client.kept
+
+
+def _take_in_a_row(take: Callable[[], int], count: int) -> int:
+    """Take so many ids that follow each other, whoever takes some at the same time; return the first."""
+    first = last = take()
+    while last - first < count - 1:
+        following = take()
+        if following != last + 1:
+            first = following
+        last = following
+    return first
 
 
 def deadline_of(timeout_s: float | None) -> float | None:

@@ -189,7 +189,8 @@ class WorkerStation:
             taken, kept = self.holdings.take(message.tasks)
             if self.concurrency is not None:
                 taken += self.concurrency.take_back(kept)
-                kept = tuple(set(kept).difference(item.task for item in taken))
+                interrupted = self.concurrency.interrupt(kept)
+                kept = tuple(set(kept).difference(interrupted, [item.task for item in taken]))
             self._give_back(taken, kept, answer=True)
         elif type(message) is m.Enter:
             self.surroundings.note(message)
@@ -319,6 +320,8 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
         client.pump.wait_for(lambda: station.leaving)  # tasks that are on their way are not for this worker
     else:
         _loop(station, client.pump)
+        if "scalepool._runtime.instance" in sys.modules:
+            sys.modules["scalepool._runtime.instance"].let_go()
     sys.stdout.flush()
     sys.stderr.flush()
     client.pump.close()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import scalepool
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 
@@ -225,3 +226,85 @@ class Grouped:
 
     def where(self) -> str:
         return threading.current_thread().name
+
+
+@scalepool.remote
+class Yielder:
+    def __init__(self) -> None:
+        self.dropped: list[int] = []
+
+    def numbers(self, n: int) -> Iterator[int]:
+        for number in range(n):
+            self.dropped.append(number)
+            yield number
+
+    @scalepool.method(num_returns=0)
+    def quiet(self, x: int) -> None:
+        self.dropped.append(x)
+
+    @scalepool.method(num_returns="dynamic")
+    def several(self, n: int) -> Iterator[int]:
+        yield from range(n)
+
+    def bad(self) -> Iterator[int]:
+        yield 1
+        raise KeyError("bad")
+
+    def seen(self) -> list[int]:
+        return self.dropped
+
+
+@scalepool.remote
+class AsyncYielder:
+    def __init__(self) -> None:
+        self.dropped: list[int] = []
+
+    async def numbers(self, n: int) -> AsyncIterator[int]:
+        for number in range(n):
+            self.dropped.append(number)
+            yield number
+            await asyncio.sleep(0)
+
+    def plain(self, n: int) -> Iterator[int]:
+        yield from range(n)
+
+    @scalepool.method(num_returns=0)
+    async def quiet(self, x: int) -> None:
+        self.dropped.append(x)
+
+    @scalepool.method(num_returns="dynamic")
+    async def several(self, n: int) -> AsyncIterator[int]:
+        for number in range(n):
+            yield number
+
+    async def bad(self) -> AsyncIterator[int]:
+        yield 1
+        raise KeyError("bad")
+
+    async def seen(self) -> list[int]:
+        return self.dropped
+
+    async def sleep(self, path: Path) -> None:
+        path.touch()  # noqa: ASYNC240 - it takes no time
+        try:
+            await asyncio.sleep(600)
+        finally:
+            path.unlink()  # noqa: ASYNC240
+
+
+@scalepool.remote
+class Selfish:
+    def set(self, box: list[Any]) -> None:
+        self.me = box[0]
+
+    def one(self) -> int:
+        return 1
+
+    def wait(self) -> int:
+        return int(scalepool.get(self.me.one.remote()))
+
+    def later(self) -> Any:
+        return self.me.one.remote()
+
+    def __del__(self) -> None:
+        print("gone for good", flush=True)

@@ -463,3 +463,72 @@ def test_concurrency_groups() -> None:
     get(actor.open.remote())  # is not of that group, so it is not held up
     assert all(get(waiting))
     assert get(actor.where.options(concurrency_group="io").remote())
+
+
+# ---- what methods return ----
+
+
+@pytest.mark.parametrize("cls", [classes.Yielder, classes.AsyncYielder])
+def test_methods_that_yield(cls: Any) -> None:
+    actor = cls.remote()
+    assert [get(ref) for ref in actor.numbers.remote(50)] == list(range(50))
+    assert actor.quiet.remote(-1) is None
+    assert get(actor.seen.remote()) == [*range(50), -1]
+    assert [get(ref) for ref in get(actor.several.remote(3))] == [0, 1, 2]
+    assert [get(ref) for ref in get(actor.numbers.options(num_returns="dynamic").remote(2))] == [0, 1]
+    first, second = actor.several.options(num_returns=2).remote(2)
+    assert get([first, second]) == [0, 1]
+    bad = actor.bad.remote()
+    assert get(next(bad)) == 1
+    with pytest.raises(KeyError):
+        get(next(bad))
+
+
+@pytest.mark.parametrize("cls", [classes.Yielder, classes.AsyncYielder])
+def test_a_stream_of_a_method_waits_for_its_reader(cls: Any) -> None:
+    actor = cls.options(max_concurrency=2).remote()
+    stream = actor.numbers.options(generator_backpressure=3).remote(10_000)
+    assert get(next(stream)) == 0
+    assert eventually(lambda: len(get(actor.seen.remote())) >= 3)
+    assert len(get(actor.seen.remote())) < 100
+    del stream
+    gc.collect()
+    assert get(actor.several.remote(1)) is not None
+
+
+def test_plain_generators_of_an_async_actor() -> None:
+    assert [get(ref) for ref in classes.AsyncYielder.remote().plain.remote(5)] == list(range(5))
+
+
+def test_cancel_a_coroutine_that_runs(tmp_path: Path) -> None:
+    actor = classes.AsyncYielder.remote()
+    sleeping = actor.sleep.remote(tmp_path / "here")
+    assert eventually((tmp_path / "here").exists)
+    assert scalepool.cancel(sleeping) or eventually(lambda: scalepool.cancel(sleeping))
+    with pytest.raises(TaskCancelledError):
+        get(sleeping)
+    assert not (tmp_path / "here").exists()
+    assert get(actor.seen.remote()) == []
+
+
+def test_an_actor_that_would_wait_for_itself() -> None:
+    actor = classes.Selfish.remote()
+    actor.set.remote([actor])
+    with pytest.raises(RuntimeError, match=r"Selfish\.one cannot run before"):
+        get(actor.wait.remote())
+    assert get(get(actor.later.remote())) == 1
+
+
+def test_the_object_is_dropped_before_its_process_ends(capfd: pytest.CaptureFixture[str]) -> None:
+    actor = classes.Selfish.remote()
+    get(actor.one.remote())
+    del actor
+    gc.collect()
+    printed = ""
+
+    def gone() -> bool:
+        nonlocal printed
+        printed += capfd.readouterr().out
+        return "gone for good" in printed
+
+    assert eventually(gone)
