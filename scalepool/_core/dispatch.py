@@ -179,6 +179,8 @@ class Dispatcher:
         group.starting += 1
         if group.actor is not None:
             group.actor.worker = worker
+            if group.id in state.values.handles:
+                state.values.handles[group.id] = worker.id
         state.roster.add(worker)
         state.out.command(StartWorker(worker.id, group.spec))
 

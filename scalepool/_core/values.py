@@ -49,7 +49,7 @@ class ValueRecord:
 class ValueTable:
     """Counts references to values; says what falls away with a value."""
 
-    __slots__ = ("_handles", "_records", "abandoned", "borrowed", "dropped", "get")
+    __slots__ = ("_records", "abandoned", "borrowed", "dropped", "get", "handles")
 
     def __init__(self) -> None:
         self.abandoned: list[KeptTask] = []
@@ -57,7 +57,8 @@ class ValueTable:
         self.borrowed = 0
         """How many holds peers other than the driver have: they will say when they let go."""
         self._records: dict[int, ValueRecord] = {}
-        self._handles: set[int] = set()
+        self.handles: dict[int, int] = {}
+        """The peer that each actor is itself: what it holds of its own does not keep it alive."""
         self.dropped: list[int] = []
         """Actors that nobody has a handle of any more."""
         self.get = self._records.get
@@ -76,7 +77,7 @@ class ValueTable:
         self.open((actor,), peer)
         record = self._records[actor]
         record.status, record.payload = 0, payload
-        self._handles.add(actor)
+        self.handles[actor] = 0
 
     def hold(self, peer: int, values: Iterable[int]) -> None:
         """``peer`` has references to these values."""
@@ -126,12 +127,13 @@ class ValueTable:
         while candidates:
             value = candidates.pop()
             record = self._records.get(value)
-            if record is None or record.pins or record.holders:
+            if record is None or record.pins or (record.holders and not self._is_selfish(value, record)):
                 continue
             del self._records[value]
-            if value in self._handles:
-                self._handles.discard(value)
+            if value in self.handles:
+                del self.handles[value]
                 self.dropped.append(value)
+                self.borrowed -= len(record.holders)
             if record.maker is not None and record.maker.returns < 0:
                 self.abandoned.append(record.maker)
             loose.extend(record.objects)
@@ -143,6 +145,11 @@ class ValueTable:
                     other.pins -= 1
                     candidates.append(reference)
         return loose
+
+    def _is_selfish(self, value: int, record: ValueRecord) -> bool:
+        """Whether only an actor itself has a handle of it."""
+        own = self.handles.get(value)
+        return own is not None and own != DRIVER and record.holders == (own,)
 
     def items(self) -> ItemsView[int, ValueRecord]:
         """All values by id; for checks."""

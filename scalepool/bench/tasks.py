@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "add", "add_one", "block_of", "busy", "fibonacci_dask", "fibonacci_own", "fibonacci_ray", "meet", "nap", "row_of",
-    "row_of_global", "text_of", "total", "wait_for_file",
+    "Stepper", "add", "add_one", "block_of", "busy", "fibonacci_dask", "fibonacci_own", "fibonacci_ray", "meet", "nap",
+    "row_of", "row_of_global", "text_of", "total", "wait_for_file",
 ]  # fmt: skip
 
 MEET_POLL_S = 0.002
@@ -19,6 +19,22 @@ GATE_POLL_S = 0.0002
 def add_one(number: int) -> int:
     """Do next to nothing: what is measured is everything else."""
     return number + 1
+
+
+class Stepper:
+    """An actor that does next to nothing."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def step(self, number: int) -> int:
+        """Count, and do as ``add_one``."""
+        self.count += 1
+        return number + 1
+
+    def counted(self) -> int:
+        """Return how often ``step`` was called."""
+        return self.count
 
 
 def add(left: int, right: int) -> int:

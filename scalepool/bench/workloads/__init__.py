@@ -1,13 +1,24 @@
 """The catalogue: every row of the project's table of targets that concerns what exists today.
 
-Actor and queue workloads come with actors.
+Queue workloads come with queues.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from scalepool.bench.workloads import arrays, calls, graphs, joblib_work, lengths, objects, starts, streams, waiting
+from scalepool.bench.workloads import (
+    actors,
+    arrays,
+    calls,
+    graphs,
+    joblib_work,
+    lengths,
+    objects,
+    starts,
+    streams,
+    waiting,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FOOTER", "WORKLOADS"]
 
-FOOTER: Final = "Actor and queue workloads come with actors."
+FOOTER: Final = "Queue workloads come with queues."
 
 _ALL: tuple[Workload, ...] = (
     *calls.WORKLOADS,
@@ -27,6 +38,7 @@ _ALL: tuple[Workload, ...] = (
     *starts.WORKLOADS,
     *waiting.WORKLOADS,
     *graphs.WORKLOADS,
+    *actors.WORKLOADS,
     *joblib_work.WORKLOADS,
 )
 

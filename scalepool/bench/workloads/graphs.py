@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from scalepool.bench.run import Run
 
-__all__ = ["WORKLOADS"]
+__all__ = ["WORKLOADS", "open_engine"]
 
 _SETTLE_S = 2.0
 _SAME = 1.25
@@ -37,6 +37,10 @@ class _Own:
         """Return what submits a call of ``fn``: handles among the arguments stand for what they will be."""
         submit: Callable[..., Any] = self._tasks.remote(fn).remote
         return submit
+
+    def engage(self, cls: type[Any]) -> Any:
+        """Start an actor."""
+        return self._tasks.remote(cls).remote()
 
     def get(self, handles: Any) -> Any:
         """Return what a handle stands for, or several."""
@@ -68,6 +72,9 @@ class _Ray(_Own):
     def remote(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         submit: Callable[..., Any] = self._ray.remote(fn).remote
         return submit
+
+    def engage(self, cls: type[Any]) -> Any:
+        return self._ray.remote(cls).remote()
 
     def get(self, handles: Any) -> Any:
         return self._ray.get(handles)
@@ -101,7 +108,8 @@ class _Dask(_Own):
 _ENGINES: dict[str, type[_Own]] = {"scalepool": _Own, "ray": _Ray, "dask": _Dask}
 
 
-def _open(run: Run) -> _Own:
+def open_engine(run: Run) -> _Own:
+    """Start what the candidate's name says, and have its workers warm."""
     engine = _ENGINES[run.candidate](run.workers)
     engine.warm_up(run.workers)
     return engine
@@ -109,7 +117,7 @@ def _open(run: Run) -> _Own:
 
 def _repeated(run: Run, tasks: int, once: Callable[[_Own], tuple[Any, Any]]) -> None:
     """Run a graph a few times; its best time counts, as what else the machine does only ever adds."""
-    engine = _open(run)
+    engine = open_engine(run)
     best = float("inf")
     for _ in range(run.sizes["rounds"]):
         with run.timed(tasks) as section:
@@ -161,7 +169,7 @@ def _fan(run: Run) -> None:
 def _references(run: Run) -> None:
     """Submit and forget many tasks, twice; what the first time has left behind is there the second time, too."""
     many = run.sizes["tasks"]
-    engine = _open(run)
+    engine = open_engine(run)
     step = engine.remote(add_one)
     me = psutil.Process()
     gc.collect()
@@ -191,7 +199,7 @@ def _settled(me: psutil.Process, before: int) -> int:
 
 
 def _fibonacci(run: Run) -> None:
-    engine = _open(run)
+    engine = open_engine(run)
     submit = engine.remote(engine.fibonacci)
     number = run.sizes["number"]
     expected, calls = _fibonacci_of(number)
