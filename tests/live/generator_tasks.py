@@ -106,6 +106,14 @@ def sums(number: int) -> int:
 
 
 @scalepool.remote
+def reads_and_dies(ledger: str) -> None:
+    """Read a little of a stream, then die."""
+    gen = counts.options(generator_backpressure=2).remote(10**9, ledger)
+    next(gen)
+    os._exit(3)
+
+
+@scalepool.remote
 def children(number: int) -> Iterator[Any]:
     """Yield what tasks of one's own have made, and references to more."""
     for n in range(number):

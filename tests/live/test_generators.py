@@ -221,6 +221,23 @@ def test_a_break_within_a_loop(ledger: Ledger) -> None:
     wait_for(lambda: "closed" in ledger.lines())
 
 
+def test_the_death_of_its_reader_ends_it(ledger: Ledger) -> None:
+    with pytest.raises(WorkerDiedError, match="reads_and_dies"):
+        scalepool.get(tasks.reads_and_dies.remote(ledger.path))
+    wait_for(nothing_left)
+    assert scalepool.get(tasks.sums.remote(30), timeout=60) == 435
+
+
+def test_what_was_not_taken_is_forgotten_soon() -> None:
+    gens = [tasks.arrays.options(generator_backpressure=3).remote(100)]
+    next(gens[0])
+    wait_for(lambda: len(gens[0]._stream.arrived) >= 2)
+    gens.clear()
+    start = time.monotonic()
+    wait_for(nothing_left)
+    assert time.monotonic() - start < 10, "it takes less than a second on a machine with time to spare"
+
+
 # ---- backpressure ----
 
 
