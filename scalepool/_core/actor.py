@@ -87,6 +87,7 @@ class Actor:
         "pid",
         "restarts",
         "restarts_left",
+        "stumbles",
         "template",
         "told",
         "worker",
@@ -98,6 +99,8 @@ class Actor:
         self.home = home
         self.restarts_left = opened.max_restarts
         self.restarts = 0
+        self.stumbles = 0
+        """How many of its latest processes died while they made the object."""
         self.concurrency = max(1, opened.concurrency)
         self.detached = bool(opened.detached)
         self.name = opened.name

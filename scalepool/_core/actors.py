@@ -11,6 +11,7 @@ from scalepool._core.groups import Group
 from scalepool._core.retry import Verdict, after_death
 from scalepool._core.streams import Stream
 from scalepool._core.task import Task, TaskState
+from scalepool._core.workers import LaunchTrouble
 from scalepool._wire import messages as m
 from scalepool._wire.actors import ActorFound, EndActor, EndMode, FindActor, OpenActor
 from scalepool._wire.messages import DRIVER, CloseMode, Status
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["SEEN_MAX", "Actors"]
 
 _VALUE: Final = int(Status.VALUE)
+_STUMBLE_S: Final = 0.01
+"""The first pause before the next process, where the last one died while it made the object; the next is twice that."""
 SEEN_MAX: Final = 60
 """So many running tasks a worker's flight record can tell apart: if it is full, all that the worker held may run."""
 
@@ -135,6 +138,7 @@ class Actors:
         assert actor is not None
         if group.failure is None and status == _VALUE:
             actor.created = True
+            actor.stumbles = 0
             self._tell_opener(actor, _VALUE, actor.meta)
             if actor.restarts_left:
                 actor.template = task
@@ -205,6 +209,9 @@ class Actors:
                 self._endings.finish(creation, Status.CANCELLED, 0, b"")
             return
         if creation is not None:  # it died of that very task
+            actor.stumbles += 1
+            trouble = state.trouble.setdefault(group.key, LaunchTrouble())
+            trouble.retry_at = state.now + min(1.0, _STUMBLE_S * 2.0 ** min(actor.stumbles, 10))
             group.assigned -= 1
             del state.tasks[creation.id]
         else:

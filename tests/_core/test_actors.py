@@ -363,3 +363,22 @@ def test_a_handle_of_itself_does_not_keep_an_actor() -> None:
     stage.dies(worker, exitcode=0)
     assert actor not in stage.hub._state.groups
     assert not stage.hub._state.values.borrowed
+
+
+def test_a_constructor_that_kills_its_process_is_not_tried_in_a_loop() -> None:
+    stage = Stage()
+    actor = stage.engages(restarts=-1)
+    pauses = []
+    for _ in range(8):
+        (worker,) = started(stage.heard) or started(stage.later(0.0))
+        stage.gets_ready(worker)
+        assert runs(stage.heard)[worker] == [actor]
+        stage.dies(worker, actor)
+        assert not started(stage.heard)
+        began = stage.now
+        while not started(stage.later(0.01)):
+            assert stage.now - began < 2
+        pauses.append(round(stage.now - began, 3))
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 0.1
+    assert 0.9 < pauses[-1] < 1.2
