@@ -92,7 +92,7 @@ _DEFAULT: Final = ActorOptions()
 
 def full_name(name: str, namespace: str | None) -> bytes:
     """Return a name in its namespace."""
-    return f"{namespace}/{name}".encode() if namespace else name.encode()
+    return f"{namespace}\0{name}".encode() if namespace else name.encode()
 
 
 def mark_method(changes: Mapping[str, Any]) -> Any:
