@@ -31,7 +31,8 @@ class Bench:
         self.events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         (Path(folder) / "hub").touch()
         # No hub listens there: the workers connect, wait, and stay.
-        self.engine = LocalEngine(StorePlan(folder), f"{folder}/hub", "00" * 16, Settings(), self.events.put, first)
+        address = f"ipc://{folder}/hub"
+        self.engine = LocalEngine(StorePlan(folder), address, "00" * 16, Settings(), self.events.put, first)
 
     def spec(self, threads: int) -> bytes:
         return WorkerSpec({"OMP_NUM_THREADS": str(threads)}, ProcessContext.capture().encode()).encode()
