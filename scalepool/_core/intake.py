@@ -48,6 +48,10 @@ class Intake:
         if message.group <= 0 or message.kind < 0 or message.max_tasks < 0 or message.initializer_ms < 0:
             raise ProtocolError(f"peer {peer} opened a group with a negative number in it: {message[:-1]}")
         group = Group(message, peer, groups.get(message.parent))
+        if message.lease:
+            from scalepool._core.leasing import account_for  # a program that has only pools has no use for it
+
+            account_for(self._state, group, message)
         group.moved_at = self._state.now
         groups[group.id] = group
 

@@ -19,7 +19,7 @@ from scalepool._runtime.refusal import is_ending, stop_at_exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from scalepool._core.hub import Hub
     from scalepool._runtime.client import Client
@@ -60,6 +60,9 @@ class DriverSession:
 
 class WorkerSession:
     """The session as seen from inside a worker."""
+
+    gpus: Sequence[str] = ()
+    """Names of the GPUs that this process was given."""
 
     def __init__(self, client: Client, station: WorkerStation, own: Settings) -> None:
         self.client = client

@@ -102,6 +102,9 @@ class OpenGroup(NamedTuple):
     ``private`` groups have workers of their own, recycled after ``max_tasks`` tasks (0: never); one that is not ready
     ``initializer_ms`` after its process began (0: never) fails the group. A worker that was started for the group is
     replaced when its memory has grown beyond ``max_rss`` bytes (0: never).
+
+    ``lease`` says whether the group's workers count in the session's ledger (0: no), and hold ``amounts`` of
+    ``resources``, which have UTF-8 names, while they run a task (1) or as long as they live (2).
     """
 
     group: int
@@ -113,6 +116,9 @@ class OpenGroup(NamedTuple):
     spec: bytes
     initializer_ms: int = 0
     max_rss: int = 0
+    lease: int = 0
+    resources: Blobs = ()
+    amounts: Ints = ()
 
 
 class Submit(NamedTuple):
