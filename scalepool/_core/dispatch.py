@@ -167,12 +167,14 @@ class Dispatcher:
             self._state.alarm(group.grow_at)
             return
         mean_s = group.ready[0].function.mean_s
-        wanted = min(credit.workers_wanted(group.queued, mean_s), slots_for(self._state, group))
-        wanted = min(wanted, _may_try(self._state, group))
-        # One that is idle still has not answered a recall; that is quicker than a start.
-        coming = group.root.tree_starting() + len(self._state.roster.idle_of(group.key))
+        slots = slots_for(self._state, group)
         if group.gpus:
-            coming = 0  # those that start are counted already, and those that are idle have the wrong GPUs
+            coming = group.starting  # and those that are idle have the wrong GPUs
+            slots += coming  # they hold theirs already
+        else:
+            # One that is idle still has not answered a recall; that is quicker than a start.
+            coming = group.root.tree_starting() + len(self._state.roster.idle_of(group.key))
+        wanted = min(credit.workers_wanted(group.queued, mean_s), slots, _may_try(self._state, group))
         for _ in range(wanted - coming):
             if not self.start_worker(group):
                 return

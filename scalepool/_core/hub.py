@@ -186,6 +186,7 @@ def _from_clients(intake: Intake) -> dict[type, Callable[[int, Any], None]]:
         m.Stop: intake.cancel,
         m.Put: intake.put,
         m.Release: intake.release,
+        m.Inquire: intake.inquire,
     }
 
 

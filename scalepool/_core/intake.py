@@ -184,6 +184,13 @@ class Intake:
         if refused:
             self._state.out.command(Send(peer, m.CancelAnswer(refused)))
 
+    def inquire(self, peer: int, message: m.Inquire) -> None:
+        """The peer wants to know which resources nobody holds."""
+        state = self._state
+        free = state.capacity() if state.books is None else state.books.ledger.free()
+        names = [name.encode() for name in free]
+        self._state.out.command(Send(peer, m.Inventory(message.request, names, list(free.values()))))
+
     def put(self, peer: int, message: m.Put) -> None:
         """The peer made objects and holds them."""
         _check_places(peer, message.objects)

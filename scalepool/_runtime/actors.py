@@ -105,10 +105,9 @@ class ActorOptions(NamedTuple):
         """What an actor holds while it lives: nothing where nothing is said."""
         return demand_of(self.num_cpus, self.num_gpus, self.resources, self.memory)
 
-    @property
-    def full_name(self) -> bytes:
+    def full_name(self, session: DriverSession | WorkerSession) -> bytes:
         """What the hub knows the actor by; empty: nothing."""
-        return full_name(self.name, self.namespace) if self.name else b""
+        return full_name(self.name, self.namespace or session.settings.namespace) if self.name else b""
 
 
 _DEFAULT: Final = ActorOptions()
@@ -180,7 +179,7 @@ class ActorClass(Generic[T]):
         actor = session.client.new_object_id()
         opened = wire.OpenActor(
             actor, group_of(session, ONE_CPU, cls).group_id, _spec(session, cls, demand).encode(), options.max_restarts,
-            plan.concurrency, int(options.lifetime is not None), options.full_name,
+            plan.concurrency, int(options.lifetime is not None), options.full_name(session),
             cls.encode(), meta.packed(), *asked(demand, FOR_LIFE)[1:],
         )  # fmt: skip
         if options.name:
@@ -234,7 +233,8 @@ def find_actor(name: str, namespace: str | None) -> ActorHandle:
     """See ``scalepool.get_actor``."""
     if not name:
         raise ValueError(f"the name of an actor must be a str that is not empty, not {name!r}")
-    client = current().client
+    session = current()
+    client, namespace = session.client, namespace or session.settings.namespace
     values_of(client)
     request = client.new_object_id()
     found = _ask(client, request, wire.FindActor(request, full_name(name, namespace)))
@@ -251,7 +251,9 @@ def _ask(client: Client, request: int, message: wire.OpenActor | wire.FindActor)
         raise SessionError("the session has not answered")
     if request not in client.found:
         raise SessionError("the scalepool session was shut down")
-    return client.found.pop(request)
+    found = client.found.pop(request)
+    assert isinstance(found, wire.ActorFound)
+    return found
 
 
 def _adopt(client: Client, found: wire.ActorFound) -> ActorHandle:

@@ -41,6 +41,8 @@ __all__ = [
     "Help",
     "Hold",
     "InitializerFailed",
+    "Inquire",
+    "Inventory",
     "Keep",
     "Memory",
     "Message",
@@ -355,9 +357,27 @@ class Trim(NamedTuple):
     """Memory is getting short: give back what is kept for later."""
 
 
+# ---- resources -----------------------------------------------------------------------------------------------------
+
+
+class Inquire(NamedTuple):
+    """What is free? Answered by Inventory with the same ``request``."""
+
+    request: int
+
+
+class Inventory(NamedTuple):
+    """What nobody holds now; ``resources`` and ``amounts`` as in OpenGroup."""
+
+    request: int
+    resources: Blobs
+    amounts: Ints
+
+
 Message: TypeAlias = (
     Hello | Welcome | OpenGroup | Submit | StartWorkers | Cancel | CloseGroup | Block | Unblock | Run | Enter
     | Recall | CancelTasks | Exit | Done | Returned | Sync | InitializerFailed | Output | Replies | CancelAnswer
     | GroupClosed | Put | Release | Free | Stop | Memory | Discard | Trim | Keep | Hold | Want | Help
+    | Inquire | Inventory
     | Yield | Yielded | Taken | ActorMessage
 )  # fmt: skip
