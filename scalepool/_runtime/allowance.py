@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.amounts import UNIT, amount_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 __all__ = ["Limited", "allow", "allowance", "writable_bytes"]
 
@@ -43,16 +44,49 @@ class Limited:
         self.name = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call it."""
+        """Call it; where it makes a generator or a coroutine, that has the limit whenever it runs."""
+        with self._limited():
+            made = self.fn(*args, **kwargs)
+        if isinstance(made, GeneratorType):
+            return self._steps(made)
+        if isinstance(made, CoroutineType):
+            return self._awaited(made)
+        return self._async_steps(made) if isinstance(made, AsyncGeneratorType) else made
+
+    def _steps(self, made: GeneratorType[Any, Any, Any]) -> Iterator[Any]:
+        with contextlib.closing(made):
+            while True:
+                with self._limited():
+                    try:
+                        value = next(made)
+                    except StopIteration:
+                        return
+                yield value
+
+    async def _awaited(self, made: CoroutineType[Any, Any, Any]) -> Any:
+        with self._limited():
+            return await made
+
+    async def _async_steps(self, made: AsyncGeneratorType[Any, Any]) -> AsyncIterator[Any]:
+        async with contextlib.aclosing(made):
+            while True:
+                with self._limited():
+                    try:
+                        value = await anext(made)
+                    except StopAsyncIteration:
+                        return
+                yield value
+
+    @contextlib.contextmanager
+    def _limited(self) -> Iterator[None]:
         try:
             with allowance(self.limit_bytes):
-                return self.fn(*args, **kwargs)
+                yield
         except MemoryError as error:
             asked = amount_text("memory", self.limit_bytes * UNIT)
             what = f": {error}" if str(error) else ""
-            raise MemoryError(
-                f"{self.name} needs more than the {asked} that it asked for with memory={what}"
-            ) from error
+            text = f"{self.name} needs more than the {asked} that it asked for with memory={what}"
+            raise MemoryError(text) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Limited, (self.fn, self.limit_bytes, self.name)

@@ -74,6 +74,43 @@ def test_a_limit_that_is_lower_already_stays() -> None:
     assert run(source) == "True\n"
 
 
+def test_generators_and_coroutines_are_limited_while_they_run() -> None:
+    source = """
+        import asyncio
+        from scalepool._runtime.allowance import Limited
+
+        def steps(size):
+            yield len(bytearray(50_000_000))
+            yield len(bytearray(size))
+
+        async def later(size):
+            return len(bytearray(size))
+
+        async def async_steps(size):
+            yield len(bytearray(50_000_000))
+            yield len(bytearray(size))
+
+        async def collect(made):
+            return [one async for one in made]
+
+        pairs = [(steps, list), (later, asyncio.run), (async_steps, lambda made: asyncio.run(collect(made)))]
+        for function, use in pairs:
+            call = Limited(function, 100_000_000, function.__name__)
+            print(use(call(50_000_000)))
+            try:
+                use(call(200_000_000))
+            except MemoryError as error:
+                print(error)
+    """
+    said = [line for name in ("steps", "later", "async_steps") for line in said_of(name)]
+    assert run(source).splitlines() == said
+
+
+def said_of(name: str) -> list[str]:
+    value = "50000000" if name == "later" else "[50000000, 50000000]"
+    return [value, f"{name} needs more than the 100 MB that it asked for with memory="]
+
+
 def test_it_travels() -> None:
     call = pickle.loads(pickle.dumps(Limited(len, 1 << 40, "len")))
     assert (call.fn, call.limit_bytes, call.name) == (len, 1 << 40, "len")
