@@ -105,9 +105,10 @@ class ActorOptions(NamedTuple):
         """What an actor holds while it lives: nothing where nothing is said."""
         return demand_of(self.num_cpus, self.num_gpus, self.resources, self.memory)
 
-    def full_name(self, session: DriverSession | WorkerSession) -> bytes:
+    @property
+    def full_name(self) -> bytes:
         """What the hub knows the actor by; empty: nothing."""
-        return full_name(self.name, self.namespace or session.settings.namespace) if self.name else b""
+        return full_name(self.name, self.namespace) if self.name else b""
 
 
 _DEFAULT: Final = ActorOptions()
@@ -170,6 +171,7 @@ class ActorClass(Generic[T]):
             cls, options.name or "", self._methods, self._others, tuple(options.concurrency_groups),
             options.max_task_retries,
         )  # fmt: skip
+        named = options._replace(namespace=options.namespace or session.settings.namespace or None)
         demand = options.demand
         check_fits(demand, capacity_of(session.settings), f"{cls}()")
         plan = self._plan()
@@ -179,7 +181,7 @@ class ActorClass(Generic[T]):
         actor = session.client.new_object_id()
         opened = wire.OpenActor(
             actor, group_of(session, ONE_CPU, cls).group_id, _spec(session, cls, demand).encode(), options.max_restarts,
-            plan.concurrency, int(options.lifetime is not None), options.full_name(session),
+            plan.concurrency, int(options.lifetime is not None), named.full_name,
             cls.encode(), meta.packed(), *asked(demand, FOR_LIFE)[1:],
         )  # fmt: skip
         if options.name:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import scalepool
-from live import remote_tasks
+from live import actor_classes, remote_tasks
 from live.helpers import run
 from scalepool.errors import SessionError
 
@@ -93,6 +93,16 @@ def test_what_it_has_and_what_it_is() -> None:
         (node,) = scalepool.nodes()
         assert (node.node_id, node.host_name, node.alive) == (session.node_id, os.uname().nodename, True)
         assert (node.address, node.resources, node.labels) == ("local", total, {"zone": "a"})
+
+
+def test_actors_are_looked_for_in_the_namespace_of_the_session() -> None:
+    scalepool.init(num_cpus=1, namespace="mine")
+    counter = actor_classes.Counter.options(name="c").remote(5)
+    other = actor_classes.Counter.options(name="c", namespace="other").remote(7)
+    for handle, namespace, there in [(counter, None, 5), (counter, "mine", 5), (other, "other", 7)]:
+        found = scalepool.get_actor("c", namespace)
+        assert found == handle
+        assert scalepool.get(found.add.remote(by=0), timeout=60) == there
 
 
 def test_ending_twice_and_threads_that_start_at_once() -> None:
