@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 
     from scalepool._progress import progress
     from scalepool.actors import ActorHandle, exit_actor, get_actor, kill, method
-    from scalepool.api import cpu_count, init, is_initialized, shutdown, task_rng
+    from scalepool.api import (
+        available_resources,
+        cluster_resources,
+        cpu_count,
+        get_gpu_ids,
+        init,
+        is_initialized,
+        nodes,
+        shutdown,
+        task_rng,
+    )
     from scalepool.errors import ActorDiedError, ActorUnavailableError
     from scalepool.redirection import install, uninstall
     from scalepool.tasks import (
@@ -52,16 +62,20 @@ __all__ = [
     "ObjectRefGenerator",
     "__version__",
     "as_completed",
+    "available_resources",
     "cancel",
+    "cluster_resources",
     "cpu_count",
     "exit_actor",
     "get",
     "get_actor",
+    "get_gpu_ids",
     "init",
     "install",
     "is_initialized",
     "kill",
     "method",
+    "nodes",
     "progress",
     "put",
     "remote",
@@ -73,7 +87,19 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_FROM_API = frozenset({"cpu_count", "init", "is_initialized", "shutdown", "task_rng"})
+_FROM_API = frozenset(
+    {
+        "available_resources",
+        "cluster_resources",
+        "cpu_count",
+        "get_gpu_ids",
+        "init",
+        "is_initialized",
+        "nodes",
+        "shutdown",
+        "task_rng",
+    }
+)
 _FROM_ACTORS = frozenset({"ActorHandle", "exit_actor", "get_actor", "kill", "method"})
 _FROM_ERRORS = frozenset({"ActorDiedError", "ActorUnavailableError"})
 _FROM_TASKS = frozenset(

@@ -12,15 +12,23 @@ import os
 
 from scalepool._base.tuples import NamedTuple
 from scalepool._runtime import session as _session
+from scalepool._runtime.session import SessionHandle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from scalepool._runtime.functions import Function
     from scalepool._runtime.futures import TaskFuture
     from scalepool._runtime.group import ErrorTypes, GroupStatistics, Terms, WorkerGroup, WorkerInfo
+    from scalepool._runtime.info import (
+        Node,
+        available_resources,
+        cluster_resources,
+        get_gpu_ids,
+        nodes,
+    )
     from scalepool._runtime.randomness import Seed, SeededCall, task_rng
     from scalepool._runtime.shared import SharedBuffer, put_buffer
     from scalepool._runtime.stored import Snapshot
@@ -29,8 +37,10 @@ __all__ = [
     "ErrorTypes",
     "Function",
     "GroupStatistics",
+    "Node",
     "Seed",
     "SeededCall",
+    "SessionHandle",
     "SharedBuffer",
     "Snapshot",
     "TaskContext",
@@ -38,13 +48,17 @@ __all__ = [
     "Terms",
     "WorkerGroup",
     "WorkerInfo",
+    "available_resources",
     "cancel",
+    "cluster_resources",
     "cpu_count",
     "current_task",
+    "get_gpu_ids",
     "in_worker",
     "init",
     "is_initialized",
     "item_slot",
+    "nodes",
     "put_buffer",
     "shutdown",
     "task_rng",
@@ -55,6 +69,7 @@ _HOMES = {
     "ErrorTypes": "group",
     "Function": "functions",
     "GroupStatistics": "group",
+    "Node": "info",
     "Seed": "randomness",
     "SeededCall": "randomness",
     "SharedBuffer": "shared",
@@ -63,6 +78,10 @@ _HOMES = {
     "Terms": "group",
     "WorkerGroup": "group",
     "WorkerInfo": "group",
+    "available_resources": "info",
+    "cluster_resources": "info",
+    "get_gpu_ids": "info",
+    "nodes": "info",
     "put_buffer": "shared",
     "task_rng": "randomness",
 }
@@ -76,22 +95,41 @@ class TaskContext(NamedTuple):
     depth: int
 
 
-def init(
+def init(  # noqa: PLR0913 - keywords, as ray.init has them
+    address: str | None = None,
     *,
     num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    resources: Mapping[str, float] | None = None,
+    memory: int | str | None = None,
     object_store_memory: int | str | None = None,
     spill_limit: int | str | None = None,
     spill_directory: str | os.PathLike[str] | None = None,
-) -> None:
-    """Start this process's session; without it the first use does so. A second call changes nothing.
+    labels: Mapping[str, str] | None = None,
+    namespace: str | None = None,
+    log_to_driver: bool | None = None,
+    ignore_reinit_error: bool = False,
+) -> SessionHandle:
+    """Start this process's session; without it the first use does so.
+
+    Mirrors ``ray.init``. A call while a session runs returns that one, if it has what is asked for; inside a task, what
+    is asked for is not looked at. ``with scalepool.init(...):`` ends the session, if that call has started it.
 
     What can be done at the same time, such as loading the rest of this package, is done while workers' processes come
     up: a call of this before `WorkerGroup` is first looked at saves a third of the time to the first result.
 
     Parameters
     ----------
+    address
+        ``None`` or ``"local"``: a session of this process, on this host.
     num_cpus
         CPUs to plan with; default :func:`cpu_count`.
+    num_gpus
+        GPUs that remote functions and actors may ask for; default those that this process may see.
+    resources
+        What else they may ask for, by names of your own.
+    memory
+        Memory that they may ask for together: bytes, or a text such as ``"16GB"``. Default: 70 % of the memory.
     object_store_memory
         Shared memory that all large arguments and results may take together: bytes, or a text such as ``"4GB"``.
         Default: half of the memory. What does not fit is spilled to files.
@@ -99,20 +137,49 @@ def init(
         Disk that spilled objects may take, in the same form; 0: nothing is spilled. Default: half of what is free.
     spill_directory
         Folder for spilled objects, which have no names there. Default: that for temporary files.
+    labels
+        What `nodes` says of this host.
+    namespace
+        Where actors with a name are looked for, and put, when no other is named.
+    log_to_driver
+        False: what tasks print and log is not shown.
+    ignore_reinit_error
+        Return the session that runs, whatever is asked for.
 
     Raises
     ------
+    SessionError
+        When a session runs that was started with something else.
     ValueError, TypeError
         For what is no number or size, or out of range.
+    NotImplementedError
+        For an address: sessions of several hosts are not there yet.
     """
-    _session.start(
-        {
-            "num_cpus": num_cpus,
-            "store_limit_bytes": _size("object_store_memory", object_store_memory),
-            "spill_limit_bytes": 0 if spill_limit == 0 else _size("spill_limit", spill_limit),
-            "spill_dir": None if spill_directory is None else os.fspath(spill_directory),
-        }
-    )
+    if address not in (None, "local"):
+        raise NotImplementedError(
+            f"address={address!r}: sessions that span several hosts are still to come; without an address "
+            f"scalepool.init() starts one on this host"
+        )
+    given = {
+        "num_cpus": num_cpus,
+        "num_gpus": num_gpus,
+        "resources": resources,
+        "memory": memory,
+        "store_limit_bytes": _size("object_store_memory", object_store_memory),
+        "spill_limit_bytes": 0 if spill_limit == 0 else _size("spill_limit", spill_limit),
+        "spill_dir": None if spill_directory is None else os.fspath(spill_directory),
+        "labels": labels,
+        "namespace": namespace,
+        "worker_output": "off" if log_to_driver is False else None,
+    }
+    before = _session.existing()
+    session = _session.start(given)
+    asks = any(value is not None for value in given.values()) and not ignore_reinit_error
+    if asks and isinstance(session, _session.DriverSession):  # another thread may have been first
+        from scalepool._runtime.info import check_same
+
+        check_same(session, given)
+    return SessionHandle(session, is_owner=session is not before)
 
 
 def _size(name: str, size: int | str | None) -> int | None:

@@ -92,6 +92,13 @@ def remote(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
         and ``get`` raises TaskTimeoutError. Ray has no such limit.
     name
         What errors and references call the task; default the function's name.
+    num_cpus, num_gpus, resources
+        What a call holds while it runs, and an actor while it lives: numbers, which may be fractions, and a dict of
+        names and numbers. Default: one CPU for a call, nothing for an actor. What never fits raises ResourceError where
+        the call is made; what does not fit now waits.
+    memory
+        Bytes, or a text such as ``"2 GB"``: reserved in the same way, and all the memory that it may have beside what
+        its process has before; more is a MemoryError. Ray only reserves it.
 
     max_concurrency
         Of a class, as all that follow: how many calls of methods may run at once, each in a thread; 1 if it is not

@@ -11,10 +11,11 @@ import scalepool
 from scalepool import actors, api, config, errors, redirection, tasks
 
 API = [
-    "ErrorTypes", "Function", "GroupStatistics", "Seed", "SeededCall", "SharedBuffer", "Snapshot", "TaskContext",
+    "ErrorTypes", "Function", "GroupStatistics", "Node", "Seed", "SeededCall",
+    "SessionHandle", "SharedBuffer", "Snapshot", "TaskContext",
     "TaskFuture", "Terms", "WorkerGroup", "WorkerInfo",
-    "cancel", "cpu_count", "current_task", "in_worker", "init", "is_initialized", "item_slot", "put_buffer", "shutdown",
-    "task_rng", "wait",
+    "available_resources", "cancel", "cluster_resources", "cpu_count", "current_task", "get_gpu_ids", "in_worker",
+    "init", "is_initialized", "item_slot", "nodes", "put_buffer", "shutdown", "task_rng", "wait",
 ]  # fmt: skip
 ERRORS = [
     "ActorDiedError", "ActorError", "ActorUnavailableError",
@@ -39,8 +40,9 @@ ACTORS = [
 ]  # fmt: skip
 TOP = [
     "ActorDiedError", "ActorHandle", "ActorUnavailableError", "DynamicObjectRefGenerator", "ObjectRef",
-    "ObjectRefGenerator", "__version__", "as_completed", "cancel", "cpu_count", "exit_actor", "get", "get_actor",
-    "init", "install", "is_initialized", "kill", "method", "progress", "put", "remote", "shutdown", "task_rng",
+    "ObjectRefGenerator", "__version__", "as_completed", "available_resources", "cancel", "cluster_resources",
+    "cpu_count", "exit_actor", "get", "get_actor", "get_gpu_ids", "init", "install", "is_initialized", "kill", "method",
+    "nodes", "progress", "put", "remote", "shutdown", "task_rng",
     "uninstall", "wait",
 ]  # fmt: skip
 HOMES = {**dict.fromkeys(ERRORS, errors), **dict.fromkeys(ACTORS, actors), **dict.fromkeys(TASKS, tasks)}

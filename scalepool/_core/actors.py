@@ -8,6 +8,7 @@ from scalepool._core.actor import Actor, ActorTask, CreationTask
 from scalepool._core.commands import Send
 from scalepool._core.endings import begin_again, keep_arguments
 from scalepool._core.groups import Group
+from scalepool._core.leasing import FOR_LIFE, account_for
 from scalepool._core.retry import Verdict, after_death
 from scalepool._core.streams import Stream
 from scalepool._core.task import Task, TaskState
@@ -62,7 +63,11 @@ class Actors:
                 return
             state.names[message.name] = actor_id
         home = state.groups.get(message.home)
-        group = Group(m.OpenGroup(actor_id, 0, 0, 1, 1, 0, message.spec), DRIVER, None)
+        asked = (message.resources, message.amounts)
+        opened = m.OpenGroup(actor_id, 0, 0, 1, 1, 0, message.spec, 0, 0, FOR_LIFE if asked[0] else 0, *asked)
+        group = Group(opened, DRIVER, None)
+        if opened.lease:
+            account_for(state, group, opened)
         group.moved_at = state.now
         group.actor = actor = Actor(message, peer, 0 if home is None else home.root.id)
         actor.group = group

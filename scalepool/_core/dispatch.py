@@ -22,6 +22,7 @@ from scalepool._wire.messages import Enter, Recall
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from scalepool._core.endings import Endings
     from scalepool._core.state import HubState
 
 __all__ = ["Dispatcher"]
@@ -30,10 +31,11 @@ __all__ = ["Dispatcher"]
 class Dispatcher:
     """Decides on assignments. All state is in HubState."""
 
-    __slots__ = ("_state",)
+    __slots__ = ("_state", "endings")
 
     def __init__(self, state: HubState) -> None:
         self._state = state
+        self.endings: Endings
 
     # ---- assigning ----
 
@@ -68,20 +70,29 @@ class Dispatcher:
             if _may_try(self._state, group):
                 self.start_worker(group)
             return
-        candidates = self._candidates(group) if group.actor is None else group.actor.candidates()
-        left = len(candidates)
-        for worker, room in candidates:
-            if not group.queued:
+        while True:
+            candidates = self._candidates(group) if group.actor is None else group.actor.candidates()
+            left = len(candidates)
+            for worker, room in candidates:
+                if not group.queued:
+                    return
+                self._give(worker, group, credit.share(group.queued, left, room))
+                left -= 1
+            if not candidates or not group.gpus or group.actor is not None:
                 return
-            self._give(worker, group, credit.share(group.queued, left, room))
-            left -= 1
+            # Of idle workers with GPUs one at a time is a candidate: whether the next one is depends on that.
 
     def _candidates(self, group: Group) -> list[tuple[Worker, int]]:
         mean_s = group.ready[0].function.mean_s if group.ready else None
         now = self._state.now
         found: list[tuple[Worker, int]] = []
         if self._state.roster.has_idle(group.key) and (free := slots_for(self._state, group)):
+            books = group.books if group.gpus else None
             for worker in self._state.roster.idle_of(group.key):
+                if books is not None:
+                    free = 1
+                    if not books.is_usable(worker, group):
+                        continue
                 if room := worker.room(mean_s):
                     found.append((worker, room))
                     if len(found) == free:
@@ -120,6 +131,8 @@ class Dispatcher:
             note_led(self._state, tasks)
 
     def _attach(self, worker: Worker, group: Group) -> None:
+        if group.books is not None:
+            group.books.attach(worker, group)
         if worker.waits:
             worker.waits[-1].group = group
         else:
@@ -133,6 +146,8 @@ class Dispatcher:
 
     def detach(self, worker: Worker) -> None:
         """The worker holds nothing (more) for the group that it serves: it is free for others."""
+        if self._state.books is not None:
+            self._state.books.detach(worker)
         group = worker.serving
         if group is not None and not worker.has_work_of(group):
             if worker.waits:
@@ -152,12 +167,17 @@ class Dispatcher:
             self._state.alarm(group.grow_at)
             return
         mean_s = group.ready[0].function.mean_s
-        wanted = min(credit.workers_wanted(group.queued, mean_s), slots_for(self._state, group))
-        wanted = min(wanted, _may_try(self._state, group))
-        # One that is idle still has not answered a recall; that is quicker than a start.
-        coming = group.root.tree_starting() + len(self._state.roster.idle_of(group.key))
+        slots = slots_for(self._state, group)
+        if group.gpus:
+            coming = group.starting  # and those that are idle have the wrong GPUs
+            slots += coming  # they hold theirs already
+        else:
+            # One that is idle still has not answered a recall; that is quicker than a start.
+            coming = group.root.tree_starting() + len(self._state.roster.idle_of(group.key))
+        wanted = min(credit.workers_wanted(group.queued, mean_s), slots, _may_try(self._state, group))
         for _ in range(wanted - coming):
-            self.start_worker(group)
+            if not self.start_worker(group):
+                return
 
     def start_minimum(self, group: Group) -> None:
         """Start workers up to the group's cap, counting those that it may already use."""
@@ -170,10 +190,15 @@ class Dispatcher:
         usable = sum(not worker.worn for worker in self._state.roster.of_key(group.key))
         return (usable < group.cap or not group.private) and _may_try(self._state, group) > group.root.tree_starting()
 
-    def start_worker(self, group: Group, replaces: int = 0) -> None:
-        """Order one more worker for ``group``, perhaps in the place of another one."""
+    def start_worker(self, group: Group, replaces: int = 0) -> bool:
+        """Order one more worker for ``group``, perhaps in the place of another one.
+
+        False: what it needs from the start on is not to be had now.
+        """
         state = self._state
         worker = Worker(state.next_worker, group)
+        if group.books is not None and not group.books.order(group, worker):
+            return False
         worker.replaces = replaces
         state.next_worker += 1
         group.starting += 1
@@ -182,7 +207,11 @@ class Dispatcher:
             if group.id in state.values.handles:
                 state.values.handles[group.id] = worker.id
         state.roster.add(worker)
-        state.out.command(StartWorker(worker.id, group.spec))
+        if worker.gpus and group.books is not None:
+            for other in group.books.in_the_way(state, worker):
+                self.endings.dismiss(other)
+        state.out.command(StartWorker(worker.id, group.spec, tuple(worker.gpus)))
+        return True
 
     # ---- moving work to idle workers ----
 
@@ -244,6 +273,8 @@ class Dispatcher:
 
     def begin_wait(self, worker: Worker, wanted: Sequence[int]) -> None:
         """A task of ``worker`` waits: lend its slot; it may run what it waits for itself."""
+        if self._state.books is not None:
+            self._state.books.begin_wait(worker)
         worker.waits.append(Wait(wanted, worker.held))
         worker.blocks += 1
         self.serve_in_place(worker)
@@ -252,7 +283,9 @@ class Dispatcher:
         """The wait is over; the worker has given back what it had not started."""
         if worker.waits:
             group = worker.serving
-            worker.waits.pop()
+            over = worker.waits.pop()
+            if self._state.books is not None:
+                self._state.books.end_wait(worker, over)
             if group is not None and not worker.is_bound_to(group):
                 group.workers.pop(worker.id, None)
             if not worker.held:  # the task that waited was taken from it meanwhile
@@ -323,6 +356,8 @@ def _working(group: Group) -> list[Worker]:
     # One in a wait gets only what that wait is for (serve_in_place): it would return anything else.
     working = [worker for worker in group.workers.values() if worker.group is group and not worker.waits]
     surplus = group.active() - group.cap
+    if group.books is not None:
+        surplus = max(surplus, group.books.surplus(group))
     if surplus > 0:
         # A task that had lent its slot goes on. Somebody has to stop after what it holds: who holds least.
         working.sort(key=_load)
@@ -332,6 +367,8 @@ def _working(group: Group) -> list[Worker]:
 
 def _may_run_in_place(worker: Worker, group: Group) -> bool:
     current = worker.serving
+    if group.books is not None and not group.books.may_run_in_place(worker, group):
+        return False
     if current is not None and current is not group:
         return False
     return current is group or group.active() < group.cap

@@ -346,6 +346,8 @@ class Endings:
         else:
             self.judge(left, autopsy)
         self.requeue(again)
+        if state.books is not None:
+            state.books.lose(worker)
         self.keeping.disinherit(worker)
         for group in list(state.groups.values()):
             group.workers.pop(worker.id, None)

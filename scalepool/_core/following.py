@@ -84,6 +84,8 @@ def _leader(state: HubState, task: KeptTask) -> Worker | None:
         if record.dependents is None or len(record.dependents) != 1:
             return None
         found = maker.worker
+    if state.books is not None and state.books.reserved is not None:
+        return None  # somebody waits for what the worker holds: it is not to go on and on
     worker = state.roster.workers.get(found)
     if worker is None or worker.state is not WorkerState.READY or worker.waits or worker.group is not task.group:
         return None

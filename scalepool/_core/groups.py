@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scalepool._core.actor import Actor
+    from scalepool._core.leasing import Books
+    from scalepool._core.resources import Demand
     from scalepool._core.workers import Worker
     from scalepool._wire.messages import CloseMode, OpenGroup, Status
 
@@ -33,15 +35,19 @@ class Group:
     __slots__ = (
         "actor",
         "assigned",
+        "books",
         "cap",
         "children",
         "closing",
+        "demand",
         "depth",
         "failure",
+        "gpus",
         "grow_at",
         "id",
         "initializer_s",
         "key",
+        "lease",
         "look_at",
         "max_rss",
         "max_tasks",
@@ -52,10 +58,12 @@ class Group:
         "queued",
         "ready",
         "root",
+        "short_since",
         "spec",
         "started_min",
         "starting",
         "waiting",
+        "warned",
         "workers",
     )
 
@@ -79,11 +87,8 @@ class Group:
         if parent:
             parent.children[self.id] = self
         self.ready: deque[Task] = deque()
-        self.queued = 0
-        self.assigned = 0
-        self.waiting = 0
-        self.starting = 0
-        self.started_min = 0
+        self.queued = self.assigned = self.waiting = 0  # tasks
+        self.starting = self.started_min = 0  # workers
         self.workers: dict[int, Worker] = {}
         self.closing: CloseMode | None = None
         self.failure: tuple[Status, bytes] | None = None
@@ -91,6 +96,16 @@ class Group:
         """When a task of the tree was last assigned or ended; only roots count."""
         self.grow_at = 0.0
         """Not before then are workers started for it."""
+        self.books: Books | None = None
+        """Where its workers' resources are accounted for; ``None``: nowhere, its cap alone counts."""
+        self.demand: Demand
+        self.gpus = 0
+        """Units of GPUs that each of its workers has."""
+        self.lease = opened.lease
+        self.short_since: float | None = None
+        """Since when not even one of its tasks can run for lack of resources."""
+        self.warned = False
+        """Whether the user was told of that."""
         self.look_at = 0.0
         """Not before then is it worth looking again for tasks that are stuck behind a long one."""
 
@@ -148,6 +163,8 @@ class Group:
 
     def free_slots(self, now: float) -> int:
         """How many more workers may run tasks of this group at once."""
+        if self.books is not None:
+            return self.books.slots(self, now)
         active = self.active()
         own = self.cap - active
         root = self.root

@@ -70,10 +70,12 @@ def _below(state: HubState, worker: Worker) -> Task | None:
 
 def _can_run(worker: Worker, task: Task) -> bool:
     # One with a time limit is not run in place: to stop it would be to stop the one that waits. Nor is a stream, which
-    # may have to wait for that one to read on.
-    if task.terms.time_limit_s or task.returns < 0:
+    # may have to wait for that one to read on. And the GPUs of a process that waits are still its own, so one that
+    # needs some would need others.
+    group = task.group
+    if task.terms.time_limit_s or task.returns < 0 or group.gpus:
         return False
-    return not task.group.private and task.group.key == worker.key
+    return not group.private and group.key == worker.key
 
 
 def slots_for(state: HubState, group: Group) -> int:
@@ -85,7 +87,7 @@ def slots_for(state: HubState, group: Group) -> int:
     root = group.root
     if not free or root is group:
         return free
-    left = root.cap - root.tree_active() - _about_to_go_on(state, root)
+    left = _left(state, group)
     if left > 0:
         return min(free, left)
     return free if state.now - root.moved_at >= STARVED_S or not _will_be_run_in_place(state, group) else 0
@@ -96,19 +98,29 @@ def is_crowded(state: HubState, group: Group) -> bool:
     root = group.root
     if root is group or state.now - root.moved_at >= STARVED_S:
         return False
-    return root.tree_active() + _about_to_go_on(state, root) >= root.cap
+    return _left(state, group) <= 0
 
 
-def _about_to_go_on(state: HubState, root: Group) -> int:
-    """Return how many workers of a tree have got all that they wait for: they use their slots again in a moment."""
-    return sum(
-        worker.waits[-1].lends
+def _left(state: HubState, group: Group) -> int:
+    """Return how many slots there are for ``group`` beside those whose owners are about to use them again."""
+    root = group.root
+    returning = _about_to_go_on(state, root)
+    if group.books is not None:
+        return group.books.left_beside(group, returning)
+    return root.cap - root.tree_active() - len(returning)
+
+
+def _about_to_go_on(state: HubState, root: Group) -> list[Worker]:
+    """Return the workers of a tree that have got all that they wait for: they use their slots again in a moment."""
+    return [
+        worker
+        for worker in state.roster.workers.values()
+        if worker.waits
+        and worker.waits[-1].lends
         and worker.group is not None
         and worker.group.root is root
         and not any(task_id in state.tasks for task_id in worker.waits[-1].awaited)
-        for worker in state.roster.workers.values()
-        if worker.waits
-    )
+    ]
 
 
 def _will_be_run_in_place(state: HubState, group: Group) -> bool:

@@ -28,7 +28,7 @@ from scalepool._wire import messages as m
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from scalepool._core.commands import Command
 
@@ -44,14 +44,23 @@ class Hub:
         Seconds after which a worker that nobody uses is dismissed.
     store_limit_bytes
         Memory that the objects of the session may take; ``None``: any.
+    capacity
+        Returns what the session has for those who ask for resources, in units by name; called once, if ever.
     """
 
-    def __init__(self, *, idle_worker_s: float = 30.0, store_limit_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        idle_worker_s: float = 30.0,
+        store_limit_bytes: int | None = None,
+        capacity: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
         self._state = state = HubState(idle_worker_s)
+        state.capacity = capacity
         self.hungry = True
         """Whether a worker is idle: then a submitted task should be sent at once, not batched. From any thread."""
         self._dispatcher = dispatcher = Dispatcher(state)
-        self._endings = endings = Endings(state)
+        self._endings = dispatcher.endings = endings = Endings(state)
         self._deadlines = deadlines = Deadlines(state, endings)
         keeping = Keeping(state, endings)
         intake = Intake(state, dispatcher, endings, keeping, deadlines)
@@ -59,6 +68,11 @@ class Hub:
         recycling = Recycling(state, dispatcher, endings)
         self._lifecycle = lifecycle = Lifecycle(state, dispatcher, endings, reports, recycling)
         self._spilling = spilling = Spilling(state, store_limit_bytes)
+        self._on_message: dict[type, Callable[[int, Any], None]] = {
+            **_from_clients(intake),
+            **handlers(keeping),
+            **_from_workers(reports, lifecycle, recycling),
+        }
         self._on_event: dict[type, Callable[[Any], None]] = {
             Received: self._received,
             WorkerStarted: lifecycle.worker_started,
@@ -67,25 +81,6 @@ class Hub:
             Inspected: deadlines.inspected,
             Spilled: spilling.done,
             Tick: self._tick,
-        }
-        self._on_message: dict[type, Callable[[int, Any], None]] = {
-            m.Submit: intake.submit,
-            m.OpenGroup: intake.open_group,
-            m.CloseGroup: intake.close_group,
-            m.StartWorkers: intake.start_workers,
-            **dict.fromkeys((m.Cancel, m.Stop), intake.cancel),
-            m.Put: intake.put,
-            m.Release: intake.release,
-            **handlers(keeping),
-            m.Done: reports.done,
-            m.Returned: reports.returned,
-            m.Block: reports.block,
-            m.Unblock: reports.unblock,
-            m.Sync: reports.sync,
-            m.Output: reports.output,
-            m.Memory: recycling.memory,
-            m.Hello: lifecycle.hello,
-            m.InitializerFailed: lifecycle.initializer_failed,
         }
 
     # ---- the interface ----
@@ -104,6 +99,8 @@ class Hub:
         if state.values.dropped:
             self._endings.actors.reap()
         self._dispatcher.dispatch()
+        while state.books is not None and state.books.review(state):
+            self._dispatcher.dispatch()  # what was set aside for somebody is there for others
         self._spilling.look()
         self.hungry = not state.ready and (not state.tasks or state.roster.any_idle)
         return state.out.drain()
@@ -146,6 +143,11 @@ class Hub:
         """Return a snapshot of one group and its workers; ``None`` when it is not (or no longer) there."""
         return group_statistics(self._state, group_id)
 
+    def free_resources(self) -> dict[str, int] | None:
+        """Return what is free, in units by name; ``None``: nobody has asked for resources so far."""
+        books = self._state.books
+        return None if books is None else books.ledger.free()
+
     def check(self) -> None:
         """Raise AssertionError when an invariant does not hold; for tests."""
         broken = violations(self._state)
@@ -171,3 +173,35 @@ class Hub:
         self._deadlines.look()
         self._lifecycle.hurry()
         self._lifecycle.reap_idle()
+
+
+def _from_clients(intake: Intake) -> dict[type, Callable[[int, Any], None]]:
+    """Return what to do with the messages about groups, tasks and objects."""
+    return {
+        m.Submit: intake.submit,
+        m.OpenGroup: intake.open_group,
+        m.CloseGroup: intake.close_group,
+        m.StartWorkers: intake.start_workers,
+        m.Cancel: intake.cancel,
+        m.Stop: intake.cancel,
+        m.Put: intake.put,
+        m.Release: intake.release,
+        m.Inquire: intake.inquire,
+    }
+
+
+def _from_workers(
+    reports: Reports, lifecycle: Lifecycle, recycling: Recycling
+) -> dict[type, Callable[[int, Any], None]]:
+    """Return what to do with what workers say."""
+    return {
+        m.Done: reports.done,
+        m.Returned: reports.returned,
+        m.Block: reports.block,
+        m.Unblock: reports.unblock,
+        m.Sync: reports.sync,
+        m.Output: reports.output,
+        m.Memory: recycling.memory,
+        m.Hello: lifecycle.hello,
+        m.InitializerFailed: lifecycle.initializer_failed,
+    }

@@ -48,6 +48,10 @@ class Intake:
         if message.group <= 0 or message.kind < 0 or message.max_tasks < 0 or message.initializer_ms < 0:
             raise ProtocolError(f"peer {peer} opened a group with a negative number in it: {message[:-1]}")
         group = Group(message, peer, groups.get(message.parent))
+        if message.lease:
+            from scalepool._core.leasing import account_for  # a program that has only pools has no use for it
+
+            account_for(self._state, group, message)
         group.moved_at = self._state.now
         groups[group.id] = group
 
@@ -179,6 +183,13 @@ class Intake:
                 self._deadlines.stop(self._state.roster.workers[worker], tasks)
         if refused:
             self._state.out.command(Send(peer, m.CancelAnswer(refused)))
+
+    def inquire(self, peer: int, message: m.Inquire) -> None:
+        """The peer wants to know which resources nobody holds."""
+        state = self._state
+        free = state.capacity() if state.books is None else state.books.ledger.free()
+        names = [name.encode() for name in free]
+        self._state.out.command(Send(peer, m.Inventory(message.request, names, list(free.values()))))
 
     def put(self, peer: int, message: m.Put) -> None:
         """The peer made objects and holds them."""

@@ -110,6 +110,10 @@ class Ledger:
             free[GPU] = sum(self._gpus)
         return free
 
+    def overdrawn(self) -> int:
+        """Units of CPUs that are lent beyond what there is."""
+        return max(0, -self._free.get(CPU, 0))
+
     def lacking(self, demand: Demand) -> dict[str, int]:
         """Return what is missing for ``demand``, in units by name; empty where it fits."""
         missing: dict[str, int] = {}

@@ -10,8 +10,11 @@ from scalepool._core.values import ValueTable
 from scalepool._core.workers import Roster
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from scalepool._core.functions import FunctionRecord, Recent
     from scalepool._core.groups import Group
+    from scalepool._core.leasing import Books
     from scalepool._core.streams import Stream
     from scalepool._core.task import KeptTask, Task
     from scalepool._core.workers import LaunchTrouble
@@ -24,6 +27,8 @@ class HubState:
 
     __slots__ = (
         "alarm_at",
+        "books",
+        "capacity",
         "followers",
         "functions",
         "groups",
@@ -64,6 +69,9 @@ class HubState:
         """Per worker key: what happened to workers that died before they said Hello."""
         self.has_limits = False
         """Whether there ever was a task with a time limit: else nobody looks for one."""
+        self.capacity: Callable[[], Mapping[str, int]] = dict
+        """Returns what the session has, in units by name; asked when the first group wants some of it."""
+        self.books: Books | None = None
         self.next_worker = 1
         self.now = 0.0
         self.alarm_at: float | None = None

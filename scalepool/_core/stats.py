@@ -87,8 +87,16 @@ def violations(state: HubState) -> list[str]:
         _leaks,
         _value_violations,
         _actor_violations,
+        _lease_violations,
     )
     return [sentence for check in checks for sentence in check(state)]
+
+
+def _lease_violations(state: HubState) -> Iterator[str]:
+    if state.books is not None:
+        from scalepool._core.leasing import lease_violations
+
+        yield from lease_violations(state, state.books)
 
 
 def _task_violations(state: HubState) -> Iterator[str]:

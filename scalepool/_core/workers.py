@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from scalepool._core.groups import Group
+    from scalepool._core.resources import Lease
     from scalepool._core.task import Task
     from scalepool._wire.messages import Status
 
@@ -29,12 +30,23 @@ class WorkerState(enum.Enum):
     KILLED = "killed"  # a signal is on its way
 
 
-class Wait:
+class Level:
+    """Where tasks run inside of a worker: at its ground, or in a wait of one of its tasks; see ``leasing``."""
+
+    __slots__ = ("lease",)
+
+    def __init__(self) -> None:
+        self.lease: Lease | None = None
+        """What the tasks hold that run there."""
+
+
+class Wait(Level):
     """One blocking wait of a worker's task: which tasks it waits for, and for which group it works meanwhile."""
 
     __slots__ = ("awaited", "below", "group", "lends", "wanted")
 
     def __init__(self, wanted: Sequence[int], below: Collection[int] = ()) -> None:
+        super().__init__()
         self.wanted = deque(wanted)
         self.awaited: Sequence[int] = wanted
         """What it waits for, but for some of that which has ended; ``wanted`` is what nobody was given yet."""
@@ -45,7 +57,7 @@ class Wait:
         self.group: Group | None = None
 
 
-class Worker:
+class Worker(Level):
     """One worker process as the hub sees it."""
 
     __slots__ = (
@@ -57,6 +69,7 @@ class Worker:
         "force_at",
         "forced",
         "gone_by",
+        "gpus",
         "group",
         "held",
         "hello_by",
@@ -82,12 +95,24 @@ class Worker:
         "worn",
     )
 
+    force_at: float | None
+    """When it is killed for good."""
+    gone_by: float | None
+    """By when a process that was sent SIGKILL should be gone."""
+    hello_by: float | None
+    """By when its initializer should be through."""
+    look_at: float | None
+    """When its flight record is to be looked into; see ``deadlines``."""
+
     def __init__(self, worker_id: int, group: Group) -> None:
+        super().__init__()
         self.id = worker_id
         self.key = group.key
         self.is_actor = group.actor is not None
         self.max_tasks = group.max_tasks
         self.max_rss = group.max_rss
+        self.gpus: dict[int, int] = {}
+        """The GPUs that its process uses for as long as it lives, and how much of each."""
         self.worn = False
         """Whether it is too large, and will leave when its successor is ready; see ``recycling``."""
         self.replaces = 0
@@ -108,14 +133,8 @@ class Worker:
         self.recalled = False
         self.reported_at = 0.0
         self.idle_since = 0.0
-        self.force_at: float | None = None
-        self.gone_by: float | None = None
-        """By when a process that was sent SIGKILL should be gone."""
-        self.hello_by: float | None = None
-        """By when its initializer should be through."""
+        self.force_at = self.gone_by = self.hello_by = self.look_at = None
         self.waits: list[Wait] = []
-        self.look_at: float | None = None
-        """When its flight record is to be looked into; see ``deadlines``."""
         self.seen: dict[int, tuple[int, float]] = {}
         """Tasks with a time limit that it was seen in: at which item, and since when."""
         self.forced: set[int] = set()

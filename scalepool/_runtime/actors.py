@@ -8,14 +8,26 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
 from scalepool._base.clock import monotonic_s
 from scalepool._base.tuples import NamedTuple
+from scalepool._core.leasing import FOR_LIFE
 from scalepool._core.task import PLAIN
 from scalepool._proc.context import ProcessContext
+from scalepool._runtime.demands import (
+    NamedAmounts,
+    asked,
+    capacity_of,
+    check_fits,
+    checked_resources,
+    demand_of,
+    memory_of,
+    specified,
+    threads_of,
+)
 from scalepool._runtime.group import limits_of
 from scalepool._runtime.handles import ActorHandle, ActorMeta, MethodOptions, check_count, meta_of
 from scalepool._runtime.instance import Creation, Plan
 from scalepool._runtime.logs import current_levels
 from scalepool._runtime.outgoing import KeptCall
-from scalepool._runtime.remote import group_of
+from scalepool._runtime.remote import ONE_CPU, group_of
 from scalepool._runtime.returning import yields
 from scalepool._runtime.session import current
 from scalepool._runtime.spec import WorkerSpec
@@ -27,6 +39,7 @@ from scalepool.errors import SessionError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from scalepool._core.resources import Demand
     from scalepool._runtime.client import Client
     from scalepool._runtime.session import DriverSession, WorkerSession
 
@@ -50,6 +63,10 @@ class ActorOptions(NamedTuple):
     lifetime: str | None = None
     get_if_exists: bool = False
     concurrency_groups: Mapping[str, int] = {}
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+    resources: NamedAmounts = ()
+    memory: int | str | None = None
 
     def updated(self, changes: Mapping[str, Any]) -> ActorOptions:
         """Return these options with some others.
@@ -79,7 +96,14 @@ class ActorOptions(NamedTuple):
             check_count(f"concurrency_groups[{key!r}]", limit, infinite=False, least=1)
         if options.get_if_exists and options.name is None:
             raise ValueError("get_if_exists needs a name")
-        return options._replace(concurrency_groups=dict(groups))
+        options = options._replace(concurrency_groups=dict(groups), resources=checked_resources(options.resources))
+        options.demand  # noqa: B018 - raises where it makes no sense
+        return options
+
+    @property
+    def demand(self) -> Demand:
+        """What an actor holds while it lives: nothing where nothing is said."""
+        return demand_of(self.num_cpus, self.num_gpus, self.resources, self.memory)
 
     @property
     def full_name(self) -> bytes:
@@ -147,15 +171,18 @@ class ActorClass(Generic[T]):
             cls, options.name or "", self._methods, self._others, tuple(options.concurrency_groups),
             options.max_task_retries,
         )  # fmt: skip
+        named = options._replace(namespace=options.namespace or session.settings.namespace or None)
+        demand = options.demand
+        check_fits(demand, capacity_of(session.settings), f"{cls}()")
         plan = self._plan()
         function = session.client.exporter.export(Creation(self.actor_class, plan))
         kept = KeptCall(f"{cls}()", 1, PLAIN, session.kept_task)
         arguments = values.pack((args, kwargs), kept)
         actor = session.client.new_object_id()
         opened = wire.OpenActor(
-            actor, group_of(session).group_id, _spec(session, cls).encode(), options.max_restarts,
-            plan.concurrency, int(options.lifetime is not None), options.full_name,
-            cls.encode(), meta.packed(),
+            actor, group_of(session, ONE_CPU, cls).group_id, _spec(session, cls, demand).encode(), options.max_restarts,
+            plan.concurrency, int(options.lifetime is not None), named.full_name,
+            cls.encode(), meta.packed(), *asked(demand, FOR_LIFE)[1:],
         )  # fmt: skip
         if options.name:
             found = _ask(session.client, actor, opened)
@@ -176,7 +203,7 @@ class ActorClass(Generic[T]):
     def _plan(self) -> Plan:
         options = self._options
         default = options.max_concurrency or (_ASYNC_CONCURRENCY if self._is_async else 1)
-        return Plan(self._is_async, {"": default, **options.concurrency_groups})
+        return Plan(self._is_async, {"": default, **options.concurrency_groups}, memory_of(options.memory))
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Actor classes are not called directly."""
@@ -208,7 +235,8 @@ def find_actor(name: str, namespace: str | None) -> ActorHandle:
     """See ``scalepool.get_actor``."""
     if not name:
         raise ValueError(f"the name of an actor must be a str that is not empty, not {name!r}")
-    client = current().client
+    session = current()
+    client, namespace = session.client, namespace or session.settings.namespace
     values_of(client)
     request = client.new_object_id()
     found = _ask(client, request, wire.FindActor(request, full_name(name, namespace)))
@@ -225,7 +253,9 @@ def _ask(client: Client, request: int, message: wire.OpenActor | wire.FindActor)
         raise SessionError("the session has not answered")
     if request not in client.found:
         raise SessionError("the scalepool session was shut down")
-    return client.found.pop(request)
+    found = client.found.pop(request)
+    assert isinstance(found, wire.ActorFound)
+    return found
 
 
 def _adopt(client: Client, found: wire.ActorFound) -> ActorHandle:
@@ -233,11 +263,12 @@ def _adopt(client: Client, found: wire.ActorFound) -> ActorHandle:
     return ActorHandle(values_of(client).adopt(found.actor, found.actor, f"{meta.cls}()"), meta)
 
 
-def _spec(session: DriverSession | WorkerSession, cls: str) -> WorkerSpec:
+def _spec(session: DriverSession | WorkerSession, cls: str, demand: Demand) -> WorkerSpec:
     context = ProcessContext.capture()
     by_value_modules().look_from(context.cwd, context.sys_path)
-    limits = limits_of(session.cpus, session.cpus, None)
-    return WorkerSpec(limits, context.encode(), name=f"ScalepoolActor-{cls}", levels=current_levels())
+    limits = limits_of(threads_of(demand), 1, None)
+    spec = WorkerSpec(limits, context.encode(), name=f"ScalepoolActor-{cls}", levels=current_levels())
+    return specified(spec, demand, session.settings)
 
 
 def _look_into(cls: type[Any]) -> tuple[dict[str, MethodOptions], dict[str, str], bool]:

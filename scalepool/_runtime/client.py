@@ -121,7 +121,7 @@ class Client:
         self._groups: dict[int, GroupState] = {}
         self._replies: deque[tuple[int, int, int, bytes, dict[int, SegmentRef]]] = deque()
         self.refused: set[int] = set()
-        self.found: dict[int, ActorFound] = {}
+        self.found: dict[int, ActorFound | m.Inventory] = {}
         """Answers to who has asked for an actor by its name."""
         self.outstanding_bytes = 0
         self.kept: Values | None = None
@@ -281,7 +281,7 @@ class Client:
             group = self._groups.pop(message.group, None)
             if group is not None:
                 group.end()
-        elif type(message) is ActorFound:
+        elif type(message) is ActorFound or type(message) is m.Inventory:
             self.found[message.request] = message
         elif type(message) is m.Output and (future := self._futures.get(message.task)) is not None:
             future.add_output(message.text)

@@ -16,9 +16,19 @@ from scalepool.errors import ResourceError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from scalepool._runtime.spec import WorkerSpec
     from scalepool.config import Settings
 
-__all__ = ["NamedAmounts", "capacity_of", "check_fits", "checked_resources", "demand_of", "memory_of", "most_at_once"]
+__all__ = [
+    "NamedAmounts",
+    "asked",
+    "capacity_of",
+    "check_fits",
+    "checked_resources",
+    "demand_of",
+    "memory_of",
+    "most_at_once",
+]
 
 NamedAmounts = tuple[tuple[str, float], ...]
 """``resources=`` as it is kept: hashable, in the order of the names."""
@@ -63,6 +73,22 @@ def checked_resources(resources: Any) -> NamedAmounts:
         return ()
     found = named_units(dict(resources) if isinstance(resources, tuple) else resources, "resources")
     return tuple((name, amount / UNIT) for name, amount in found.items())
+
+
+def asked(demand: Demand, lease: int) -> tuple[int, list[bytes], list[int]]:
+    """Return the last fields of ``OpenGroup`` for tasks that need this; ``lease`` as there."""
+    return lease, [name.encode() for name, _ in demand.amounts], [amount for _, amount in demand.amounts]
+
+
+def specified(spec: WorkerSpec, demand: Demand, own: Settings) -> WorkerSpec:
+    """Return what workers are to be for tasks that need this: with their GPUs, and without those of others."""
+    gpus = demand.gpus if own.num_gpus else -1
+    return spec._replace(gpus=gpus, memory_bytes=demand.of_name(MEMORY) // UNIT)
+
+
+def threads_of(demand: Demand) -> int:
+    """Return how many threads numeric libraries may use in such a task: one for each whole CPU, at least 1."""
+    return max(1, demand.of_name(CPU) // UNIT)
 
 
 def memory_of(memory: int | str | None) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from scalepool._core.hub import Hub
 from scalepool._net.channel import HubChannel, open_hub_channel
 from scalepool._runtime.client import Client
+from scalepool._runtime.devices import session_gpus
 from scalepool._runtime.local import LocalStation
 from scalepool._runtime.output import Printer
 from scalepool._runtime.pump import Pump
@@ -49,9 +50,12 @@ class LocalSession(DriverSession):
     """
 
     def __init__(self, arguments: Mapping[str, object], zygote: Zygote) -> None:
-        own = settings(arguments)
-        self.settings = own
-        self.cpus = own.num_cpus or cpu_count().count
+        given = settings(arguments)
+        gpus = session_gpus(given.num_gpus)
+        self.cpus = given.num_cpus or cpu_count().count
+        # Workers plan with the same.
+        self.settings = own = given._replace(num_cpus=self.cpus, num_gpus=len(gpus))
+        self._gpus = gpus
         self._dir = SessionDir()
         token = os.urandom(16)
         address = f"{own.transport}://{self._dir.path}/hub"
@@ -73,14 +77,20 @@ class LocalSession(DriverSession):
         plan = plan_of(own, self._dir.path, zygote.pid)
         self.client = Client(m.DRIVER, own, plan)
         self.client.session = sender_number(token, m.DRIVER)
-        self.hub = Hub(idle_worker_s=own.idle_worker_s, store_limit_bytes=plan.memory_bytes)
+        self.hub = Hub(idle_worker_s=own.idle_worker_s, store_limit_bytes=plan.memory_bytes, capacity=self._capacity)
         self.station = LocalStation(self.hub, channel, self.client, token)
         self.station.printer = Printer(own.worker_output)
         self.client.pump = Pump(self.station, "scalepool-helper")
         self.client.blocking_wait = lambda done, futures, deadline: self.client.pump.wait_for(done, deadline)
         self.engine = LocalEngine(plan, address, token.hex(), own, self.station.process_event, zygote)
+        self.engine.gpus = self._gpus
         self.station.engine = self.engine
         self.client.peek = self.engine.is_running
+
+    def _capacity(self) -> Mapping[str, int]:
+        from scalepool._runtime.demands import capacity_of
+
+        return capacity_of(self.settings)
 
     def close(self, *, at_exit: bool = False) -> None:
         """End all workers, fail what is unfinished, remove everything from the machine.

@@ -133,6 +133,25 @@ class WorkerInfo:
         return f"<{self.name} pid={self.pid} {state}>"
 
 
+class Need:
+    """What the tasks of a group need of the session's resources. This one: nothing that is counted."""
+
+    def limits(self, cpus: int, workers: int, threads: int | None) -> dict[str, str]:
+        """Return every thread variable with its value for a worker."""
+        return limits_of(cpus, workers, threads)
+
+    def specify(self, spec: WorkerSpec, own: Settings) -> WorkerSpec:
+        """Return what else the workers are to be."""
+        return spec
+
+    def fields(self) -> tuple[Any, ...]:
+        """Return the last fields of ``OpenGroup``."""
+        return ()
+
+
+_NEED: Final = Need()
+
+
 class WorkerGroup:
     """A view on the session's workers: at most ``max_workers`` of them run its tasks at once.
 
@@ -173,6 +192,8 @@ class WorkerGroup:
         For a time that is not a positive number, or a number of retries that is negative or not whole.
     """
 
+    _need = _NEED
+
     def __init__(  # noqa: PLR0913 - keywords that its users, the drop-in modules, have as keywords
         self,
         max_workers: int,
@@ -197,17 +218,17 @@ class WorkerGroup:
         self._client = session.client
         self._max_workers = max_workers
         self._name = name or "ScalepoolWorker"
-        limits = limits_of(session.cpus, max_workers, threads_per_worker)
+        limits = self._need.limits(session.cpus, max_workers, threads_per_worker)
         context = ProcessContext.capture()
         by_value_modules().look_from(context.cwd, context.sys_path)
         inheritance = Inheritance(self._client.storage.handover, self._client.new_object_id)
         self._initializer = b"" if initializer is None else self._pack((initializer, tuple(initargs)), inheritance)
         settled = (self._initializer, self._name, max_rss, current_levels(), capture_output)
-        spec = WorkerSpec(limits, context.encode(), *settled)
+        spec = self._need.specify(WorkerSpec(limits, context.encode(), *settled), session.settings)
         private = bool(initializer is not None or max_tasks_per_worker or max_worker_rss is not None)
         # In the order of the message's fields: parent, kind, cap, private, max_tasks, spec, initializer_ms, max_rss.
         size = (self._parent(session), spec.kind, max_workers, int(private), max_tasks_per_worker or 0)
-        opened = (*size, spec.encode(), int(initializer_s * 1000), max_rss)
+        opened = (*size, spec.encode(), int(initializer_s * 1000), max_rss, *self._need.fields())
         self._state = self._client.open_group(lambda group: m.OpenGroup(group, *opened), errors)  # type: ignore[arg-type]
         self._state.inheritance = inheritance
         self._state.terms = terms

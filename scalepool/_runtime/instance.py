@@ -37,10 +37,13 @@ class Plan(NamedTuple):
         They run on an event loop, in one thread.
     limits
         How many of each concurrency group may run at once; that of most methods has an empty name.
+    memory_bytes
+        What it may have beside what its process has before the object is made; 0: as much as it likes.
     """
 
     is_async: bool
     limits: Mapping[str, int]
+    memory_bytes: int = 0
 
     @property
     def concurrency(self) -> int:
@@ -85,6 +88,10 @@ class Creation:
         assert isinstance(session, WorkerSession)
         _own.number = session.parent_group
         _own.is_plain, _own.is_async = self.plan.is_plain, self.plan.is_async
+        if self.plan.memory_bytes:
+            from scalepool._runtime.allowance import allow
+
+            allow(self.plan.memory_bytes)
         if self.plan.is_plain:
             _own.instance = self.fn(*args, **kwargs)
         else:

@@ -208,7 +208,7 @@ class LocalStation:
             if type(command) is Send:
                 self._send(command)
             elif type(command) is StartWorker:
-                reason = self.engine.start(command.worker, command.spec)
+                reason = self.engine.start(command.worker, command.spec, command.gpus)
                 if reason is not None:
                     self.events.append(LaunchFailed(command.worker, reason))
             elif type(command) is KillWorker:

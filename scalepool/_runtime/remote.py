@@ -9,9 +9,21 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
 from scalepool._base.tuples import NamedTuple
-from scalepool._runtime.demands import NamedAmounts, checked_resources, demand_of
+from scalepool._core.leasing import WHILE_IT_RUNS
+from scalepool._runtime.demands import (
+    NamedAmounts,
+    asked,
+    capacity_of,
+    check_fits,
+    checked_resources,
+    demand_of,
+    memory_of,
+    most_at_once,
+    specified,
+    threads_of,
+)
 from scalepool._runtime.functions import name_of
-from scalepool._runtime.group import WorkerGroup, terms_of
+from scalepool._runtime.group import Need, WorkerGroup, limits_of, terms_of
 from scalepool._runtime.kept import Retrying
 from scalepool._runtime.outgoing import KeptCall
 from scalepool._runtime.returning import Returning, check_ahead, check_returns
@@ -28,8 +40,10 @@ if TYPE_CHECKING:
     from scalepool._runtime.functions import Function
     from scalepool._runtime.refs import ObjectRef
     from scalepool._runtime.session import DriverSession, WorkerSession
+    from scalepool._runtime.spec import WorkerSpec
+    from scalepool.config import Settings
 
-__all__ = ["Options", "RemoteFunction"]
+__all__ = ["ONE_CPU", "Options", "RemoteFunction"]
 
 R = TypeVar("R")
 
@@ -111,6 +125,8 @@ class Options(NamedTuple):
 
 
 _DEFAULT: Final = Options()
+ONE_CPU: Final = _DEFAULT.demand
+"""What a call needs where nothing is said."""
 
 
 class RemoteFunction(Generic[R]):
@@ -129,6 +145,7 @@ class RemoteFunction(Generic[R]):
         self.function = function
         self._options = options
         self._terms = options.terms
+        self._demand = options.demand
         self._returning = Returning(options.num_returns, options.generator_backpressure, function)
         self._exported: tuple[Client, Function] | None = None
 
@@ -168,7 +185,8 @@ class RemoteFunction(Generic[R]):
         options = self._options
         function = self._export(client)
         kept = KeptCall(options.name or function.name, self._returning.number, self._terms, session.kept_task)
-        return values_of(client).submit(group_of(session)._state, function, (args, kwargs), kept)
+        group = group_of(session, self._demand, kept.name)
+        return values_of(client).submit(group._state, function, (args, kwargs), kept)
 
     def _export(self, client: Client) -> Function:
         """Return the function ready to travel; by name, where workers find this object under its name."""
@@ -177,7 +195,12 @@ class RemoteFunction(Generic[R]):
             return exported[1]
         kinds = self._options.kinds
         named = self._is_found_by_name()
-        called: Callable[..., Any] = self._returning.wrapped(_Named(self) if named else self.function, kinds)
+        called: Callable[..., Any] = _Named(self) if named else self.function
+        if limit_bytes := memory_of(self._options.memory):
+            from scalepool._runtime.allowance import Limited
+
+            called = Limited(called, limit_bytes, self._options.name or self.__qualname__)
+        called = self._returning.wrapped(called, kinds)
         function = client.exporter.export(Retrying(called, kinds, self._options.retries) if kinds else called)
         if named:
             function.name = self.__qualname__
@@ -236,22 +259,49 @@ def check_function(function: object) -> None:
         raise TypeError(f"{function!r} is a remote function already; use .options(...) to change how it runs")
 
 
+class _Counted(Need):
+    """What the calls of remote functions need, which count in the session's ledger."""
+
+    def __init__(self, demand: Demand) -> None:
+        self._demand = demand
+
+    def limits(self, _: int, __: int, threads: int | None) -> dict[str, str]:
+        return limits_of(threads_of(self._demand), 1, threads)
+
+    def specify(self, spec: WorkerSpec, own: Settings) -> WorkerSpec:
+        return specified(spec, self._demand, own)
+
+    def fields(self) -> tuple[Any, ...]:
+        return asked(self._demand, WHILE_IT_RUNS)
+
+
 class _RemoteGroup(WorkerGroup):
-    """All remote calls of a process, however deep in each other, are of one group: below the one at the top."""
+    """All remote calls of a process that need the same, however deep in each other, are of one group."""
+
+    def __init__(self, session: DriverSession | WorkerSession, demand: Demand) -> None:
+        self._need = _Counted(demand)
+        super().__init__(most_at_once(demand, capacity_of(session.settings)))
 
     def _parent(self, session: DriverSession | WorkerSession) -> int:
         return session.root_group
 
 
-def group_of(session: DriverSession | WorkerSession) -> WorkerGroup:
-    """Return the group that remote calls from here run in: as many workers as there are CPUs."""
-    root = session.root_group
-    groups: dict[int, WorkerGroup] = values_of(session.client).groups
-    group = groups.get(root)
+def group_of(session: DriverSession | WorkerSession, demand: Demand, name: str) -> WorkerGroup:
+    """Return the group that calls from here run in which need this; ``name`` is what errors call them.
+
+    Raises
+    ------
+    ResourceError
+        When they need more than the session has in all.
+    """
+    key = (session.root_group, demand)
+    groups: dict[tuple[int, Demand], WorkerGroup] = values_of(session.client).groups
+    group = groups.get(key)
     if group is None or group._state.closed or group._state.gone:
         while len(groups) >= _GROUPS_MAX:
             groups.pop(next(iter(groups))).close()
-        group = groups[root] = _RemoteGroup(session.cpus)
+        check_fits(demand, capacity_of(session.settings), name)
+        group = groups[key] = _RemoteGroup(session, demand)
     return group
 
 

@@ -19,7 +19,9 @@ from scalepool._runtime.refusal import is_ending, stop_at_exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from typing_extensions import Self
 
     from scalepool._core.hub import Hub
     from scalepool._runtime.client import Client
@@ -29,7 +31,16 @@ if TYPE_CHECKING:
     from scalepool.engines.local import LocalEngine
 
 
-__all__ = ["DriverSession", "WorkerSession", "current", "existing", "set_current", "shut_down", "start"]
+__all__ = [
+    "DriverSession",
+    "SessionHandle",
+    "WorkerSession",
+    "current",
+    "existing",
+    "set_current",
+    "shut_down",
+    "start",
+]
 
 
 class DriverSession:
@@ -60,6 +71,9 @@ class DriverSession:
 
 class WorkerSession:
     """The session as seen from inside a worker."""
+
+    gpus: Sequence[str] = ()
+    """Names of the GPUs that this process was given."""
 
     def __init__(self, client: Client, station: WorkerStation, own: Settings) -> None:
         self.client = client
@@ -106,6 +120,40 @@ class WorkerSession:
         if concurrency is not None:
             return int(concurrency.item is not None)
         return self.station.executor.depth
+
+
+class SessionHandle:
+    """What ``init`` returns. As a context manager it ends the session, if that call of ``init`` has started it.
+
+    Attributes
+    ----------
+    is_owner
+        Whether it would end the session.
+    """
+
+    __slots__ = ("_session", "is_owner")
+
+    def __init__(self, session: DriverSession | WorkerSession, *, is_owner: bool) -> None:
+        self._session = session
+        self.is_owner = is_owner
+
+    @property
+    def node_id(self) -> str:
+        """A number that no other session's node has, as text."""
+        from scalepool._runtime.info import node_id_of
+
+        return node_id_of(self._session)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # In a child process, or after a shutdown and another start, there is another session, or none.
+        if self.is_owner and _current is self._session:
+            shut_down()
+
+    def __repr__(self) -> str:
+        return f"<scalepool session {'running' if _current is self._session else 'over'}>"
 
 
 _lock = threading.RLock()

@@ -14,7 +14,7 @@ from scalepool._store.plan import StorePlan
 from scalepool.config import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["WorkerConfig", "WorkerSpec"]
 
@@ -40,6 +40,10 @@ class WorkerSpec(NamedTuple):
         Of the client's loggers.
     captures
         Whether what each task prints is for its future, and not to be shown.
+    gpus
+        Units of GPUs that each worker has; 0: it may see none, -1: whatever the client sees.
+    memory_bytes
+        What each task may have beside what is there already; 0: as much as it likes.
     """
 
     limits: Mapping[str, str]
@@ -49,16 +53,19 @@ class WorkerSpec(NamedTuple):
     max_rss: int = 0
     levels: Mapping[str, int] = {}
     captures: bool = False
+    gpus: int = -1
+    memory_bytes: int = 0
 
     @property
     def kind(self) -> int:
-        """A number that is the same for specs whose workers may be shared: the limits alone decide."""
-        digest = blake2b(json.dumps(sorted(self.limits.items())).encode(), digest_size=8).digest()
+        """A number that is the same for specs whose workers may be shared: limits, GPUs and memory decide."""
+        sort = [sorted(self.limits.items()), self.gpus, self.memory_bytes]
+        digest = blake2b(json.dumps(sort).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") >> 1
 
     def encode(self) -> bytes:
         """Return it as bytes."""
-        rest = [self.name, self.max_rss, self.levels, self.captures]
+        rest = [self.name, self.max_rss, self.levels, self.captures, self.gpus, self.memory_bytes]
         head = json.dumps([dict(self.limits), *rest]).encode()
         lengths = _LENGTHS.pack(len(head), len(self.context), len(self.initializer))
         return b"".join((lengths, head, self.context, self.initializer))
@@ -84,17 +91,18 @@ class WorkerConfig(NamedTuple):
     settings: Settings
     spec: WorkerSpec
     store: StorePlan = StorePlan()
+    gpus: Sequence[str] = ()
 
     def encode(self) -> bytes:
         """Return it as bytes."""
-        head = json.dumps([self.worker, self.address, self.token, self.settings, self.store]).encode()
+        head = json.dumps([self.worker, self.address, self.token, self.settings, self.store, self.gpus]).encode()
         return struct.pack("<I", len(head)) + head + self.spec.encode()
 
     @classmethod
     def decode(cls, data: bytes) -> WorkerConfig:
         """Read what ``encode`` wrote."""
         (size,) = struct.unpack_from("<I", data)
-        worker, address, token, values, store = json.loads(data[4 : 4 + size])
+        worker, address, token, values, store, gpus = json.loads(data[4 : 4 + size])
         # Checked where the session was made.
         spec = WorkerSpec.decode(data[4 + size :])
-        return cls(worker, address, token, Settings._make(values), spec, StorePlan._make(store))
+        return cls(worker, address, token, Settings._make(values), spec, StorePlan._make(store), tuple(gpus))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from scalepool._base.gpus import VISIBLE
 from scalepool._base.tuples import NamedTuple
 from scalepool._proc.context import ProcessContext
 from scalepool._runtime.spec import WorkerSpec
@@ -50,7 +51,8 @@ class Surroundings:
         self._roots: dict[int, int] = {}
         self._by_group: dict[int, _Surrounding] = {}
         # The client does not have these: they belong to the sort of worker.
-        self._limits = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
+        own = THREAD_VARIABLES if spec.gpus < 0 else (*THREAD_VARIABLES, VISIBLE)
+        self._limits = {name: os.environ[name] for name in own if name in os.environ}
         self.restore(_Surrounding(spec.context, spec.levels, False))
 
     def note(self, message: m.Enter) -> None:

@@ -63,8 +63,8 @@ class Values:
         self.table: dict[int, Slot] = {}
         self.awaited = 0
         """How many of them a reply will come for."""
-        self.groups: dict[int, Any] = {}
-        """The groups that tasks of this process run in, by the group of the task that submits them."""
+        self.groups: dict[Any, Any] = {}
+        """The groups that calls of this process run in, by the group of the task that submits them and their need."""
         self.streams: dict[int, Stream] = {}
         """Those that this process reads, by the task that makes them."""
         self.producers: dict[int, Producer] = {}

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from scalepool._runtime.concurrency import Concurrency
     from scalepool._runtime.futures import TaskFuture
     from scalepool._runtime.slots import Slot
-    from scalepool.config import Settings
 
 __all__ = ["WorkerStation", "main"]
 
@@ -310,7 +309,7 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
     client.session = sender_number(bytes.fromhex(config.token), m.DRIVER)
     station = WorkerStation(config, client, flight)
     client.pump = Pump(station, "scalepool-tick", tick_s=config.settings.tick_s)
-    _become_current(client, station, config.settings)
+    _become_current(client, station, config)
     _redirect_output(station, config.settings.worker_output)
     error = _initialize(client, config)
     station.introduce()
@@ -352,8 +351,10 @@ def _redirect_output(station: WorkerStation, mode: str) -> None:
         forward(lambda text: put((LOG, text + "\n", 0)))
 
 
-def _become_current(client: Client, station: WorkerStation, own: Settings) -> None:
-    set_current(WorkerSession(client, station, own))
+def _become_current(client: Client, station: WorkerStation, config: WorkerConfig) -> None:
+    session = WorkerSession(client, station, config.settings)
+    session.gpus = config.gpus
+    set_current(session)
 
 
 def _initialize(client: Client, config: WorkerConfig) -> bytes | None:

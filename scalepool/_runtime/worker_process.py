@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from scalepool._base.gpus import VISIBLE
 from scalepool._proc.context import ProcessContext
 from scalepool._proc.marked import MARK
 from scalepool._runtime.randomness import seed_from_os
@@ -22,6 +23,8 @@ __all__ = ["set_up_process"]
 def set_up_process(config: WorkerConfig) -> None:
     """Take over the client's surroundings, and be known by a name."""
     limits = {name: os.environ[name] for name in (*THREAD_VARIABLES, MARK) if name in os.environ}
+    if config.spec.gpus >= 0:
+        limits[VISIBLE] = ",".join(config.gpus)
     context = ProcessContext.decode(config.spec.context)
     context.apply(limits)
     by_value_modules().look_from(context.cwd, context.sys_path)

@@ -8,11 +8,16 @@ references are.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from scalepool._base.tuples import NamedTuple
 
 __all__ = ["ActorFound", "ActorMessage", "EndActor", "EndMode", "FindActor", "OpenActor"]
+
+
+Ints: TypeAlias = Sequence[int]
+Blobs: TypeAlias = Sequence[bytes]
 
 
 class EndMode(enum.IntEnum):
@@ -29,7 +34,8 @@ class OpenActor(NamedTuple):
     The first task of the group ``actor`` has the same number, and makes the object. Its own tasks share the workers of
     the tree of the group ``home``. After the death of its process it may begin anew ``max_restarts`` times (-1: any
     number of times). It runs up to ``concurrency`` calls at once. ``detached``: it lives without handles, too.
-    ``label`` is for messages; ``meta`` is what makes a handle, for whoever finds it by its name.
+    ``label`` is for messages; ``meta`` is what makes a handle, for whoever finds it by its name. Each of its processes
+    holds ``amounts`` of ``resources``, as in OpenGroup.
     """
 
     actor: int
@@ -41,6 +47,8 @@ class OpenActor(NamedTuple):
     name: bytes
     label: bytes
     meta: bytes
+    resources: Blobs = ()
+    amounts: Ints = ()
 
 
 class FindActor(NamedTuple):

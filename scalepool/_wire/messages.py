@@ -41,6 +41,8 @@ __all__ = [
     "Help",
     "Hold",
     "InitializerFailed",
+    "Inquire",
+    "Inventory",
     "Keep",
     "Memory",
     "Message",
@@ -102,6 +104,9 @@ class OpenGroup(NamedTuple):
     ``private`` groups have workers of their own, recycled after ``max_tasks`` tasks (0: never); one that is not ready
     ``initializer_ms`` after its process began (0: never) fails the group. A worker that was started for the group is
     replaced when its memory has grown beyond ``max_rss`` bytes (0: never).
+
+    ``lease`` says whether the group's workers count in the session's ledger (0: no), and hold ``amounts`` of
+    ``resources``, which have UTF-8 names, while they run a task (1) or as long as they live (2).
     """
 
     group: int
@@ -113,6 +118,9 @@ class OpenGroup(NamedTuple):
     spec: bytes
     initializer_ms: int = 0
     max_rss: int = 0
+    lease: int = 0
+    resources: Blobs = ()
+    amounts: Ints = ()
 
 
 class Submit(NamedTuple):
@@ -349,9 +357,27 @@ class Trim(NamedTuple):
     """Memory is getting short: give back what is kept for later."""
 
 
+# ---- resources -----------------------------------------------------------------------------------------------------
+
+
+class Inquire(NamedTuple):
+    """What is free? Answered by Inventory with the same ``request``."""
+
+    request: int
+
+
+class Inventory(NamedTuple):
+    """What nobody holds now; ``resources`` and ``amounts`` as in OpenGroup."""
+
+    request: int
+    resources: Blobs
+    amounts: Ints
+
+
 Message: TypeAlias = (
     Hello | Welcome | OpenGroup | Submit | StartWorkers | Cancel | CloseGroup | Block | Unblock | Run | Enter
     | Recall | CancelTasks | Exit | Done | Returned | Sync | InitializerFailed | Output | Replies | CancelAnswer
     | GroupClosed | Put | Release | Free | Stop | Memory | Discard | Trim | Keep | Hold | Want | Help
+    | Inquire | Inventory
     | Yield | Yielded | Taken | ActorMessage
 )  # fmt: skip

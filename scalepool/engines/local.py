@@ -126,6 +126,8 @@ class LocalEngine:
         self._living: set[int] = set()
         self._max_workers = max_workers(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self.fates: dict[int, WorkerFate] = {}
+        self.gpus: Sequence[str] = ()
+        """Names of the session's GPUs, by their numbers."""
         self._oom: OomWatch | None = None
         if first is not None:
             self._spare = first
@@ -137,8 +139,11 @@ class LocalEngine:
             if not self._closed:
                 self._zygote(limits)
 
-    def start(self, worker: int, spec_bytes: bytes) -> str | None:
-        """Start a worker; return why it could not be ordered, else ``None``. What follows comes as events."""
+    def start(self, worker: int, spec_bytes: bytes, gpus: Sequence[int] = ()) -> str | None:
+        """Start a worker, which has ``gpus``; return why it could not be ordered, else ``None``.
+
+        What follows comes as events.
+        """
         spec = WorkerSpec.decode(spec_bytes)
         config = WorkerConfig(
             worker=worker,
@@ -147,6 +152,7 @@ class LocalEngine:
             settings=self._for_workers,
             spec=spec,
             store=self._store,
+            gpus=[self.gpus[number] for number in gpus],
         )
         if len(self._living) >= self._max_workers:
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,0 +1,133 @@
+"""What a session is and has, for its user."""
+
+from __future__ import annotations
+
+import json
+import os
+
+# Where hashlib has it from; that would load OpenSSL.
+from _blake2 import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+from scalepool._base.amounts import UNIT
+from scalepool._base.clock import monotonic_s
+from scalepool._base.tuples import NamedTuple
+from scalepool._runtime import session as sessions
+from scalepool._runtime.demands import capacity_of
+from scalepool._runtime.session import DriverSession, WorkerSession
+from scalepool._wire.messages import Inquire, Inventory
+from scalepool.errors import SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "Node", "available_resources", "check_same", "cluster_resources", "get_gpu_ids", "node_id_of", "nodes",
+]  # fmt: skip
+
+_ANSWER_S: Final = 60.0
+_ARGUMENTS: Final = {
+    "store_limit_bytes": "object_store_memory",
+    "spill_limit_bytes": "spill_limit",
+    "spill_dir": "spill_directory",
+    "worker_output": "log_to_driver",
+}
+"""Arguments of ``init`` that are not called as their settings are."""
+
+
+class Node(NamedTuple):
+    """A host of the session.
+
+    Attributes
+    ----------
+    node_id
+        A number that no other session's has, as text.
+    host_name
+        As the host calls itself.
+    address
+        Where others find it; ``"local"``: it is the driver's own host.
+    alive
+        Whether tasks can run there.
+    resources
+        What it has, by name; of memory bytes.
+    labels
+        As given to ``init``.
+    """
+
+    node_id: str
+    host_name: str
+    address: str
+    alive: bool
+    resources: Mapping[str, float]
+    labels: Mapping[str, str]
+
+
+def check_same(session: DriverSession, given: Mapping[str, Any]) -> None:
+    """Raise SessionError unless ``session`` has been started with what is given, or has that anyway."""
+    from scalepool.config import settings
+
+    asked = settings(given, {})
+    for name, value in given.items():
+        there, wanted = getattr(session.settings, name), getattr(asked, name)
+        if value is not None and there != wanted:
+            argument = _ARGUMENTS.get(name, name)
+            raise SessionError(
+                f"a session with {argument}={there!r} runs already, and init() asks for {argument}={wanted!r}: call "
+                f"scalepool.shutdown() first, or use the one that runs: init(..., ignore_reinit_error=True)"
+            )
+
+
+def cluster_resources() -> dict[str, float]:
+    """Return what the session has in all, by name; of memory bytes. Mirrors ``ray.cluster_resources``."""
+    return _whole(capacity_of(sessions.current().settings))
+
+
+def available_resources() -> dict[str, float]:
+    """Return what of it nobody holds now. Mirrors ``ray.available_resources``.
+
+    Pools and executors hold nothing. What a task holds that waits for others does not count its CPUs.
+
+    Raises
+    ------
+    SessionError
+        When the session ends meanwhile.
+    """
+    session = sessions.current()
+    if isinstance(session, DriverSession):
+        free = session.hub.free_resources()
+        return _whole(capacity_of(session.settings) if free is None else free)
+    client = session.client
+    request = client.new_object_id()
+    client.post(Inquire(request), now=True)
+    if not client.pump.wait_for(lambda: request in client.found, monotonic_s() + _ANSWER_S):
+        raise SessionError("the session has not answered")
+    found = client.found.pop(request)
+    assert isinstance(found, Inventory)
+    return _whole({name.decode(): amount for name, amount in zip(found.resources, found.amounts, strict=True)})
+
+
+def nodes() -> list[Node]:
+    """Return the hosts of the session, today one. Mirrors ``ray.nodes``, whose dicts are `Node` here."""
+    session = sessions.current()
+    labels = json.loads(session.settings.labels or "{}")
+    return [Node(node_id_of(session), os.uname().nodename, "local", True, cluster_resources(), labels)]
+
+
+def get_gpu_ids() -> list[int | str]:
+    """Return the GPUs of the calling task or actor, as ``CUDA_VISIBLE_DEVICES`` names them; outside of one none.
+
+    Mirrors ``ray.get_gpu_ids``.
+    """
+    session = sessions.existing()
+    names = session.gpus if isinstance(session, WorkerSession) else ()
+    return [int(name) if name.isdecimal() else name for name in names]
+
+
+def _whole(amounts: Mapping[str, int]) -> dict[str, float]:
+    return {name: max(0, amount) / UNIT for name, amount in amounts.items()}
+
+
+def node_id_of(session: DriverSession | WorkerSession) -> str:
+    """Return what `Node` has as its id."""
+    # The number itself is a part of what workers must know to be let in.
+    return blake2b(session.client.session.to_bytes(8, "little"), digest_size=8).hexdigest()
