@@ -74,14 +74,25 @@ class SerializationError(ScalepoolError, TypeError):
         The whole sentence, with the remedy.
     path
         Where the culprit sits, e.g. ``args[2].model._lock``; empty when it is the object itself.
+    kind
+        The culprit's class, e.g. ``_thread.lock``.
     """
 
-    def __init__(self, message: str, path: str = "") -> None:
+    def __init__(self, message: str, path: str = "", kind: str = "") -> None:
         super().__init__(message)
         self.path = path
+        self.kind = kind
 
-    def __reduce__(self) -> tuple[type[SerializationError], tuple[str, str]]:
-        return type(self), (str(self), self.path)
+    def __reduce__(self) -> tuple[type[SerializationError], tuple[str, str, str]]:
+        return type(self), (str(self), self.path, self.kind)
+
+    def rename_path(self, was: str, now: str) -> None:
+        """Let a path that begins with ``was`` begin with ``now``, in the message too: what the user calls it."""
+        if not self.path.startswith(was):
+            return
+        path = now + self.path[len(was) :]
+        self.args = (str(self).replace(f"{self.path}: {self.kind}", f"{path}: {self.kind}", 1),)
+        self.path = path
 
 
 class InitializerError(ScalepoolError, RuntimeError):

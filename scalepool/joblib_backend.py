@@ -196,6 +196,9 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             used: list[Any] = []
             data, buffers, gaps = pickling.dumps(func, self._mapper.reducers(used))
         except pickling.UnpicklableTaskError as error:
+            from scalepool._shims.places import name_call
+
+            name_call(error, self.parallel.n_dispatched_tasks - len(func))  # type: ignore[arg-type]  # it is a batch
             # Not raised from here: joblib may have called from a thread in which nobody would see it.
             batch: Future[Any] = Future()
             batch.set_exception(error)

@@ -113,7 +113,7 @@ def _explain(value: object, error: Exception) -> UnpicklableTaskError:
     try:
         payload.dumps(value, oob_threshold=_OUT_OF_BAND_BYTES)
     except SerializationError as explained:
-        path, text = explained.path, str(explained)
+        path, kind, text = explained.path, explained.kind, str(explained)
     else:
-        path, text = "", str(error)
-    return UnpicklableTaskError(f"Could not pickle the task to send it to the workers: {text}", path)
+        path, kind, text = "", "", str(error)
+    return UnpicklableTaskError(f"Could not pickle the task to send it to the workers: {text}", path, kind)

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._wire.pickling.fingerprint import function_fingerprint
+from scalepool.errors import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,13 +64,26 @@ class Exporter:
         if found is not None and fingerprint is not None and found[0] is fn and found[1] == fingerprint:
             self._cache[id(fn)] = (fn, fingerprint, found[2])  # the newer one holds where the older did not
             return found[2]
-        function = Function(self._packer.pack_function(fn), name_of(fn))
+        try:
+            packed = self._packer.pack_function(fn)
+        except SerializationError as error:
+            _name_parts(error, fn)
+            raise
+        function = Function(packed, name_of(fn))
         if fingerprint is not None and not function.packed.references:
             self._cache[id(fn)] = (fn, fingerprint, function)
             self._cache.move_to_end(id(fn))
             if len(self._cache) > _KEEP:
                 self._cache.popitem(last=False)
         return function
+
+
+def _name_parts(error: SerializationError, fn: object) -> None:
+    """Leave out of the culprit's path what is ours: a function around the user's, which it has as ``fn``."""
+    place = "function"
+    while type(fn).__module__.startswith("scalepool.") and hasattr(fn, "fn"):
+        fn, place = fn.fn, place + "[0]"
+    error.rename_path(place, "function")
 
 
 def name_of(fn: object) -> str:

@@ -144,9 +144,9 @@ class Packer:
         """
         stored = self._stored
         if stored is None:
-            return self.place(codec.dumps(fn, oob_threshold=self._inline_limit_bytes))
+            return self.place(codec.dumps(fn, oob_threshold=self._inline_limit_bytes, label="function"))
         with stored.one_look() as snapshot:
-            payload = codec.dumps(fn, oob_threshold=self._inline_limit_bytes)
+            payload = codec.dumps(fn, oob_threshold=self._inline_limit_bytes, label="function")
             if not payload.buffers and len(payload.data) < self._inline_limit_bytes:
                 return Packed(payload.data, payload.references, (), len(payload.data))
             parts = _Parts(payload, self._inline_limit_bytes)

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-__all__ = ["seeded"]
+__all__ = ["is_numbered", "seeded"]
 
 
 def seeded(
@@ -35,6 +35,11 @@ def seeded(
 
     call = SeededCall(fn, Seed.of(seed), star)
     return call, _Numbered(items) if length is None else _SizedNumbered(items, length)
+
+
+def is_numbered(iterables: tuple[Iterable[Any], ...]) -> bool:
+    """Tell whether these are the items of a seeded map."""
+    return len(iterables) == 1 and isinstance(iterables[0], _Numbered)
 
 
 class _Numbered:

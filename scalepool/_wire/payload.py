@@ -325,4 +325,4 @@ def _dumps_by_value(obj: object, how: _How, arrays: ArrayReducers) -> Payload:
             dumps_by_value(part, exchange, how.reader, lambda _buffer: None, how.reducers)
 
         culprit = find_culprit(obj, pickle_part, how.label)
-        raise SerializationError(culprit.explain(error), culprit.path) from error
+        raise SerializationError(culprit.explain(error), culprit.path, culprit.kind) from error

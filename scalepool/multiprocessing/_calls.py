@@ -38,6 +38,8 @@ def spread(func: Callable[..., Any], args: Any, kwds: Any) -> tuple[Callable[...
     """
     if type(args) is tuple and type(kwds) is dict:
         return func, args, kwds
+    if type(args) is list and type(kwds) is dict:
+        return func, tuple(args), kwds
     return call_unpacked, (func, args, kwds), {}
 
 

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from scalepool._shims.outcomes import Failure
     from scalepool.api import TaskFuture
 
-__all__ = ["POOL_ERRORS", "error_of", "error_of_item", "failed_locally", "for_arguments", "timeout_error"]
+__all__ = [
+    "POOL_ERRORS",
+    "error_of",
+    "error_of_item",
+    "failed_locally",
+    "for_arguments",
+    "name_item_of",
+    "timeout_error",
+]
 
 
 def _remote_traceback() -> type[Exception]:
@@ -56,14 +64,17 @@ def failed_locally(future: TaskFuture) -> bool:
     return future.duration_s is None and not future.cancelled() and isinstance(future.exception(), SerializationError)
 
 
-def error_of(future: TaskFuture) -> BaseException | None:
-    """Return the error of a finished `future` as the original would raise it; ``None`` when it has a result."""
+def error_of(future: TaskFuture, index: int | None = None) -> BaseException | None:
+    """Return the error of a finished `future` as the original would raise it; ``None`` when it has a result.
+
+    `index` is the place of its only item in the whole input, where it has one.
+    """
     if future.cancelled():
         return TaskCancelledError("the task was cancelled")
     error = future.exception()
     if isinstance(error, SerializationError) and future.duration_s is None:
         return for_arguments(error)
-    return _for_result(error) if isinstance(error, ResultEncodingError) else error
+    return _for_result(error, index) if isinstance(error, ResultEncodingError) else error
 
 
 def for_arguments(error: SerializationError) -> BaseException:
@@ -84,6 +95,13 @@ def for_arguments(error: SerializationError) -> BaseException:
     return original
 
 
+def name_item_of(future: TaskFuture, start: int, *, chunked: bool, numbered: bool) -> None:
+    """See `scalepool._shims.places.name_item`, which few programs ever load."""
+    from scalepool._shims.places import name_item
+
+    name_item(future, start, chunked=chunked, numbered=numbered)
+
+
 def error_of_item(failure: Failure | LostItem, future: TaskFuture, index: int | None = None) -> BaseException:
     """Return the error of one item of a chunk as the original would raise it, with the worker's traceback.
 
@@ -95,14 +113,19 @@ def error_of_item(failure: Failure | LostItem, future: TaskFuture, index: int | 
             lost.note(item=index)
         return lost
     error = failure.revive(_remote_traceback())
-    return _for_result(error) if isinstance(error, ResultEncodingError) else error
+    return _for_result(error, index) if isinstance(error, ResultEncodingError) else error
 
 
-def _for_result(error: ResultEncodingError) -> BaseException:
+def _for_result(error: ResultEncodingError, index: int | None) -> BaseException:
     import multiprocessing.pool
 
+    if index is not None:
+        error = error.of_item(index)
+
     original: type[Exception] = vars(multiprocessing.pool)["MaybeEncodingError"]
-    return original(_Shown(error.exc_repr), _Shown(error.value_repr))
+    shown = original(_Shown(error.reason), _Shown(error.value_repr))
+    shown.path = error.path  # type: ignore[attr-defined]
+    return shown
 
 
 class _Shown:

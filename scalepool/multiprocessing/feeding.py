@@ -26,7 +26,7 @@ from scalepool._shims.outcomes import MISSING, OnError, attach_partial_results, 
 from scalepool._shims.progress import ProgressMeter, Report, Reporter
 from scalepool.api import Snapshot, cancel
 from scalepool.errors import TaskCancelledError, TaskTimeoutError, WorkerDiedError
-from scalepool.multiprocessing.errors import error_of, error_of_item, failed_locally
+from scalepool.multiprocessing.errors import error_of, error_of_item, failed_locally, name_item_of
 from scalepool.multiprocessing.results import Settlement, remaining_s, wait_for
 
 if TYPE_CHECKING:
@@ -52,12 +52,15 @@ class ChunkTask(NamedTuple):
         The input.
     terms
         Time limit and retries, if not the group's.
+    numbered
+        Each item has its position before it: the map is seeded.
     """
 
     group: WorkerGroup
     function: Function
     items: Sequence[Any]
     terms: Terms | None = None
+    numbered: bool = False
 
 
 class _Chunk(NamedTuple):
@@ -97,6 +100,7 @@ class MapJob:
         self._task: ChunkTask | None = task
         self._plan = plan
         self._settlement = settlement
+        self._numbered = task.numbered
         self._on_error = on_error
         self._reporter = reporter
         self._snapshot = Snapshot()  # the items are ours from here on, and what they hold is to be read once
@@ -198,8 +202,10 @@ class MapJob:
     # Collecting
 
     def _arrived(self, chunk: _Chunk, future: TaskFuture) -> None:
-        failed_before_sending = chunk.size > 1 and failed_locally(future)
         error = error_of(future)
+        failed_before_sending = error is not None and failed_locally(future)
+        if failed_before_sending:
+            name_item_of(future, chunk.start, chunked=True, numbered=self._numbered)
         outcomes = future.result() if error is None else None
         with self._lock:
             self._outstanding.pop(chunk.start, None)
@@ -209,7 +215,7 @@ class MapJob:
                 self._lock.notify_all()
             if self._over:
                 return  # raise_now or abandon(): this one could not be cancelled any more
-            if failed_before_sending:
+            if failed_before_sending and chunk.size > 1:
                 self._again.extend(chunk.halves())  # nothing has run, so only the culprit needs to fail
                 report = None
             else:

@@ -118,7 +118,7 @@ class IMapIterator:
             self._held += entry.size
             if future.has_value and not self._chunked:
                 rest.append(future.result())
-            elif (error := error_of(future)) is not None:
+            elif (error := error_of(future, None if self._chunked else entry.start)) is not None:
                 # The chunk as a whole: its results do not pickle, or its worker died and nothing more is known.
                 if isinstance(error, (WorkerDiedError, TaskTimeoutError)) and entry.size == 1:
                     error.note(item=entry.start)

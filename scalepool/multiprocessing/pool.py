@@ -285,9 +285,8 @@ class Pool(Lifecycle):
             return _parts.MapResult(settlement, None)
         settlement = self._settlement(options.callback, options.error_callback)
         plan = _parts.ChunkPlan(len(items), self._processes, chunksize)
-        job = _parts.MapJob(
-            _parts.ChunkTask(self._group, function, items, options.terms), plan, settlement, on_error, reporter
-        )
+        task = _parts.ChunkTask(self._group, function, items, options.terms, options.seed is not None)
+        job = _parts.MapJob(task, plan, settlement, on_error, reporter)
         settlement.on_settled = partial(self._forget, self._remember(job))
         job.feed()
         return _parts.MapResult(settlement, job)
@@ -363,9 +362,9 @@ class Pool(Lifecycle):
         except Exception as error:  # noqa: BLE001 - the original's moment is the first next()
             reason = _parts.for_arguments(error) if isinstance(error, SerializationError) else error
             function, iterable = self._group.export(nothing), Raising(reason)
-        stream = _parts.Stream(
-            _parts.StreamTask(self._group, function, chunksize, self._processes, arguments.terms), options
-        )
+        seeded = arguments.seed is not None
+        task = _parts.StreamTask(self._group, function, chunksize, self._processes, arguments.terms, seeded)
+        stream = _parts.Stream(task, options)
         number = self._remember(stream)
         stream.start(iterable, partial(self._forget, number), f"{self._name}-feeder-{number}")
         kind = _parts.IMapIterator if arguments.ordered else _parts.IMapUnorderedIterator

@@ -33,7 +33,7 @@ from scalepool._shims.chunks import LARGEST_WINDOW, ChunkOutcomes, Pace
 from scalepool._shims.progress import Reporter, Tracker
 from scalepool._shims.readahead import ReadAhead
 from scalepool.errors import TaskCancelledError
-from scalepool.multiprocessing.errors import error_of, error_of_item, failed_locally, timeout_error
+from scalepool.multiprocessing.errors import error_of, error_of_item, failed_locally, name_item_of, timeout_error
 from scalepool.multiprocessing.results import remaining_s, wait_for
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class StreamTask(NamedTuple):
         Number of workers.
     terms
         Time limit and retries, if not the group's.
+    numbered
+        Each item has its position before it: the map is seeded.
     """
 
     group: WorkerGroup
@@ -70,6 +72,7 @@ class StreamTask(NamedTuple):
     chunksize: int
     workers: int
     terms: Terms | None = None
+    numbered: bool = False
 
 
 class StreamOptions(NamedTuple):
@@ -201,12 +204,14 @@ class Stream:
             for number, item in enumerate(items):
                 self._submit((item,), start + number)
         else:
+            self._name_item(slot, future)
             if options.ordered:
                 self._append(slot)
             self._task.group.notify()  # what ends inside submit() wakes nobody
 
     def _arrived(self, slot: Slot, future: TaskFuture) -> None:
         slot.future = future
+        self._name_item(slot, future)
         if slot.size == 1 or not failed_locally(future):  # else the feeder, which is in submit() now, splits it
             if self._options.raise_now or self.tracker is not None:
                 self._examine(slot, future)
@@ -219,8 +224,12 @@ class Stream:
             with self._lock:
                 self._lock.notify_all()
 
+    def _name_item(self, slot: Slot, future: TaskFuture) -> None:
+        if not future.has_value and failed_locally(future):
+            name_item_of(future, slot.start, chunked=self._task.chunksize > 1, numbered=self._task.numbered)
+
     def _examine(self, slot: Slot, future: TaskFuture) -> None:
-        error = error_of(future)
+        error = error_of(future, slot.start if self._task.chunksize == 1 else None)
         outcomes = future.result() if error is None else None
         failures = outcomes.failures if isinstance(outcomes, ChunkOutcomes) else ()
         if self.tracker is not None:  # what was cancelled is neither done nor failed

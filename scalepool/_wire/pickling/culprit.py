@@ -159,7 +159,7 @@ def _entries(whole: Mapping[Any, Any]) -> Iterator[_Part]:
 
 
 def _function(whole: FunctionType) -> Iterator[_Part]:
-    name = f"<{whole.__name__}>"
+    name = f"<{whole.__name__.strip('<>')}>"
     for variable, cell in zip(whole.__code__.co_freevars, whole.__closure__ or (), strict=False):
         yield from ((f".{name} closure {variable}", value) for value in _content(cell))
     for index, value in enumerate(whole.__defaults__ or ()):

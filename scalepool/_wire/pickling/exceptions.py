@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from scalepool._base.tuples import NamedTuple
 from scalepool._wire.payload import Payload, dumps, dumps_inline, loads
-from scalepool.errors import ScalepoolError
+from scalepool.errors import ScalepoolError, SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,15 +70,31 @@ class ResultEncodingError(ScalepoolError, pickle.PicklingError):
         ``repr()`` of what pickling raised.
     value_repr
         ``repr()`` of the result.
+    path, kind
+        Where in the result the culprit sits, e.g. ``result[3].lock``, and its class; empty where that is not known.
     """
 
-    def __init__(self, exc_repr: str, value_repr: str) -> None:
-        super().__init__(exc_repr, value_repr)
+    def __init__(self, exc_repr: str, value_repr: str, path: str = "", kind: str = "") -> None:
+        super().__init__(exc_repr, value_repr, path, kind)
         self.exc_repr = exc_repr
         self.value_repr = value_repr
+        self.path = path
+        self.kind = kind
 
     def __str__(self) -> str:
-        return f"cannot send the result {self.value_repr}: {self.exc_repr}"
+        return f"cannot send the result {self.value_repr}: {self.reason}"
+
+    def of_item(self, index: int) -> ResultEncodingError:
+        """Return the error for the result of a map, of which this was the item ``index``."""
+        path = f"result[{index}]{self.path.removeprefix('result')}" if self.path else ""
+        named = ResultEncodingError(self.exc_repr, self.value_repr, path, self.kind)
+        named.__cause__ = self.__cause__
+        return named
+
+    @property
+    def reason(self) -> str:
+        """What pickling raised, and for what."""
+        return f"{self.exc_repr} for {self.path}: {self.kind}" if self.path else self.exc_repr
 
 
 class _Node(NamedTuple):
@@ -109,7 +125,8 @@ def encode_result(value: object, *, oob_threshold: int, reader: int | None = Non
     try:
         return dumps(value, oob_threshold=oob_threshold, reader=reader, label="result", apart=apart)
     except Exception as error:
-        raise ResultEncodingError(_safe(repr, error.__cause__ or error), _safe(repr, value)) from error
+        path, kind = (error.path, error.kind) if isinstance(error, SerializationError) else ("", "")
+        raise ResultEncodingError(_safe(repr, error.__cause__ or error), _safe(repr, value), path, kind) from error
 
 
 def encode_exception(error: BaseException, tb_text: str, *, reader: int | None = None) -> bytes:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from scalepool.concurrent.futures._sizes import Sizes
     from scalepool.concurrent.futures._work import Work
 
-__all__ = ["SNAPSHOT_ITEMS", "Feeder"]
+__all__ = ["SNAPSHOT_ITEMS", "Feeder", "failed_to_pickle", "name_input_of"]
 
 #: Inputs of known length are read at once up to this many.
 SNAPSHOT_ITEMS: Final = 100_000
@@ -61,6 +61,8 @@ class Feeder:
     ----------
     progress
         Is told of each chunk; ``None`` without. Set before ``begin``.
+    numbered
+        Whether each input is a pair of its position and itself, as in a seeded map; likewise.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Feeder:
         self._terms = terms
         self._work = work
         self.progress: ChunkProgress | None = None
+        self.numbered = False
         self._function = function
         self._inputs = inputs
         self._sizes = sizes
@@ -250,7 +253,10 @@ class Feeder:
         then = done if self.progress is None else self.progress.watch(items, done)
         future = self._work.submit(self._function, (chunk,), {}, then, self._snapshot, self._terms)
         future.first_item = self._items_out  # type: ignore[attr-defined]  # for errors
-        if len(chunk) > 1 and _failed_to_pickle(future):
+        failed = failed_to_pickle(future)
+        if failed:
+            name_input_of(future, self._items_out, self.numbered)
+        if failed and len(chunk) > 1:
             # One input does not pickle. The others must not suffer for having been put beside it.
             self._chunks_out += 1  # its note is on its way
             for item in chunk:
@@ -282,7 +288,14 @@ class Feeder:
         cancel(waiting, force=self.stops_running)
 
 
-def _failed_to_pickle(future: Future[Any]) -> bool:
+def name_input_of(future: Future[Any], start: int, numbered: bool) -> None:
+    """See `scalepool._shims.places.name_input`, which few programs ever load."""
+    from scalepool._shims.places import name_input
+
+    name_input(future, start, numbered=numbered)
+
+
+def failed_to_pickle(future: Future[Any]) -> bool:
     """Tell whether a call never left this process."""
     if not future.done() or future.cancelled():
         return False

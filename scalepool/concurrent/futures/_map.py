@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from scalepool._shims.chunks import ChunkOutcomes, MapChunk
 from scalepool._shims.outcomes import LostItem
+from scalepool._shims.seeding import is_numbered
+from scalepool._wire.pickling.exceptions import ResultEncodingError
 from scalepool.api import TaskFuture
-from scalepool.concurrent.futures._feeder import SNAPSHOT_ITEMS, Feeder
+from scalepool.concurrent.futures._feeder import SNAPSHOT_ITEMS, Feeder, failed_to_pickle, name_input_of
 from scalepool.concurrent.futures._sizes import OpenSizes, PlannedSizes
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ def map_bounded(
     progress = watch_chunks(sink, total)
     feeder = Feeder(work, _export(work, fn), inputs, sizes, is_bounded=not is_short, terms=terms)
     feeder.progress = progress
+    feeder.numbered = is_numbered(iterables)
     try:
         feeder.begin()
     except BaseException:
@@ -90,17 +93,30 @@ def map_buffered(
     buffersize: int,
     timeout_s: float | None,
     progress: ChunkProgress | None = None,
+    *,
+    numbered: bool = False,
 ) -> Generator[Any, None, None]:
     """Hand over `buffersize` chunks now and one more for each that is read; return the iterator of results."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     function = _export(work, fn)
-    pending = deque(submit(function, chunk, progress) for chunk in islice(chunks, buffersize))
+    sent = 0
+
+    def send(chunk: list[tuple[Any, ...]]) -> Future[Any]:
+        nonlocal sent
+        future = submit(function, chunk, progress)
+        future.first_item = sent  # type: ignore[attr-defined]  # for errors
+        if failed_to_pickle(future):
+            name_input_of(future, sent, numbered)
+        sent += len(chunk)
+        return future
+
+    pending = deque(map(send, islice(chunks, buffersize)))
 
     def read() -> Generator[Any, None, None]:
         try:
             while pending:
                 for chunk in islice(chunks, 1):
-                    pending.append(submit(function, chunk, progress))
+                    pending.append(send(chunk))
                 yield from _outcomes(pending.popleft(), deadline)
         finally:
             for future in pending:
@@ -199,12 +215,14 @@ def _outcomes(future: Future[Any], deadline: float | None, feeder: Feeder | None
 
 
 def _error_of(failure: Failure | LostItem, future: Future[Any], offset: int) -> BaseException:
+    position = getattr(future, "first_item", 0) + offset
     if not isinstance(failure, LostItem):
         from scalepool.concurrent.futures._errors import make_traceback
 
-        return failure.revive(make_traceback)
+        raised = failure.revive(make_traceback)
+        return raised.of_item(position) if isinstance(raised, ResultEncodingError) else raised
     error: Any = future.lost_item(failure.status, failure.verdict)  # type: ignore[attr-defined]  # it is a TaskFuture
-    error.note(item=getattr(future, "first_item", 0) + offset)
+    error.note(item=position)
     return cast("BaseException", error)
 
 

@@ -224,7 +224,8 @@ class ProcessPoolExecutor(Executor):
             return map_bounded(self, self._work, fn, iterables, chunksize, timeout, terms, sink)
         watched = watch_chunks(sink, length_of(iterables))
         submit, chunks = partial(self._submit_chunk, terms), chunked(iterables, chunksize)
-        return map_buffered(submit, self._work, fn, chunks, buffersize, timeout, watched)
+        numbered = seed is not None
+        return map_buffered(submit, self._work, fn, chunks, buffersize, timeout, watched, numbered=numbered)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and let go of the workers when the pending ones are finished.
