@@ -19,6 +19,7 @@ The layers, each importing only from those below it::
 from __future__ import annotations
 
 import os as _os
+import sys as _sys
 
 from scalepool._joblib.registration import install as _install_joblib_backend
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         available_resources,
         cluster_resources,
         cpu_count,
+        freeze_support,
         get_gpu_ids,
         init,
         is_initialized,
@@ -67,6 +69,7 @@ __all__ = [
     "cluster_resources",
     "cpu_count",
     "exit_actor",
+    "freeze_support",
     "get",
     "get_actor",
     "get_gpu_ids",
@@ -92,6 +95,7 @@ _FROM_API = frozenset(
         "available_resources",
         "cluster_resources",
         "cpu_count",
+        "freeze_support",
         "get_gpu_ids",
         "init",
         "is_initialized",
@@ -123,6 +127,12 @@ if _os.environ.get("SCALEPOOL_INSTALL", "0").strip() not in ("", "0"):
     from scalepool.redirection import install
 
     install()
+
+# A frozen application that is to become the parent of workers: what it calls for that may be multiprocessing's.
+if hasattr(_sys, "frozen") and "--scalepool-zygote" in _sys.argv[1:2]:
+    from scalepool._proc.frozen import catch_freeze_support as _catch_freeze_support
+
+    _catch_freeze_support()
 
 
 def __getattr__(name: str) -> Any:

@@ -53,6 +53,7 @@ __all__ = [
     "cluster_resources",
     "cpu_count",
     "current_task",
+    "freeze_support",
     "get_gpu_ids",
     "in_worker",
     "init",
@@ -198,6 +199,18 @@ def shutdown() -> None:
 def is_initialized() -> bool:
     """Whether this process has a session."""
     return _session.existing() is not None
+
+
+def freeze_support() -> None:
+    """Let a frozen application make workers: call it first in the main program; anywhere else it does nothing.
+
+    An application that PyInstaller, cx_Freeze and the like have made into one executable is started again to become the
+    process from which workers are forked. It becomes one in this call, which then does not return. It stands for
+    ``multiprocessing.freeze_support``, too. An application that does not call it gets a `SessionError` that says so.
+    """
+    from scalepool._proc import frozen
+
+    frozen.freeze_support()
 
 
 def cpu_count() -> int:

@@ -149,6 +149,9 @@ class WorkerDiedError(Unfinished, ScalepoolError, RuntimeError):
         return self.post_mortem.oom
 
     def __str__(self) -> str:
+        if not self.pid:
+            call = self.post_mortem.call(self.task)
+            return f"no worker process could be started on {self.host} to run {call}{self.post_mortem.lines()}"
         return (
             f"worker {self.pid} on {self.host} {manner_of_death(self.exitcode)} while it ran "
             f"{self.post_mortem.call(self.task)} (attempt {self.attempt}); other tasks are not affected and the pool "

@@ -37,6 +37,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "testing",
             "bench",
             "__main__",
+            "__pyinstaller",
         }
     ),
 )

@@ -14,8 +14,8 @@ API = [
     "ErrorTypes", "Function", "GroupStatistics", "Node", "Seed", "SeededCall",
     "SessionHandle", "SharedBuffer", "Snapshot", "TaskContext",
     "TaskFuture", "Terms", "WorkerGroup", "WorkerInfo",
-    "available_resources", "cancel", "cluster_resources", "cpu_count", "current_task", "get_gpu_ids", "in_worker",
-    "init", "is_initialized", "item_slot", "nodes", "put_buffer", "shutdown", "task_rng", "wait",
+    "available_resources", "cancel", "cluster_resources", "cpu_count", "current_task", "freeze_support", "get_gpu_ids",
+    "in_worker", "init", "is_initialized", "item_slot", "nodes", "put_buffer", "shutdown", "task_rng", "wait",
 ]  # fmt: skip
 ERRORS = [
     "ActorDiedError", "ActorError", "ActorUnavailableError",
@@ -41,8 +41,8 @@ ACTORS = [
 TOP = [
     "ActorDiedError", "ActorHandle", "ActorUnavailableError", "DynamicObjectRefGenerator", "ObjectRef",
     "ObjectRefGenerator", "__version__", "as_completed", "available_resources", "cancel", "cluster_resources",
-    "cpu_count", "exit_actor", "get", "get_actor", "get_gpu_ids", "init", "install", "is_initialized", "kill", "method",
-    "nodes", "progress", "put", "remote", "shutdown", "task_rng",
+    "cpu_count", "exit_actor", "freeze_support", "get", "get_actor", "get_gpu_ids", "init", "install", "is_initialized",
+    "kill", "method", "nodes", "progress", "put", "remote", "shutdown", "task_rng",
     "uninstall", "wait",
 ]  # fmt: skip
 HOMES = {**dict.fromkeys(ERRORS, errors), **dict.fromkeys(ACTORS, actors), **dict.fromkeys(TASKS, tasks)}

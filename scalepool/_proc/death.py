@@ -107,6 +107,7 @@ class ProcessWatcher:
         self.peaks_bytes: dict[int, int] = {}
         """Most memory that a worker had, for those that have ended; whoever takes in their end takes it out."""
         self._serve: dict[str, Callable[[Zygote, Frame], None]] = {
+            "here": _note_here,
             "ready": Zygote.note_ready,
             "started": self._started,
             "exited": self._exited,
@@ -125,6 +126,8 @@ class ProcessWatcher:
             self._zygotes[zygote.channel.fileno()] = zygote
             self._epoll.register(zygote.channel.fileno(), select.EPOLLIN)
         self._poll_for(zygote)
+        if zygote.application is not None:
+            os.eventfd_write(self._wake_fd, 1)  # the thread has to look when that is due
 
     def send_signal(self, worker_id: int, sig: int, *, group: bool = True) -> bool:
         """Signal a worker, also a stopped one.
@@ -173,6 +176,8 @@ class ProcessWatcher:
     def _step(self, timeout_s: float | None) -> int:
         served = 0
         ready = self._epoll.poll(timeout_s)
+        if (self._wake_fd, select.EPOLLIN) in ready and not self._closing:
+            os.eventfd_read(self._wake_fd)
         # Workers before zygotes: a zygote's reports bring new descriptors, under numbers that this list may hold.
         for fd in [fd for fd, _ in ready if fd in self._by_pidfd]:
             self._pidfd_ready(self._by_pidfd[fd])
@@ -184,8 +189,11 @@ class ProcessWatcher:
         return served
 
     def _timeout_s(self) -> float | None:
-        ended = [watched.ended_at_s for watched in self._by_pidfd.values() if watched.ended_at_s is not None]
-        return max(0.0, min(ended) + REPORT_GRACE_S - time.monotonic()) if ended else None
+        due = [
+            watched.ended_at_s + REPORT_GRACE_S for watched in self._by_pidfd.values() if watched.ended_at_s is not None
+        ]
+        due += [zygote.application.due_s for zygote in self._zygotes.values() if zygote.application is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _deliver(self, event: Event) -> None:
         try:
@@ -266,8 +274,11 @@ class ProcessWatcher:
         zygote.release()
         if not was_closed:
             self._deliver(ZygoteDied(zygote.name, exitcode))
+        reason = f"zygote {zygote.name} ended before it could fork"
+        if zygote.application is not None:
+            reason = zygote.application.why_ended(exitcode) or reason
         for worker_id in pending:
-            self._deliver(ForkFailed(worker_id, f"zygote {zygote.name} ended before it could fork", 0))
+            self._deliver(ForkFailed(worker_id, reason, 0))
         for watched in orphans:
             if watched.ended_at_s is not None:
                 self._forget(watched, None)
@@ -286,6 +297,9 @@ class ProcessWatcher:
             if watched.ended_at_s is not None and now_s >= watched.ended_at_s + REPORT_GRACE_S:
                 _signal(watched, signal.SIGKILL, group=True)
                 self._forget(watched, None)
+        for zygote in list(self._zygotes.values()):
+            if zygote.application is not None and now_s >= zygote.application.due_s:
+                self._zygote_ended(zygote)
 
     def _stop_polling(self, watched: _Watched) -> None:
         if watched.is_polled:
@@ -299,6 +313,11 @@ class ProcessWatcher:
             del self._by_pidfd[watched.pidfd]
         self._deliver(Exited(watched.worker_id, watched.pid, exitcode))
         os.close(watched.pidfd)
+
+
+def _note_here(zygote: Zygote, _frame: Frame) -> None:
+    """Note that what was this application, started again, has become a zygote like any other."""
+    zygote.application = None
 
 
 def _signal(watched: _Watched, sig: int, group: bool) -> bool:

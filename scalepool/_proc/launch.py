@@ -18,6 +18,12 @@ from _socket import AF_UNIX, SOCK_STREAM, socketpair
 
 from scalepool.errors import SessionError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scalepool._proc.frozen import Application
+
 __all__ = ["Launched", "interpreter", "launch"]
 
 # -c and not -m: nothing of the working directory can shadow the standard library, __main__ stays empty, and the
@@ -44,13 +50,16 @@ class Launched:
         Its process; ours to reap.
     control_fd
         Our end of the socket; -1 once it has been handed on.
+    application
+        For what is no interpreter, but this application itself, started again.
     """
 
-    __slots__ = ("control_fd", "pid")
+    __slots__ = ("application", "control_fd", "pid")
 
-    def __init__(self, pid: int, control_fd: int) -> None:
+    def __init__(self, pid: int, control_fd: int, application: Application | None = None) -> None:
         self.pid = pid
         self.control_fd = control_fd
+        self.application = application
 
     def take_control(self) -> int:
         """Return the socket, which is the caller's from now on."""
@@ -73,12 +82,22 @@ def launch() -> Launched:
         When the interpreter to start is unknown or does not start.
     """
     path = interpreter()
+    command = [path, *_interpreter_options(), "-c", _BOOTSTRAP, _PACKAGE_ROOT, str(_CONTROL_FD)]
+    environ: Mapping[str, str] = os.environ
+    application = None
+    if getattr(sys, "frozen", False):
+        from scalepool._proc import frozen
+
+        if frozen.is_application(path):
+            application = frozen.Application()
+            command = [path, frozen.FLAG, str(_CONTROL_FD)]
+            environ = {**os.environ, frozen.STARTED_BY: str(os.getpid())}
     ours, theirs = (_move_up(end.detach()) for end in socketpair(AF_UNIX, SOCK_STREAM))
     try:
         pid = os.posix_spawnp(
             path,
-            [path, *_interpreter_options(), "-c", _BOOTSTRAP, _PACKAGE_ROOT, str(_CONTROL_FD)],
-            os.environ,
+            command,
+            environ,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, theirs, _CONTROL_FD),
@@ -91,7 +110,7 @@ def launch() -> Launched:
         raise SessionError(f"cannot start {path}: {name}: {error.strerror}") from error
     finally:
         os.close(theirs)
-    return Launched(pid, ours)
+    return Launched(pid, ours, application)
 
 
 def interpreter() -> str:

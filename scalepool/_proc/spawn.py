@@ -112,6 +112,7 @@ class Zygote:
             launched = launch()
         self.options = options
         self.pid = launched.pid
+        self.application = launched.application
         self._owner_pid = os.getpid()
         self._lock = threading.Lock()
         self._pending: set[int] = set()

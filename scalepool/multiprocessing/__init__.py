@@ -1,24 +1,26 @@
 """``multiprocessing`` on scalepool's workers: change the import, keep the code.
 
-Scalepool's own: `Pool`, `cpu_count`, `get_context`. Every other public name is the standard library's, looked up when
-it is first used, so that importing this package stays light. Locks, queues and shared values are those of its ``spawn``
-context: processes that were not forked by this one, such as a pool's workers, can open no others.
+Scalepool's own: `Pool`, `cpu_count`, `freeze_support`, `get_context`. Every other public name is the standard
+library's, looked up when it is first used, so that importing this package stays light. Locks, queues and shared values
+are those of its ``spawn`` context: processes that were not forked by this one, such as a pool's workers, can open no
+others.
 """
 
 from __future__ import annotations
 
 from scalepool.api import cpu_count as cpu_count
+from scalepool.api import freeze_support as freeze_support
 from scalepool.multiprocessing.pool import Pool as Pool
 from scalepool.multiprocessing.sharing import SHARED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from multiprocessing import *  # type: ignore[assignment] # noqa: F403  # Pool and cpu_count are ours
+    from multiprocessing import *  # type: ignore[assignment] # noqa: F403  # these names are ours
     from typing import Any
 
     from scalepool.multiprocessing.context import get_context as get_context
 
-_OWN = ("Pool", "cpu_count", "get_context")
+_OWN = ("Pool", "cpu_count", "freeze_support", "get_context")
 
 
 def __getattr__(name: str) -> Any:

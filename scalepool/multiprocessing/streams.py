@@ -204,14 +204,14 @@ class Stream:
             for number, item in enumerate(items):
                 self._submit((item,), start + number)
         else:
-            self._name_item(slot, future)
+            _name_item(self._task, slot, future)
             if options.ordered:
                 self._append(slot)
             self._task.group.notify()  # what ends inside submit() wakes nobody
 
     def _arrived(self, slot: Slot, future: TaskFuture) -> None:
         slot.future = future
-        self._name_item(slot, future)
+        _name_item(self._task, slot, future)
         if slot.size == 1 or not failed_locally(future):  # else the feeder, which is in submit() now, splits it
             if self._options.raise_now or self.tracker is not None:
                 self._examine(slot, future)
@@ -223,10 +223,6 @@ class Stream:
         if self._waiting_in_task and (self._ended or self._options.raise_now):
             with self._lock:
                 self._lock.notify_all()
-
-    def _name_item(self, slot: Slot, future: TaskFuture) -> None:
-        if not future.has_value and failed_locally(future):
-            name_item_of(future, slot.start, chunked=self._task.chunksize > 1, numbered=self._task.numbered)
 
     def _examine(self, slot: Slot, future: TaskFuture) -> None:
         error = error_of(future, slot.start if self._task.chunksize == 1 else None)
@@ -375,6 +371,11 @@ class Stream:
         slots = list(self._entries) if self._options.ordered else list(self._running)
         futures = [slot.future for slot in slots if isinstance(slot, Slot) and slot.future is not None]
         return [future for future in futures if not future.done()]
+
+
+def _name_item(task: StreamTask, slot: Slot, future: TaskFuture) -> None:
+    if not future.has_value and failed_locally(future):
+        name_item_of(future, slot.start, chunked=task.chunksize > 1, numbered=task.numbered)
 
 
 def _take_done(entries: deque[Entry], most: int, pace: Pace) -> list[Entry]:

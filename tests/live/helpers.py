@@ -72,13 +72,15 @@ def is_running(pid: int) -> bool:
 class Script:
     """A driver in a process, process group and temporary folder of its own, and everything that descends from it."""
 
-    def __init__(self, folder: Path, arguments: list[str], *, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, arguments: list[str], *, environ: dict[str, str] | None = None, program: str | None = None
+    ) -> None:
         self.mark = secrets.token_hex(8)
         # Not below pytest's folder: a Unix socket's path must be short.
         self.temporary = Path(tempfile.mkdtemp(prefix=f"live-{self.mark}-"))
         path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", *arguments],
+            [*([sys.executable, "-W", "error"] if program is None else [program]), *arguments],
             env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(self.temporary), _MARK: self.mark, **(environ or {})},
             cwd=folder,
             stdin=subprocess.PIPE,
