@@ -125,6 +125,12 @@ def _become_zygote(arguments: Sequence[str]) -> None:
     if not is_ours:
         sys.exit(f"{FLAG} is for scalepool, which starts this application with it")
     del sys.argv[1:]
+    import socket
+
+    from scalepool._proc.channel import Channel
     from scalepool._proc.zygote import main
 
-    main([str(control_fd)], is_application=True)
+    told = Channel(socket.socket(fileno=os.dup(control_fd)))
+    told.send({"op": "here"})  # the first word on this socket, so there is room for it
+    told.close()
+    main([str(control_fd)])

@@ -378,16 +378,11 @@ def prepare_process(control_fd: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
 
-def main(arguments: Sequence[str] | None = None, *, is_application: bool = False) -> NoReturn:
-    """Entry of the process; ``arguments[0]`` is the descriptor of the socket to the driver.
-
-    A driver that has started not an interpreter but its own ``application`` waits to hear that we are what it meant.
-    """
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry of the process; ``arguments[0]`` is the descriptor of the socket to the driver."""
     control_fd = int((sys.argv[1:] if arguments is None else arguments)[0])
     prepare_process(control_fd)
     channel = Channel(socket.socket(fileno=control_fd))
-    if is_application:
-        channel.send({"op": "here"})
     job = Server(channel).serve()
     if job is None:
         child.flush_stdio()
