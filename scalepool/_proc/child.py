@@ -68,7 +68,7 @@ def _call(entry: Callable[[bytes, int], object], config: bytes, flight_fd: int) 
     try:
         result = entry(config, flight_fd)
     except SystemExit as stop:
-        return _exit_code(stop.code)
+        return exit_code(stop.code)
     except BaseException:  # noqa: BLE001
         # The border of the process: the traceback is all that can be told, the exit code tells the driver.
         sys.excepthook(*sys.exc_info())
@@ -76,7 +76,8 @@ def _call(entry: Callable[[bytes, int], object], config: bytes, flight_fd: int) 
     return result if isinstance(result, int) else 0
 
 
-def _exit_code(code: Any) -> int:
+def exit_code(code: Any) -> int:
+    """Return what a process ends with that has raised ``SystemExit(code)``; a text is written, as Python does."""
     if code is None:
         return 0
     if isinstance(code, int):

@@ -7,6 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
 from scalepool._base.clock import monotonic_s
+from scalepool._base.qualified import imported
 from scalepool._base.tuples import NamedTuple
 from scalepool._core.leasing import FOR_LIFE
 from scalepool._core.task import PLAIN
@@ -23,9 +24,10 @@ from scalepool._runtime.demands import (
     threads_of,
 )
 from scalepool._runtime.group import limits_of
-from scalepool._runtime.handles import ActorHandle, ActorMeta, MethodOptions, check_count, meta_of
+from scalepool._runtime.handles import ActorHandle, ActorMeta, MethodOptions, meta_of
 from scalepool._runtime.instance import Creation, Plan
 from scalepool._runtime.logs import current_levels
+from scalepool._runtime.options import changed, check_count
 from scalepool._runtime.outgoing import KeptCall
 from scalepool._runtime.remote import ONE_CPU, group_of
 from scalepool._runtime.returning import yields
@@ -76,10 +78,7 @@ class ActorOptions(NamedTuple):
         TypeError, ValueError
             When one of them does not exist, or has a value that makes no sense.
         """
-        unknown = [key for key in changes if key not in self._fields]
-        if unknown:
-            raise TypeError(f"unknown option {unknown[0]!r} of an actor; there are {', '.join(self._fields)}")
-        options = self._replace(**changes)
+        options = changed(self, changes, "an actor")
         check_count("max_concurrency", options.max_concurrency, none=True, infinite=False, least=1)
         check_count("max_restarts", options.max_restarts)
         check_count("max_task_retries", options.max_task_retries)
@@ -295,14 +294,11 @@ def _look_into(cls: type[Any]) -> tuple[dict[str, MethodOptions], dict[str, str]
 
 
 def _restore(module: str, qualname: str, options: tuple[Any, ...]) -> ActorClass[Any]:
-    import sys
-
-    __import__(module)
-    found: Any = sys.modules[module]
-    for part in qualname.split("."):
-        found = getattr(found, part)
+    found = imported(module, qualname)
+    if not isinstance(found, ActorClass):
+        raise AttributeError(f"{module}.{qualname} is not an actor class in this process")
     if tuple(found._options) == options:
-        return found  # type: ignore[no-any-return]
+        return found
     return ActorClass(found.actor_class, ActorOptions(*options))
 
 

@@ -8,6 +8,7 @@ from scalepool._base.tuples import NamedTuple
 from scalepool._core.task import PLAIN
 from scalepool._runtime.group import terms_of
 from scalepool._runtime.instance import Method, actor_id, note_own_call
+from scalepool._runtime.options import FOR_EVER, changed, check_count
 from scalepool._runtime.outgoing import KeptCall
 from scalepool._runtime.returning import Returning, check_ahead, check_returns
 from scalepool._runtime.session import current
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from scalepool._runtime.refs import ObjectRef
 
 __all__ = ["ActorHandle", "ActorMeta", "ActorMethod", "MethodOptions"]
-
-_FOR_EVER: Final = 1 << 30
 
 
 class MethodOptions(NamedTuple):
@@ -44,10 +43,7 @@ class MethodOptions(NamedTuple):
         TypeError, ValueError
             When one of them does not exist, or has a value that makes no sense.
         """
-        unknown = [key for key in changes if key not in self._fields]
-        if unknown:
-            raise TypeError(f"unknown option {unknown[0]!r} of a method; there are {', '.join(self._fields)}")
-        options = self._replace(**changes)
+        options = changed(self, changes, "a method")
         given: tuple[Any, ...] = options  # whatever the caller has written
         returns, timeout_s, group, retries, name, ahead = given
         check_returns(returns)
@@ -61,17 +57,7 @@ class MethodOptions(NamedTuple):
     def terms(self, retries: int) -> Terms:
         """The same for the hub; ``retries`` is what the actor says."""
         own = self.max_task_retries if self.max_task_retries is not None else retries
-        return terms_of(self.timeout_s, _FOR_EVER if own < 0 else own) if own or self.timeout_s else PLAIN
-
-
-def check_count(name: str, value: object, *, none: bool = False, infinite: bool = True, least: int = 0) -> None:
-    """Raise ValueError for what is no count: an int, at least ``least``, or -1 if that means any number."""
-    if none and value is None:
-        return
-    fits = isinstance(value, int) and not isinstance(value, bool) and (value >= least or (infinite and value == -1))
-    if not fits:
-        also = ", or -1 for any number" if infinite else ""
-        raise ValueError(f"{name} must be an int, {least} or more{also}, not {value!r}")
+        return terms_of(self.timeout_s, FOR_EVER if own < 0 else own) if own or self.timeout_s else PLAIN
 
 
 class ActorMeta(NamedTuple):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from scalepool._base.qualified import imported, lookup
 from scalepool._base.tuples import NamedTuple
 from scalepool._runtime.session import WorkerSession, existing
 from scalepool._wire.actors import EndActor, EndMode
@@ -184,18 +184,11 @@ def is_found_by_name(cls: type[Any]) -> bool:
     module = getattr(cls, "__module__", None)
     if module is None or module in by_value_modules().names():
         return False
-    found: Any = sys.modules.get(module)
-    for part in cls.__qualname__.split("."):
-        found = getattr(found, part, None)
-    return getattr(found, "actor_class", None) is cls
+    return getattr(lookup(module, cls.__qualname__), "actor_class", None) is cls
 
 
 def _restore(module: str, qualname: str, plan: tuple[Any, ...]) -> Creation:
-    __import__(module)
-    found: Any = sys.modules[module]
-    for part in qualname.split("."):
-        found = getattr(found, part)
-    return Creation(found.actor_class, Plan(*plan))
+    return Creation(imported(module, qualname).actor_class, Plan(*plan))
 
 
 def _make(cls: type[Any], plan: tuple[Any, ...]) -> Creation:

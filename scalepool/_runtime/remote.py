@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
+from scalepool._base.qualified import imported, lookup
 from scalepool._base.tuples import NamedTuple
 from scalepool._core.leasing import WHILE_IT_RUNS
 from scalepool._runtime.demands import (
@@ -25,6 +25,7 @@ from scalepool._runtime.demands import (
 from scalepool._runtime.functions import name_of
 from scalepool._runtime.group import Need, WorkerGroup, limits_of, terms_of
 from scalepool._runtime.kept import Retrying
+from scalepool._runtime.options import FOR_EVER, changed, check_count
 from scalepool._runtime.outgoing import KeptCall
 from scalepool._runtime.returning import Returning, check_ahead, check_returns
 from scalepool._runtime.session import current
@@ -48,7 +49,6 @@ __all__ = ["ONE_CPU", "Options", "RemoteFunction"]
 R = TypeVar("R")
 
 _RAYS_BACKPRESSURE: Final = "_generator_backpressure_num_objects"
-_FOR_EVER: Final = 1 << 30
 _GROUPS_MAX: Final = 32
 
 
@@ -77,16 +77,12 @@ class Options(NamedTuple):
         if _RAYS_BACKPRESSURE in changes:
             changes = {**changes, "generator_backpressure": changes[_RAYS_BACKPRESSURE]}
             del changes[_RAYS_BACKPRESSURE]
-        unknown = [key for key in changes if key not in self._fields]
-        if unknown:
-            raise TypeError(f"unknown option {unknown[0]!r} of a remote function; there are {', '.join(self._fields)}")
-        options = self._replace(**changes)
+        options = changed(self, changes, "a remote function")
         given: tuple[Any, ...] = options  # whatever the caller has written
         returns, retries, kinds, timeout_s, name = given[:5]
         check_returns(returns)
         check_ahead(options.generator_backpressure)
-        if retries is not None and (isinstance(retries, bool) or not isinstance(retries, int) or retries < -1):
-            raise ValueError(f"max_retries must be an int, 0 or more, or -1 for any number, not {retries!r}")
+        check_count("max_retries", retries, none=True)
         terms_of(timeout_s, 0)
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a str, not {name!r}")
@@ -103,7 +99,7 @@ class Options(NamedTuple):
         """How often a started task may be started again."""
         if self.max_retries is None:
             return 3 if self.retry_exceptions else 0
-        return _FOR_EVER if self.max_retries < 0 else self.max_retries
+        return FOR_EVER if self.max_retries < 0 else self.max_retries
 
     @property
     def demand(self) -> Demand:
@@ -212,7 +208,7 @@ class RemoteFunction(Generic[R]):
         module = getattr(function, "__module__", None)
         if type(function) is not FunctionType or module is None or module in by_value_modules().names():
             return False
-        found = _find(module, function.__qualname__)
+        found = lookup(module, function.__qualname__)
         return isinstance(found, RemoteFunction) and found.function is function
 
     def fingerprint_parts(self) -> tuple[object, ...]:
@@ -305,27 +301,15 @@ def group_of(session: DriverSession | WorkerSession, demand: Demand, name: str) 
     return group
 
 
-def _find(module: str, qualname: str) -> Any:
-    found: Any = sys.modules.get(module)
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
-    return found
-
-
-def _import(module: str, qualname: str) -> Any:
-    __import__(module)
-    return _find(module, qualname)
-
-
 def _function(module: str, qualname: str) -> Callable[..., Any]:
-    found = _import(module, qualname)
+    found = imported(module, qualname)
     if not isinstance(found, RemoteFunction):
         raise AttributeError(f"{module}.{qualname} is not a remote function in this process")
     return found.function
 
 
 def _restore(module: str, qualname: str, options: tuple[Any, ...]) -> RemoteFunction[Any]:
-    found = _import(module, qualname)
+    found = imported(module, qualname)
     if isinstance(found, RemoteFunction) and tuple(found._options) == options:
         return found
     return RemoteFunction(_function(module, qualname), Options(*options))

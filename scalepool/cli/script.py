@@ -57,7 +57,9 @@ class Program:
         try:
             exec(self._code, main.__dict__)
         except SystemExit as stop:
-            return _exit_code(stop.code)
+            from scalepool._proc.child import exit_code
+
+            return exit_code(stop.code)
         except BaseException as error:  # noqa: BLE001 - as the interpreter does with what nobody caught
             error.__traceback__ = _without_us(error.__traceback__)
             sys.excepthook(type(error), error, error.__traceback__)
@@ -117,12 +119,3 @@ def _without_us(traceback: TracebackType | None) -> TracebackType | None:
     while traceback is not None and traceback.tb_frame.f_globals.get("__name__") == __name__:
         traceback = traceback.tb_next
     return traceback
-
-
-def _exit_code(code: Any) -> int:
-    if code is None:
-        return 0
-    if isinstance(code, int):
-        return code
-    sys.stderr.write(f"{code}\n")  # as the interpreter does with sys.exit("text")
-    return 1

@@ -10,8 +10,9 @@ import pytest
 
 import scalepool
 from scalepool._runtime.actors import ActorClass, ActorOptions, full_name
-from scalepool._runtime.handles import ActorMeta, MethodOptions, check_count, meta_of
+from scalepool._runtime.handles import ActorMeta, MethodOptions, meta_of
 from scalepool._runtime.instance import Method, Plan, actor_id
+from scalepool._runtime.options import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

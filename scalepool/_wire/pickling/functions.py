@@ -19,6 +19,7 @@ from _thread import RLock, _local, allocate_lock
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from scalepool._base.qualified import lookup
 from scalepool._wire.pickling import rebuild
 from scalepool._wire.pickling.culprit import global_names
 from scalepool._wire.pickling.importable import by_value_modules
@@ -201,10 +202,7 @@ class _FunctionPickler(pickle.Pickler):
             raise _Beyond
         if module in self._functions.by_value:
             return False
-        found: Any = sys.modules.get(module)
-        for part in definition.__qualname__.split("."):
-            found = getattr(found, part, None)
-        return found is definition
+        return lookup(module, definition.__qualname__) is definition
 
 
 def dumps_function(obj: object, exchange: Exchange) -> bytes | None:

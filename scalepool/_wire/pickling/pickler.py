@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NewType
 import cloudpickle
 from cloudpickle.cloudpickle import _builtin_type, _dynamic_class_reduce, _module_reduce, subimport
 
+from scalepool._base.qualified import lookup
 from scalepool._wire.pickling import rebuild
 from scalepool._wire.pickling.enums import enum_arguments, make_enum, member_states
 from scalepool._wire.pickling.functions import FunctionReducer, reduce_cell, reduce_code
@@ -169,10 +170,7 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         module = getattr(wrapper, "__module__", None)
         if module is None or module in self._by_value:
             return True
-        found: Any = sys.modules.get(module)
-        for part in getattr(wrapper, "__qualname__", wrapper.__name__).split("."):
-            found = getattr(found, part, None)
-        return found is not wrapper
+        return lookup(module, getattr(wrapper, "__qualname__", wrapper.__name__)) is not wrapper
 
     def _reduce_dispatcher(self, dispatcher: Any) -> Any:
         attributes = {name: value for name, value in vars(dispatcher).items() if name not in _DISPATCHER_OWN}

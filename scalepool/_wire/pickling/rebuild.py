@@ -17,6 +17,7 @@ import types
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
+from scalepool._base.qualified import lookup
 from scalepool._wire.pickling.exchange import current
 from scalepool._wire.pickling.namespaces import MAIN, Namespace
 
@@ -172,9 +173,7 @@ def recall(identity: Token, module: str, qualname: str) -> object:
     if known is not None:
         return known
     # It was redefined and collected meanwhile: its successor is what pickle by reference would have found.
-    found: Any = sys.modules.get(module)
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
+    found = lookup(module, qualname)
     if found is None:
         raise pickle.UnpicklingError(f"class {module}.{qualname} no longer exists in this process")
     return cast("object", found)
