@@ -158,7 +158,8 @@ class Concurrency:
             if lane.waiting:
                 return lane.waiting.popleft()
             lane.running -= 1
-            lane.idle += 1
+            if self._loop is None:  # the thread that asks waits for another call
+                lane.idle += 1
             return None
 
     # ---- in threads ----

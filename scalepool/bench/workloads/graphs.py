@@ -22,33 +22,40 @@ _SETTLE_S = 2.0
 _SAME = 1.25
 
 
-class _Own:
-    """``scalepool.remote``."""
+class _Engine:
+    """A library with remote functions; as it stands here, one whose calls are named as Ray's are.
 
-    def __init__(self, workers: int) -> None:
-        from scalepool import api, tasks
+    Parameters
+    ----------
+    library
+        What has ``remote``, ``get`` and ``put``.
+    close
+        Ends everything.
+    fibonacci
+        The recursive function that ``nested-fibonacci`` calls with it.
+    """
 
-        api.init(num_cpus=workers)
-        self._tasks = tasks
-        self.close = api.shutdown
-        self.fibonacci = fibonacci_own
+    def __init__(self, library: Any, close: Callable[[], object], fibonacci: Callable[[int], int]) -> None:
+        self._library = library
+        self.close = close
+        self.fibonacci = fibonacci
 
     def remote(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Return what submits a call of ``fn``: handles among the arguments stand for what they will be."""
-        submit: Callable[..., Any] = self._tasks.remote(fn).remote
+        submit: Callable[..., Any] = self._library.remote(fn).remote
         return submit
 
     def engage(self, cls: type[Any]) -> Any:
         """Start an actor."""
-        return self._tasks.remote(cls).remote()
+        return self._library.remote(cls).remote()
 
     def get(self, handles: Any) -> Any:
         """Return what a handle stands for, or several."""
-        return self._tasks.get(handles)
+        return self._library.get(handles)
 
     def put(self, value: Any) -> Any:
         """Keep a value; return a handle."""
-        return self._tasks.put(value)
+        return self._library.put(value)
 
     def warm_up(self, workers: int) -> None:
         """Have every worker start, and run something."""
@@ -56,66 +63,54 @@ class _Own:
         self.get([nap_remote(0.01) for _ in range(4 * workers)])
 
 
-class _Ray(_Own):
-    """``ray.remote``."""
-
-    def __init__(self, workers: int) -> None:
-        import ray
-
-        from scalepool.bench.drivers.ray_driver import start
-
-        start(workers)
-        self._ray = ray
-        self.close = ray.shutdown
-        self.fibonacci = fibonacci_ray
+class _Dask(_Engine):
+    """``Client.submit``; the library is the client."""
 
     def remote(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        submit: Callable[..., Any] = self._ray.remote(fn).remote
-        return submit
-
-    def engage(self, cls: type[Any]) -> Any:
-        return self._ray.remote(cls).remote()
-
-    def get(self, handles: Any) -> Any:
-        return self._ray.get(handles)
-
-    def put(self, value: Any) -> Any:
-        return self._ray.put(value)
-
-
-class _Dask(_Own):
-    """``Client.submit``."""
-
-    def __init__(self, workers: int) -> None:
-        from scalepool.bench.drivers.dask_driver import DaskDriver
-
-        driver = DaskDriver(workers)
-        self._client = driver.client
-        self.close = driver.close
-        self.fibonacci = fibonacci_dask
-
-    def remote(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        client = self._client
+        client = self._library
         return lambda *args: client.submit(fn, *args, pure=False)
 
     def get(self, handles: Any) -> Any:
-        return self._client.gather(handles)
+        return self._library.gather(handles)
 
     def put(self, value: Any) -> Any:
-        return self._client.scatter(value, hash=False)
+        return self._library.scatter(value, hash=False)
 
 
-_ENGINES: dict[str, type[_Own]] = {"scalepool": _Own, "ray": _Ray, "dask": _Dask}
+def _own(workers: int) -> _Engine:
+    from scalepool import api, tasks
+
+    api.init(num_cpus=workers)
+    return _Engine(tasks, api.shutdown, fibonacci_own)
 
 
-def open_engine(run: Run) -> _Own:
+def _ray(workers: int) -> _Engine:
+    import ray
+
+    from scalepool.bench.drivers.ray_driver import start
+
+    start(workers)
+    return _Engine(ray, ray.shutdown, fibonacci_ray)
+
+
+def _dask(workers: int) -> _Engine:
+    from scalepool.bench.drivers.dask_driver import DaskDriver
+
+    driver = DaskDriver(workers)
+    return _Dask(driver.client, driver.close, fibonacci_dask)
+
+
+_ENGINES: dict[str, Callable[[int], _Engine]] = {"scalepool": _own, "ray": _ray, "dask": _dask}
+
+
+def open_engine(run: Run) -> _Engine:
     """Start what the candidate's name says, and have its workers warm."""
     engine = _ENGINES[run.candidate](run.workers)
     engine.warm_up(run.workers)
     return engine
 
 
-def _repeated(run: Run, tasks: int, once: Callable[[_Own], tuple[Any, Any]]) -> None:
+def _repeated(run: Run, tasks: int, once: Callable[[_Engine], tuple[Any, Any]]) -> None:
     """Run a graph a few times; its best time counts, as what else the machine does only ever adds."""
     engine = open_engine(run)
     best = float("inf")
@@ -131,7 +126,7 @@ def _repeated(run: Run, tasks: int, once: Callable[[_Own], tuple[Any, Any]]) -> 
 def _chain(run: Run) -> None:
     length = run.sizes["tasks"]
 
-    def once(engine: _Own) -> tuple[Any, Any]:
+    def once(engine: _Engine) -> tuple[Any, Any]:
         step = engine.remote(add_one)
         value = step(0)
         for _ in range(length - 1):
@@ -144,7 +139,7 @@ def _chain(run: Run) -> None:
 def _tree(run: Run) -> None:
     leaves = run.sizes["tasks"]
 
-    def once(engine: _Own) -> tuple[Any, Any]:
+    def once(engine: _Engine) -> tuple[Any, Any]:
         leaf, join = engine.remote(add_one), engine.remote(add)
         level: Sequence[Any] = [leaf(number) for number in range(leaves)]
         while len(level) > 1:
@@ -158,7 +153,7 @@ def _tree(run: Run) -> None:
 def _fan(run: Run) -> None:
     width = run.sizes["tasks"]
 
-    def once(engine: _Own) -> tuple[Any, Any]:
+    def once(engine: _Engine) -> tuple[Any, Any]:
         start, step, join = engine.remote(add_one), engine.remote(add), engine.remote(total)
         first = start(0)
         return engine.get(join(*(step(first, number) for number in range(width)))), width * (width + 1) // 2
