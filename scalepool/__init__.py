@@ -8,7 +8,7 @@ The layers, each importing only from those below it::
     L6  multiprocessing/  concurrent/futures/  joblib_backend.py    the drop-in modules
         redirection.py                                              the standard names made to stand for them
         cli/  bench/                                                the command, and what it measures
-    L5  api.py  tasks.py  actors.py  _progress.py                   what they, and users, build on
+    L5  api.py  tasks.py  actors.py  observing.py  _progress.py     what they, and users, build on
     L4  _runtime/   engines/                                        client, pump, worker; where workers come from
     L3  _net/       _store/    _proc/                               sockets, shared memory, processes
     L2  _core/                                                      the hub's decisions, without any I/O
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         task_rng,
     )
     from scalepool.errors import ActorDiedError, ActorUnavailableError
+    from scalepool.observing import get_runtime_context, timeline
     from scalepool.redirection import install, uninstall
     from scalepool.tasks import (
         DynamicObjectRefGenerator,
@@ -73,6 +74,7 @@ __all__ = [
     "get",
     "get_actor",
     "get_gpu_ids",
+    "get_runtime_context",
     "init",
     "install",
     "is_initialized",
@@ -84,6 +86,7 @@ __all__ = [
     "remote",
     "shutdown",
     "task_rng",
+    "timeline",
     "uninstall",
     "wait",
 ]
@@ -119,7 +122,7 @@ _FROM_TASKS = frozenset(
         "wait",
     }
 )
-
+_FROM_OBSERVING = frozenset({"get_runtime_context", "timeline"})
 _FROM_REDIRECTION = frozenset({"install", "uninstall"})
 
 _install_joblib_backend()
@@ -144,6 +147,10 @@ def __getattr__(name: str) -> Any:
         from scalepool import tasks
 
         return getattr(tasks, name)
+    if name in _FROM_OBSERVING:
+        from scalepool import observing
+
+        return getattr(observing, name)
     if name in _FROM_REDIRECTION:
         from scalepool import redirection
 
@@ -164,4 +171,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "progress", *_FROM_API, *_FROM_TASKS, *_FROM_REDIRECTION, *_FROM_ACTORS, *_FROM_ERRORS})
+    return sorted(
+        {*globals(), "progress", *_FROM_API, *_FROM_OBSERVING, *_FROM_TASKS, *_FROM_REDIRECTION}
+        | {*_FROM_ACTORS, *_FROM_ERRORS}
+    )

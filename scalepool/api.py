@@ -109,6 +109,7 @@ def init(  # noqa: PLR0913 - keywords, as ray.init has them
     labels: Mapping[str, str] | None = None,
     namespace: str | None = None,
     log_to_driver: bool | None = None,
+    timeline: bool | int | None = None,
     ignore_reinit_error: bool = False,
 ) -> SessionHandle:
     """Start this process's session; without it the first use does so.
@@ -144,6 +145,9 @@ def init(  # noqa: PLR0913 - keywords, as ray.init has them
         Where actors with a name are looked for, and put, when no other is named.
     log_to_driver
         False: what tasks print and log is not shown.
+    timeline
+        Whether when tasks run is noted for ``scalepool.timeline``: ``True``, or the number of tasks to remember, the
+        last ones. Default: not, and then it costs nothing.
     ignore_reinit_error
         Return the session that runs, whatever is asked for.
 
@@ -172,6 +176,7 @@ def init(  # noqa: PLR0913 - keywords, as ray.init has them
         "labels": labels,
         "namespace": namespace,
         "worker_output": "off" if log_to_driver is False else None,
+        "timeline": timeline,
     }
     before = _session.existing()
     session = _session.start(given)

@@ -78,6 +78,7 @@ class _Values(NamedTuple):
     labels: str = ""
     namespace: str = ""
     store_access: str = "auto"
+    timeline: int = 0
 
 
 # Smallest and largest value of each.
@@ -95,6 +96,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_worker_rss": (1, _INFINITE),
     "num_gpus": (0, _INFINITE),
     "memory": (0, _INFINITE),
+    "timeline": (0, 10_000_000),
 }
 
 # Sizes that may be written as text with a unit.
@@ -167,6 +169,8 @@ class Settings(_Values):
     store_access
         ``"proc"``: processes open each other's segments through /proc/PID/fd; ``"fds"``: descriptors are passed over a
         socket; ``"auto"``: through /proc where that is allowed.
+    timeline
+        1 (or True): the last 100 000 tasks are remembered for `timeline`; a larger number: so many. 0: none.
     """
 
     __slots__ = ()
@@ -213,6 +217,8 @@ def settings(arguments: Mapping[str, object] | None = None, environ: Mapping[str
 def _from_argument(name: str, value: Any) -> Any:
     if name in _DICTS:
         return _DICTS[name](value, name)
+    if name == "timeline" and isinstance(value, bool):
+        return int(value)
     return size_bytes(value, name) if name in _SIZES and value != 0 else value
 
 

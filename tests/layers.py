@@ -23,7 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_core"}),
     frozenset({"_net", "_store", "_proc"}),
     frozenset({"engines", "_runtime"}),
-    frozenset({"api", "tasks", "actors", "_progress", ""}),
+    frozenset({"api", "tasks", "actors", "observing", "_progress", ""}),
     frozenset(
         {
             "multiprocessing",
@@ -55,6 +55,7 @@ NEIGHBOURS = frozenset(
         ("", "actors"),
         ("", "_progress"),
         ("_progress", "tasks"),
+        ("", "observing"),
         ("", "_joblib.registration"),  # importing the package makes joblib know the backend's name, without its code
         ("_runtime", "engines"),  # a session asks an engine for workers ...
         ("engines", "_runtime.spec"),  # ... of which an engine knows only how they are described

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import scalepool
-from scalepool import actors, api, config, errors, redirection, tasks
+from scalepool import actors, api, config, errors, observing, redirection, tasks
 
 API = [
     "ErrorTypes", "Function", "GroupStatistics", "Node", "Seed", "SeededCall",
@@ -41,11 +41,18 @@ ACTORS = [
 TOP = [
     "ActorDiedError", "ActorHandle", "ActorUnavailableError", "DynamicObjectRefGenerator", "ObjectRef",
     "ObjectRefGenerator", "__version__", "as_completed", "available_resources", "cancel", "cluster_resources",
-    "cpu_count", "exit_actor", "freeze_support", "get", "get_actor", "get_gpu_ids", "init", "install", "is_initialized",
-    "kill", "method", "nodes", "progress", "put", "remote", "shutdown", "task_rng",
+    "cpu_count", "exit_actor", "freeze_support", "get", "get_actor", "get_gpu_ids", "get_runtime_context", "init",
+    "install", "is_initialized", "kill", "method", "nodes", "progress", "put", "remote", "shutdown", "task_rng",
+    "timeline",
     "uninstall", "wait",
 ]  # fmt: skip
-HOMES = {**dict.fromkeys(ERRORS, errors), **dict.fromkeys(ACTORS, actors), **dict.fromkeys(TASKS, tasks)}
+OBSERVING = ["get_runtime_context", "timeline"]
+HOMES = {
+    **dict.fromkeys(ERRORS, errors),
+    **dict.fromkeys(ACTORS, actors),
+    **dict.fromkeys(TASKS, tasks),
+    **dict.fromkeys(OBSERVING, observing),
+}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from scalepool._core.intake import Intake
 from scalepool._core.keeping import Keeping, handlers
 from scalepool._core.lifecycle import Lifecycle
 from scalepool._core.recycling import Recycling
-from scalepool._core.reports import Reports
+from scalepool._core.reports import Reports, report_handlers
 from scalepool._core.spilling import Spilling
 from scalepool._core.state import HubState
 from scalepool._core.stats import GroupStatistics, HubStatistics, group_statistics, hub_statistics, violations
@@ -135,6 +135,10 @@ class Hub:
         """Whether this worker was ordered and is not known to be gone."""
         return worker_id in self._state.roster.workers
 
+    def has_task(self, task: int) -> bool:
+        """Whether this task has not ended."""
+        return task in self._state.tasks
+
     def statistics(self) -> HubStatistics:
         """Return a snapshot of the hub's counts."""
         return hub_statistics(self._state)
@@ -195,12 +199,7 @@ def _from_workers(
 ) -> dict[type, Callable[[int, Any], None]]:
     """Return what to do with what workers say."""
     return {
-        m.Done: reports.done,
-        m.Returned: reports.returned,
-        m.Block: reports.block,
-        m.Unblock: reports.unblock,
-        m.Sync: reports.sync,
-        m.Output: reports.output,
+        **report_handlers(reports),
         m.Memory: recycling.memory,
         m.Hello: lifecycle.hello,
         m.InitializerFailed: lifecycle.initializer_failed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._core.commands import Send
 from scalepool._core.endings import Autopsy
@@ -15,7 +15,7 @@ from scalepool._wire.records import PARTS, unpack_parts, unpack_result, unpack_s
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from scalepool._core.dispatch import Dispatcher
     from scalepool._core.endings import Endings
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scalepool._core.workers import Worker
     from scalepool._wire.records import Part, ResultRecord
 
-__all__ = ["LOST_AFTER_S", "Reports"]
+__all__ = ["LOST_AFTER_S", "Reports", "report_handlers"]
 
 _VALUE: Final = int(Status.VALUE)
 
@@ -181,3 +181,16 @@ class Reports:
         task = self._state.tasks.get(message.task)
         if task is not None:  # else it was cancelled meanwhile
             self._state.out.command(Send(task.owner, message))
+
+
+def report_handlers(reports: Reports) -> dict[type, Callable[[int, Any], None]]:
+    """Return what to do with the messages of workers about their tasks."""
+    return {
+        m.Done: reports.done,
+        m.Returned: reports.returned,
+        m.Block: reports.block,
+        m.Unblock: reports.unblock,
+        m.Sync: reports.sync,
+        m.Output: reports.output,
+        m.Traced: lambda peer, message: None,  # for whoever watches the hub
+    }

@@ -80,6 +80,10 @@ class LocalSession(DriverSession):
         self.hub = Hub(idle_worker_s=own.idle_worker_s, store_limit_bytes=plan.memory_bytes, capacity=self._capacity)
         self.station = LocalStation(self.hub, channel, self.client, token)
         self.station.printer = Printer(own.worker_output)
+        if own.timeline:
+            from scalepool._runtime.timeline import REMEMBERED, Timeline
+
+            self.station.timeline = Timeline(REMEMBERED if own.timeline == 1 else own.timeline, self.hub.has_task)
         self.client.pump = Pump(self.station, "scalepool-helper")
         self.client.blocking_wait = lambda done, futures, deadline: self.client.pump.wait_for(done, deadline)
         self.engine = LocalEngine(plan, address, token.hex(), own, self.station.process_event, zygote)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from scalepool._core.hub import Hub
     from scalepool._net.channel import HubChannel
     from scalepool._runtime.client import Client
+    from scalepool._runtime.timeline import Timeline
     from scalepool.engines.local import LocalEngine
 
 __all__ = ["LocalStation"]
@@ -67,6 +68,8 @@ class LocalStation:
         self.printer = Printer("auto")
         self.exitcodes: dict[int, int | None] = {}
         self._notes = Notes()
+        self.timeline: Timeline | None = None
+        """What watches the hub, where somebody wants to see later when what has run."""
         client.eager = self.eager
 
     # ---- what the pump asks ----
@@ -195,7 +198,11 @@ class LocalStation:
             self.events.append(event)
 
     def _handle(self, event: Event) -> None:
-        self._todo.extend(self._hub.handle(event, monotonic_s()))
+        now = monotonic_s()
+        commands = self._hub.handle(event, now)
+        if self.timeline is not None:
+            self.timeline.watch(event, commands, now)
+        self._todo.extend(commands)
         self._obey()
 
     # ---- out ----

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from scalepool._core.hub import Hub
     from scalepool._runtime.client import Client
+    from scalepool._runtime.executor import WorkItem
     from scalepool._runtime.local import LocalStation
     from scalepool._runtime.worker import WorkerStation
     from scalepool.config import Settings
@@ -112,6 +113,12 @@ class WorkerSession:
             item = concurrency.item
             return item.task if item is not None else 0
         return self.station.executor.kept_task
+
+    @property
+    def item(self) -> WorkItem | None:
+        """The task that the calling code is part of, the innermost one."""
+        concurrency = self.station.concurrency
+        return self.station.executor.item if concurrency is None else concurrency.item
 
     @property
     def depth(self) -> int:

@@ -309,6 +309,10 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
     client.session = sender_number(bytes.fromhex(config.token), m.DRIVER)
     station = WorkerStation(config, client, flight)
     client.pump = Pump(station, "scalepool-tick", tick_s=config.settings.tick_s)
+    if config.settings.timeline:
+        from scalepool._runtime.tracing import Tracer
+
+        station.executor.run = Tracer(station.executor, client, station.holdings.queue).run  # type: ignore[method-assign]
     _become_current(client, station, config)
     _redirect_output(station, config.settings.worker_output)
     error = _initialize(client, config)

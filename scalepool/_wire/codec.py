@@ -48,7 +48,7 @@ def _kinds() -> list[type[Any]]:
         messages.Replies, messages.CancelAnswer, messages.GroupClosed, messages.Release, messages.Free, messages.Put,
         messages.Enter, messages.Stop, messages.Memory, messages.Discard, messages.Trim, messages.Keep, messages.Hold,
         messages.Want, messages.Help, actors.OpenActor, actors.FindActor, actors.ActorFound, actors.EndActor,
-        messages.Yield, messages.Yielded, messages.Taken, messages.Inquire, messages.Inventory,
+        messages.Yield, messages.Yielded, messages.Taken, messages.Inquire, messages.Inventory, messages.Traced,
     ]  # fmt: skip
 
 

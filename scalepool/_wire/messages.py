@@ -60,6 +60,7 @@ __all__ = [
     "Submit",
     "Sync",
     "Taken",
+    "Traced",
     "Trim",
     "Unblock",
     "Want",
@@ -286,6 +287,13 @@ class Memory(NamedTuple):
     rss: int
 
 
+class Traced(NamedTuple):
+    """When tasks ran: (task, attempt, begun, ended) of each, in nanoseconds, and what they are called."""
+
+    numbers: Ints
+    names: Blobs
+
+
 class Output(NamedTuple):
     """What came out of a worker: ``stream`` is 1 for stdout, 2 for stderr, 3 for ``logging`` records.
 
@@ -379,5 +387,5 @@ Message: TypeAlias = (
     | Recall | CancelTasks | Exit | Done | Returned | Sync | InitializerFailed | Output | Replies | CancelAnswer
     | GroupClosed | Put | Release | Free | Stop | Memory | Discard | Trim | Keep | Hold | Want | Help
     | Inquire | Inventory
-    | Yield | Yielded | Taken | ActorMessage
+    | Yield | Yielded | Taken | Traced | ActorMessage
 )  # fmt: skip
