@@ -160,11 +160,7 @@ def init(  # noqa: PLR0913 - keywords, as ray.init has them
     NotImplementedError
         For an address: sessions of several hosts are not there yet.
     """
-    if address not in (None, "local"):
-        raise NotImplementedError(
-            f"address={address!r}: sessions that span several hosts are still to come; without an address "
-            f"scalepool.init() starts one on this host"
-        )
+    _check_address(address)
     given = {
         "num_cpus": num_cpus,
         "num_gpus": num_gpus,
@@ -186,6 +182,14 @@ def init(  # noqa: PLR0913 - keywords, as ray.init has them
 
         check_same(session, given)
     return SessionHandle(session, is_owner=session is not before)
+
+
+def _check_address(address: str | None) -> None:
+    if address not in (None, "local"):
+        raise NotImplementedError(
+            f"address={address!r}: sessions that span several hosts are still to come; without an address "
+            f"scalepool.init() starts one on this host"
+        )
 
 
 def _size(name: str, size: int | str | None) -> int | None:

@@ -202,7 +202,9 @@ class ActorClass(Generic[T]):
     def _plan(self) -> Plan:
         options = self._options
         default = options.max_concurrency or (_ASYNC_CONCURRENCY if self._is_async else 1)
-        return Plan(self._is_async, {"": default, **options.concurrency_groups}, memory_of(options.memory))
+        return Plan(
+            self._is_async, {"": default, **options.concurrency_groups}, memory_of(options.memory), options.name or ""
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Actor classes are not called directly."""

@@ -62,6 +62,7 @@ class Concurrency:
 
     def __init__(self, station: WorkerStation, client: Client, plan: Plan) -> None:
         self._results = station.results
+        self._tracer = station.tracer
         self._client = client
         self._executor = station.executor
         self.group = station.executor.group
@@ -244,6 +245,8 @@ class Concurrency:
     def _begin(self, item: KeptItem) -> None:
         """Note in the flight record that a call begins; if that is full, the hub knows what it means."""
         with self._lock:
+            if self._tracer is not None:
+                self._tracer.begin(item)
             if self._noted >= _NOTED_MAX:
                 self._unnoted.add(item.task)
                 return
@@ -258,6 +261,8 @@ class Concurrency:
         self._client.pump.kick(now=True)
 
     def _note_end(self, item: KeptItem) -> None:
+        if self._tracer is not None:
+            self._tracer.end(item)
         if item.task in self._unnoted:
             self._unnoted.discard(item.task)
         else:

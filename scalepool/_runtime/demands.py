@@ -83,7 +83,7 @@ def asked(demand: Demand, lease: int) -> tuple[int, list[bytes], list[int]]:
 def specified(spec: WorkerSpec, demand: Demand, own: Settings) -> WorkerSpec:
     """Return what workers are to be for tasks that need this: with their GPUs, and without those of others."""
     gpus = demand.gpus if own.num_gpus else -1
-    return spec._replace(gpus=gpus, memory_bytes=demand.of_name(MEMORY) // UNIT)
+    return spec._replace(gpus=gpus, memory_bytes=demand.of_name(MEMORY) // UNIT, amounts=dict(demand.amounts))
 
 
 def threads_of(demand: Demand) -> int:

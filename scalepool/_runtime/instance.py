@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from scalepool._runtime.slots import Slot
 
-__all__ = ["ActorExit", "Creation", "Method", "Plan", "actor_id", "check_wait", "exit_actor", "let_go", "note_own_call"]
+__all__ = [
+    "ActorExit", "Creation", "Method", "Plan", "actor_id", "actor_name", "check_wait", "exit_actor", "let_go",
+    "note_own_call", "was_restarted",
+]  # fmt: skip
 
 
 _ALL: Final = 1 << 40
@@ -39,11 +42,14 @@ class Plan(NamedTuple):
         How many of each concurrency group may run at once; that of most methods has an empty name.
     memory_bytes
         What it may have beside what its process has before the object is made; 0: as much as it likes.
+    name
+        The actor's own name; empty: it has none.
     """
 
     is_async: bool
     limits: Mapping[str, int]
     memory_bytes: int = 0
+    name: str = ""
 
     @property
     def concurrency(self) -> int:
@@ -59,7 +65,7 @@ class Plan(NamedTuple):
 class _Own:
     """What is an actor in this process."""
 
-    __slots__ = ("calls", "exited", "instance", "is_async", "is_plain", "is_there", "number")
+    __slots__ = ("calls", "exited", "instance", "is_async", "is_plain", "is_there", "name", "number", "starts")
 
     def __init__(self) -> None:
         self.instance: Any = None
@@ -68,6 +74,8 @@ class _Own:
         self.is_plain = True
         self.is_async = False
         self.number = 0
+        self.name = ""
+        self.starts = 0
         self.calls: dict[int, Slot] = {}
         """Calls that it has made of itself."""
 
@@ -88,6 +96,8 @@ class Creation:
         assert isinstance(session, WorkerSession)
         _own.number = session.parent_group
         _own.is_plain, _own.is_async = self.plan.is_plain, self.plan.is_async
+        item = session.station.executor.item
+        _own.name, _own.starts = self.plan.name, 1 if item is None else item.attempt
         if self.plan.memory_bytes:
             from scalepool._runtime.allowance import allow
 
@@ -157,6 +167,16 @@ def check_wait(slots: Iterable[Slot]) -> None:
 def actor_id() -> int:
     """Return the number of the actor that this process is; 0: none."""
     return _own.number
+
+
+def actor_name() -> str:
+    """Return the name of the actor that this process is; empty: it has none."""
+    return _own.name
+
+
+def was_restarted() -> bool:
+    """Whether this process's actor has been made before, in another process."""
+    return _own.starts > 1
 
 
 def exit_actor() -> NoReturn:

@@ -44,6 +44,8 @@ class WorkerSpec(NamedTuple):
         Units of GPUs that each worker has; 0: it may see none, -1: whatever the client sees.
     memory_bytes
         What each task may have beside what is there already; 0: as much as it likes.
+    amounts
+        What each task, or the actor, holds of the session's resources, in units by name.
     """
 
     limits: Mapping[str, str]
@@ -55,6 +57,7 @@ class WorkerSpec(NamedTuple):
     captures: bool = False
     gpus: int = -1
     memory_bytes: int = 0
+    amounts: Mapping[str, int] = {}
 
     @property
     def kind(self) -> int:
@@ -65,7 +68,7 @@ class WorkerSpec(NamedTuple):
 
     def encode(self) -> bytes:
         """Return it as bytes."""
-        rest = [self.name, self.max_rss, self.levels, self.captures, self.gpus, self.memory_bytes]
+        rest = [self.name, self.max_rss, self.levels, self.captures, self.gpus, self.memory_bytes, self.amounts]
         head = json.dumps([dict(self.limits), *rest]).encode()
         lengths = _LENGTHS.pack(len(head), len(self.context), len(self.initializer))
         return b"".join((lengths, head, self.context, self.initializer))

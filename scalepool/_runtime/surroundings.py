@@ -23,6 +23,7 @@ class _Surrounding(NamedTuple):
     context: bytes
     levels: Mapping[str, int]
     captures: bool
+    amounts: Mapping[str, int]
 
 
 class Surroundings:
@@ -46,26 +47,30 @@ class Surroundings:
 
     def __init__(self, spec: WorkerSpec) -> None:
         self.captures = False
-        self.current = _Surrounding(spec.context, {}, False)
+        self.current = _Surrounding(spec.context, {}, False, spec.amounts)
         self._levels: Mapping[str, int] = {}
         self._roots: dict[int, int] = {}
         self._by_group: dict[int, _Surrounding] = {}
         # The client does not have these: they belong to the sort of worker.
         own = THREAD_VARIABLES if spec.gpus < 0 else (*THREAD_VARIABLES, VISIBLE)
         self._limits = {name: os.environ[name] for name in own if name in os.environ}
-        self.restore(_Surrounding(spec.context, spec.levels, False))
+        self.restore(_Surrounding(spec.context, spec.levels, False, spec.amounts))
 
     def note(self, message: m.Enter) -> None:
         """Tasks of this group will come."""
         self._roots[message.group] = message.root
         spec = WorkerSpec.decode(message.spec)
-        expected = _Surrounding(spec.context, spec.levels, spec.captures)
+        expected = _Surrounding(spec.context, spec.levels, spec.captures, spec.amounts)
         # Most groups of a client expect the same: it is kept once.
         self._by_group[message.group] = next((one for one in self._by_group.values() if one == expected), expected)
 
     def root_of(self, group: int) -> int:
         """The group at the top of the tree that ``group`` is in."""
         return self._roots.get(group, group)
+
+    def amounts_of(self, group: int) -> Mapping[str, int]:
+        """What a task of ``group`` holds of the session's resources, in units by name."""
+        return self._by_group.get(group, self.current).amounts
 
     def enter(self, group: int) -> None:
         """A task of ``group`` begins."""

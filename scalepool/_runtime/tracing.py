@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.clock import monotonic_s
@@ -9,7 +10,7 @@ from scalepool._runtime.functions import name_of
 from scalepool._wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sized
+    from collections.abc import Sized
 
     from scalepool._runtime.client import Client
     from scalepool._runtime.executor import Executor, WorkItem
@@ -20,7 +21,7 @@ _SENT_TOGETHER: Final = 256
 
 
 class Tracer:
-    """Runs tasks as an executor does, and notes when.
+    """Runs tasks as an executor does, and notes when; what an actor runs at the same time tells it itself.
 
     Parameters
     ----------
@@ -38,6 +39,8 @@ class Tracer:
         self._queue = queue
         self._numbers: list[int] = []
         self._names: list[bytes] = []
+        self._running: dict[int, tuple[int, float]] = {}
+        self._free: list[int] = []
 
     def run(self, item: WorkItem) -> Any:
         """Run one task; see ``Executor.run``."""
@@ -45,13 +48,24 @@ class Tracer:
         try:
             return self._run(item)
         finally:
-            self._numbers += (item.task, item.attempt, int(begun * 1e9), int(monotonic_s() * 1e9))
-            self._names.append(_name(item.slot.fn).encode("utf-8", "replace"))
-            if not self._queue or len(self._names) >= _SENT_TOGETHER:
-                numbers, names = self._numbers, self._names
-                self._numbers, self._names = [], []
-                self._client.outgoing.queue.append(m.Traced(numbers, names))
+            self._note(item, 0, begun)
 
+    def begin(self, item: WorkItem) -> None:
+        """A call begins, others may be running; one thread at a time may say so."""
+        lane = heapq.heappop(self._free) if self._free else len(self._running) + 1
+        self._running[item.task] = lane, monotonic_s()
 
-def _name(fn: Callable[..., Any] | None) -> str:
-    return getattr(fn, "name", None) or name_of(fn)
+    def end(self, item: WorkItem) -> None:
+        """It has ended, or was cancelled."""
+        lane, begun = self._running.pop(item.task)
+        heapq.heappush(self._free, lane)
+        self._note(item, lane, begun)
+
+    def _note(self, item: WorkItem, lane: int, begun: float) -> None:
+        self._numbers += (item.task, item.attempt, lane, int(begun * 1e9), int(monotonic_s() * 1e9))
+        fn = item.slot.fn
+        self._names.append(b"task" if fn is None else name_of(fn).encode("utf-8", "replace"))
+        if not self._queue or len(self._names) >= _SENT_TOGETHER:
+            numbers, names = self._numbers, self._names
+            self._numbers, self._names = [], []
+            self._client.outgoing.queue.append(m.Traced(numbers, names))

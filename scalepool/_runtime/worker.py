@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from scalepool._runtime.concurrency import Concurrency
     from scalepool._runtime.futures import TaskFuture
     from scalepool._runtime.slots import Slot
+    from scalepool._runtime.tracing import Tracer
 
 __all__ = ["WorkerStation", "main"]
 
@@ -80,6 +81,8 @@ class WorkerStation:
         self.introduced = False
         self.concurrency: Concurrency | None = None
         """Runs the calls of an actor that does several at once."""
+        self.tracer: Tracer | None = None
+        """Notes when tasks run, where somebody wants to see that."""
         token = bytes.fromhex(config.token)
         self.executor: Executor = Executor(
             client.packer, flight, self._make_room, lambda peer: sender_number(token, peer)
@@ -312,7 +315,8 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
     if config.settings.timeline:
         from scalepool._runtime.tracing import Tracer
 
-        station.executor.run = Tracer(station.executor, client, station.holdings.queue).run  # type: ignore[method-assign]
+        station.tracer = Tracer(station.executor, client, station.holdings.queue)
+        station.executor.run = station.tracer.run  # type: ignore[method-assign]
     _become_current(client, station, config)
     _redirect_output(station, config.settings.worker_output)
     error = _initialize(client, config)

@@ -288,7 +288,10 @@ class Memory(NamedTuple):
 
 
 class Traced(NamedTuple):
-    """When tasks ran: (task, attempt, begun, ended) of each, in nanoseconds, and what they are called."""
+    """When tasks ran, and what they are called: five integers each, (task, attempt, lane, begun, ended).
+
+    Times are in nanoseconds. What runs beside another task, not inside of it, has another ``lane``; 0 is the first.
+    """
 
     numbers: Ints
     names: Blobs

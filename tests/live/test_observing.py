@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import scalepool
-from scalepool.errors import SessionError
+from scalepool.errors import SessionError, TaskCancelledError
 from scalepool.multiprocessing import Pool
 
 if TYPE_CHECKING:
@@ -28,8 +30,14 @@ def _context() -> dict[str, Any]:
         "function": context.get_task_function_name(),
         "is_driver": context.is_driver,
         "depth": context.depth,
+        "gpus": context.get_accelerator_ids(),
         "real_pid": os.getpid(),
     }
+
+
+async def _later_context() -> dict[str, Any]:
+    await asyncio.sleep(0)
+    return _context()
 
 
 def _around(directory: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -61,7 +69,8 @@ def test_a_task_knows_where_it_runs() -> None:
     assert found["task_name"] == found["function"] == "_context"
     assert found["pid"] == found["real_pid"] != os.getpid()
     assert found["worker_id"] > 0
-    assert found["node_id"] == driver.get_node_id() == socket.gethostname()
+    assert found["node_id"] == driver.get_node_id() == scalepool.nodes()[0].node_id
+    assert found["host_name"] == socket.gethostname()
     assert found["job_id"] == driver.get_job_id()
     assert (found["attempt_number"], found["depth"], found["is_driver"], found["actor_id"]) == (0, 1, False, None)
 
@@ -98,6 +107,21 @@ class _Where:
     def where(self) -> dict[str, Any]:
         return _context()
 
+    def dies_once(self, path: str) -> bool:
+        if not Path(path).exists():
+            Path(path).touch()
+            os._exit(3)
+        return scalepool.get_runtime_context().was_current_actor_reconstructed
+
+
+class _AsyncWhere:
+    async def where(self) -> dict[str, Any]:
+        before = _context()
+        await asyncio.sleep(0.01)
+        after = await asyncio.create_task(_later_context())  # coroutines of the call belong to it
+        assert after == before
+        return after
+
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_method_knows_its_actor(threads: int) -> None:
@@ -107,7 +131,42 @@ def test_a_method_knows_its_actor(threads: int) -> None:
     assert found["task_id"] == ref.id
     assert found["actor_id"] == again["actor_id"] is not None
     assert found["task_name"].endswith("where")
-    assert scalepool.get(scalepool.remote(_context).remote())["actor_id"] is None
+    assert (found["actor_name"], found["resources"]) == ("", {})
+    plain = scalepool.get(scalepool.remote(_context).remote())
+    assert (plain["actor_id"], plain["actor_name"]) == (None, None)
+
+
+def test_coroutine_methods_at_the_same_time_know_themselves() -> None:
+    actor = scalepool.remote(name="watcher", num_cpus=0.25)(_AsyncWhere).remote()
+    refs = [actor.where.remote() for _ in range(20)]
+    for ref, found in zip(refs, scalepool.get(refs), strict=True):
+        assert found["task_id"] == ref.id
+        assert found["task_name"] == "_AsyncWhere.where"
+        assert (found["actor_name"], found["resources"], found["depth"]) == ("watcher", {"CPU": 0.25}, 1)
+
+
+def test_an_actor_that_began_anew_knows(tmp_path: Path) -> None:
+    actor = scalepool.remote(max_restarts=1, max_task_retries=1)(_Where).remote()
+    assert scalepool.get(actor.dies_once.remote(str(tmp_path / "died"))) is True
+    fresh = scalepool.remote(_Where).remote()
+    assert scalepool.get(fresh.dies_once.remote(str(tmp_path / "died"))) is False
+
+
+def test_tasks_and_actors_know_what_they_hold() -> None:
+    scalepool.init(num_cpus=2, num_gpus=3, resources={"oven": 2})
+    half = scalepool.remote(num_cpus=0.5, resources={"oven": 1.5})(_context)
+    plain, found, gpus = scalepool.get(
+        [scalepool.remote(_context).remote(), half.remote(), half.options(num_gpus=2, memory="1GiB").remote()]
+    )
+    assert (plain["resources"], plain["gpus"]) == ({"CPU": 1.0}, {"GPU": []})
+    assert found["resources"] == {"CPU": 0.5, "oven": 1.5}
+    assert gpus["resources"] == {"CPU": 0.5, "GPU": 2.0, "memory": float(1 << 30), "oven": 1.5}
+    assert len(set(gpus["gpus"]["GPU"])) == 2
+    actor = scalepool.remote(num_gpus=1, max_concurrency=2)(_Where).remote()
+    held = scalepool.get(actor.where.remote())
+    assert (held["resources"], len(held["gpus"]["GPU"])) == ({"GPU": 1.0}, 1)
+    driver = scalepool.get_runtime_context()
+    assert (driver.get_assigned_resources(), driver.get_accelerator_ids()) == ({}, {"GPU": []})
 
 
 # ---- the timeline ----
@@ -138,6 +197,18 @@ def _check_schema(events: list[dict[str, Any]]) -> None:
             opened[key] = opened.get(key, 0) + (1 if event["ph"] == "b" else -1)
             assert opened[key] in (0, 1)
     assert not any(opened.values()), "every beginning has its end"
+    lanes: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for event in events:
+        if event["ph"] == "X":
+            lanes.setdefault((event["pid"], event["tid"]), []).append(event)
+    for ran in lanes.values():
+        outer: list[float] = []
+        for event in sorted(ran, key=lambda event: (event["ts"], -event["dur"])):
+            while outer and outer[-1] <= event["ts"]:
+                outer.pop()
+            end = event["ts"] + event["dur"]
+            assert not outer or end <= outer[-1] + 1, "in a lane tasks are inside of each other, or apart"
+            outer.append(end)
 
 
 def test_a_timeline_shows_every_task_once_and_in_order(tmp_path: Path) -> None:
@@ -161,7 +232,7 @@ def test_a_timeline_shows_every_task_once_and_in_order(tmp_path: Path) -> None:
     assert [event["args"]["status"] for event in ran if event["name"] == "_fails"] == ["error"]
     assert {ref.id for ref in refs} <= set(tasks)
     assert {event["pid"] for event in ran}.isdisjoint({os.getpid()})
-    named = {event["pid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
+    named = {event["pid"]: event["args"]["name"] for event in events if event["name"] == "process_name"}
     assert named[os.getpid()] == "scalepool driver"
     assert {event["pid"] for event in events} <= set(named)
 
@@ -174,6 +245,90 @@ def test_a_timeline_shows_every_task_once_and_in_order(tmp_path: Path) -> None:
         end = event["ts"] + event["dur"]
         assert stages["queued b"] <= stages["queued e"] <= event["ts"] + 1
         assert end <= stages["to driver e"] + 1
+
+
+def _is_there(path: str) -> bool:
+    return Path(path).exists()
+
+
+def _make(path: str) -> None:
+    Path(path).touch()
+
+
+class _Busy:
+    def work(self, gate: str) -> int:
+        while not Path(gate).exists():
+            time.sleep(0.001)
+        return 1
+
+
+class _AsyncBusy:
+    async def work(self, gate: str) -> int:
+        while not _is_there(gate):  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(0.001)
+        return 1
+
+    async def forever(self, started: str) -> None:
+        _make(started)
+        await asyncio.Event().wait()
+
+
+def _yields(number: int) -> Iterator[int]:
+    yield from range(number)
+
+
+@pytest.mark.parametrize(("cls", "calls"), [(_Busy, 3), (_AsyncBusy, 5)])
+def test_calls_at_the_same_time_have_lanes_of_their_own(cls: type[Any], calls: int, tmp_path: Path) -> None:
+    scalepool.init(num_cpus=2, timeline=True)
+    actor = scalepool.remote(max_concurrency=calls)(cls).remote()
+    for turn in range(2):
+        gate = tmp_path / f"gate{turn}"
+        refs = [actor.work.remote(str(gate)) for _ in range(calls)]
+        scalepool.wait(refs, timeout=0.2)
+        gate.touch()
+        assert scalepool.get(refs) == [1] * calls
+    events = scalepool.timeline()
+    assert events is not None
+    _check_schema(events)
+    ran = [event for event in events if event["ph"] == "X" and event["name"] == f"{cls.__name__}.work"]
+    assert len(ran) == 2 * calls
+    assert {event["args"]["status"] for event in ran} == {"ok"}
+    assert len({event["tid"] for event in ran}) == calls, "and they are used again"
+    (pid,) = {event["pid"] for event in ran}
+    assert pid not in {event["tid"] for event in ran}, "there it was made"
+    about = {event["name"]: event["args"].get("name") for event in events if event["ph"] == "M" and event["pid"] == pid}
+    assert cls.__name__ in about["process_name"]
+
+
+def test_a_call_that_is_cancelled_while_it_runs_is_shown(tmp_path: Path) -> None:
+    scalepool.init(num_cpus=2, timeline=True)
+    actor = scalepool.remote(_AsyncBusy).remote()
+    ref = actor.forever.remote(str(tmp_path / "started"))
+    while not (tmp_path / "started").exists():
+        scalepool.wait([ref], timeout=0.01)
+    scalepool.cancel(ref)
+    with pytest.raises(TaskCancelledError):
+        scalepool.get(ref)
+    (tmp_path / "gate").touch()
+    assert scalepool.get(actor.work.remote(str(tmp_path / "gate"))) == 1
+    events = scalepool.timeline()
+    assert events is not None
+    _check_schema(events)
+    ended = {event["name"]: event["args"]["status"] for event in events if event["ph"] == "X"}
+    assert ended["_AsyncBusy.forever"] == "cancelled"
+    assert ended["_AsyncBusy.work"] == "ok"
+
+
+def test_streams_say_how_much_they_yielded() -> None:
+    scalepool.init(num_cpus=2, timeline=True)
+    refs = list(scalepool.remote(_yields).remote(7))
+    assert scalepool.get(refs) == list(range(7))
+    scalepool.get(scalepool.remote(_square).remote(1))
+    events = scalepool.timeline()
+    assert events is not None
+    _check_schema(events)
+    (found,) = [event["args"] for event in events if event["ph"] == "X" and event["name"] == "_yields"]
+    assert (found["yielded"], found["status"]) == (7, "ok")
 
 
 def test_a_task_that_dies_is_on_the_timeline(tmp_path: Path) -> None:
