@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from scalepool.config import Settings
     from scalepool.errors import ScalepoolError
 
+    BlockingWait = Callable[[Callable[[], bool], Sequence[TaskFuture] | Sequence[Slot], float | None], bool]
+
 __all__ = ["Client", "GroupState"]
 
 BURST = 256
@@ -88,7 +90,7 @@ class Client:
     plan
         How the session's store works; ``None``: without limits, for this process alone.
     blocking_wait
-        How to wait for tasks of one's own; a worker lends its slot meanwhile.
+        How to wait for tasks of one's own, if not by pumping: a worker lends its slot meanwhile.
     """
 
     def __init__(self, peer: int, settings: Settings, plan: StorePlan | None = None) -> None:
@@ -111,7 +113,7 @@ class Client:
         self.packer = Packer(self.store, self.views, self.new_object_id, settings.inline_limit_bytes, self.stored)
         self.exporter = Exporter(self.packer)
         self.pump: Pump
-        self.blocking_wait: Callable[[Callable[[], bool], Sequence[TaskFuture] | Sequence[Slot], float | None], bool]
+        self.blocking_wait: BlockingWait | None = None
         self.peek: Callable[[int], bool] = lambda task: False
         self.eager: Callable[[int, int], bool] = lambda queued, group: True
         self.closed = False
@@ -239,13 +241,14 @@ class Client:
         deadline = None if timeout_s is None else monotonic_s() + max(0.0, timeout_s)
         if number is not None:
             return self.wait_for(SomeOver(futures, number), futures, deadline)
-        return self.wait_for(futures[0].done if len(futures) == 1 else AllOver(futures), futures, deadline)
+        return self.wait_for(AllOver(futures), futures, deadline)
 
     def wait_for(
         self, done: Callable[[], bool], futures: Sequence[TaskFuture] | Sequence[Slot], deadline: float | None
     ) -> bool:
         """Wait until ``done()``, for these to be over; False when ``deadline`` passed first."""
-        in_time = self.blocking_wait(done, futures, deadline)
+        lending = self.blocking_wait
+        in_time = self.pump.wait_for(done, deadline) if lending is None else lending(done, futures, deadline)
         if not in_time and self.closed:
             refuse(self._end_text, at_exit=self.at_exit)
         return in_time

@@ -85,7 +85,6 @@ class LocalSession(DriverSession):
 
             self.station.timeline = Timeline(REMEMBERED if own.timeline == 1 else own.timeline, self.hub.has_task)
         self.client.pump = Pump(self.station, "scalepool-helper")
-        self.client.blocking_wait = lambda done, futures, deadline: self.client.pump.wait_for(done, deadline)
         self.engine = LocalEngine(plan, address, token.hex(), own, self.station.process_event, zygote)
         self.engine.gpus = self._gpus
         self.station.engine = self.engine

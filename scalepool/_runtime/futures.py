@@ -13,6 +13,8 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, Final
 
+from scalepool._base.clock import monotonic_s
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -139,7 +141,7 @@ class TaskFuture(Future[Any]):
         Raises what the task raised; CancelledError when it was cancelled; TimeoutError after ``timeout`` seconds.
         """
         if self._state != _FINISHED:
-            self._wait(timeout)
+            self._check(self.wait_until_over(timeout))
         if self._exception is not None:
             try:
                 raise self._exception
@@ -150,18 +152,24 @@ class TaskFuture(Future[Any]):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the task raised, ``None`` when it returned; raises as ``result`` does otherwise."""
         if self._state != _FINISHED:
-            self._wait(timeout)
+            self._check(self.wait_until_over(timeout))
         return self._exception
 
-    def _wait(self, timeout: float | None) -> None:
-        if self._state not in _OVER:
-            client = self._client  # None once it is over, which it may be by now
+    def wait_until_over(self, timeout_s: float | None = None) -> bool:
+        """Wait; return whether it is over, and not that time was up first."""
+        client = self._client  # None once it is over, which it may be by now
+        if client is not None and self._state not in _OVER:
+            deadline = None if timeout_s is None else monotonic_s() + max(0.0, timeout_s)
             try:
-                in_time = client is not None and client.wait((self,), timeout)
+                client.wait_for(self.done, (self,), deadline)
             except KeyboardInterrupt as interrupt:
                 raise interrupt.with_traceback(None) from None  # without the frames of ours below this one
-            if not in_time and self._state not in _OVER:
-                raise FutureTimeoutError
+        return self._state in _OVER
+
+    def _check(self, is_over: bool) -> None:
+        """Raise what there is to raise when a wait has ended like this, and no result has come."""
+        if not is_over:
+            raise FutureTimeoutError
         if self._state != _FINISHED:
             raise CancelledError
 

@@ -356,7 +356,7 @@ class WorkerGroup:
         """Wait, after ``close`` or ``terminate``, until no task and no worker of its own is left."""
         deadline = None if timeout_s is None else monotonic_s() + timeout_s
         state = self._state
-        return self._client.blocking_wait(lambda: state.gone or self._client.closed, (), deadline)
+        return self._client.wait_for(lambda: state.gone or self._client.closed, (), deadline)
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """Wait until ``condition()``, and move tasks and results meanwhile; False when time was up first.

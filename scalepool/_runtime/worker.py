@@ -245,9 +245,9 @@ class WorkerStation:
         if self.executor.depth:
             surroundings.restore(outer)
         self.results.add(item, record, packed)
-        if (
-            not self.holdings.queue
-            or len(self.results) >= self._flush_count
+        # Behind the last task that is here comes a wait, which sends what there is.
+        if self.holdings.queue and (
+            len(self.results) >= self._flush_count
             or self.results.size_bytes >= _FLUSH_BYTES
             or monotonic_s() - self._flushed_at > _FLUSH_AFTER_S
         ):

@@ -38,6 +38,9 @@ _SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 _SIZED = frozenset({str, bytes})
 
+_SCALAR_PROTOCOL = 3
+"""Has all that scalars need, and no frames: those of later protocols double the price of so small a pickle."""
+
 _modules = by_value_modules()
 _mentions_by_value = _modules.mentioned_in
 _pickle = pickle.dumps
@@ -187,7 +190,7 @@ def dumps_scalars(args: tuple[Any, ...], kwargs: dict[str, Any], limit_bytes: in
         kind = type(value)
         if kind not in _SCALARS or (kind in _SIZED and len(value) >= limit_bytes):
             return None
-    data = _pickle((args, kwargs), 5)
+    data = _pickle((args, kwargs), _SCALAR_PROTOCOL)
     return data if len(data) < limit_bytes else None
 
 
@@ -196,7 +199,7 @@ def dumps_scalar(value: object, limit_bytes: int) -> bytes | None:
     kind = type(value)
     if kind not in _SCALARS or (kind in _SIZED and len(value) >= limit_bytes):  # type: ignore[arg-type]
         return None
-    data = _pickle(value, 5)
+    data = _pickle(value, _SCALAR_PROTOCOL)
     return data if len(data) < limit_bytes else None
 
 

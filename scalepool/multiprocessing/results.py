@@ -8,12 +8,9 @@ A call with callbacks is ready only when its callback has run, as in the origina
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
-from concurrent.futures import TimeoutError as FutureTimeout
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,12 +28,7 @@ Callback = Callable[[Any], object]
 
 def wait_for(future: TaskFuture, timeout_s: float | None) -> bool:
     """Wait until `future` is done and tell whether it is; never raises the task's own error."""
-    if future.is_over:
-        return True
-    # FutureTimeout: the time is up. CancelledError: it is done, by way of cancel().
-    with contextlib.suppress(FutureTimeout, CancelledError):
-        future.exception(timeout_s)
-    return future.done()
+    return future.wait_until_over(timeout_s)
 
 
 class Settlement:

@@ -50,7 +50,6 @@ class Driver:
         self.client = Client(0, Settings(**values))
         self.pump = FakePump()
         self.client.pump = self.pump  # type: ignore[assignment]
-        self.client.blocking_wait = lambda done, futures, deadline: self.pump.wait_for(done, deadline)
         self.group = self.client.open_group(lambda group: m.OpenGroup(group, 0, 0, 2, 0, 0, b""), ErrorTypes())
         self.fn = self.client.exporter.export(len)
 
@@ -292,3 +291,20 @@ def test_a_plain_result_that_nobody_waits_for_any_more_needs_no_answer(driver: D
     driver.client.receive(m.Replies([5, 6], [Status.VALUE, Status.CANCELLED], [1, 1], [pickle.dumps(1), b""]))
 
     assert not driver.client.outgoing.pending
+
+
+def test_a_call_that_is_awaited_goes_out_with_the_wait(driver: Driver) -> None:
+    driver.client.outgoing.drain()
+    driver.pump.kicks.clear()
+    future = driver.client.submit(driver.group, driver.fn, ("abc",), {}, None, is_awaited=True)
+    assert driver.pump.kicks == []
+    (message,) = driver.client.outgoing.drain()
+    assert isinstance(message, m.Submit)
+    assert list(message.tasks) == [future.task_id]
+
+
+def test_one_that_is_not_awaited_is_sent_on_its_own_account(driver: Driver) -> None:
+    driver.client.outgoing.drain()
+    driver.pump.kicks.clear()
+    driver.submit("abc")
+    assert driver.pump.kicks

@@ -15,7 +15,7 @@ import pytest
 from scalepool._runtime.futures import TaskFuture
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class FakeClient:
@@ -27,7 +27,7 @@ class FakeClient:
         self.running: set[int] = set()
         self.cancellable = True
 
-    def wait(self, futures: Sequence[TaskFuture], timeout_s: float | None = None) -> bool:
+    def wait_for(self, done: Callable[[], bool], futures: Sequence[TaskFuture], deadline: float | None) -> bool:
         for future in futures:
             if id(future) not in self.answers:
                 return False

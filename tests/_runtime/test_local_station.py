@@ -57,7 +57,6 @@ class World:
         self.station = LocalStation(self.hub, self.channel, self.client, TOKEN)
         self.pump = Pump(self.station, "test-helper")
         self.client.pump = self.pump
-        self.client.blocking_wait = lambda done, futures, deadline: self.pump.wait_for(done, deadline)
         self.engine = FakeEngine()
         self.station.engine = self.engine  # type: ignore[assignment]
         self.group = self.client.open_group(lambda group: m.OpenGroup(group, 0, 0, 2, 0, 0, b""), ErrorTypes())

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Fingerprint", "function_fingerprint"]
 
 _ABSENT: Final = object()
+_by_value_names: Final = by_value_modules().names
 
 # A chain of functions longer than this is pickled again rather than followed.
 MAX_DEPTH = 12
@@ -108,10 +109,12 @@ class _Bindings:
         exchange = self._exchange
         if exchange is not current() or exchange.ledger.version != self._version:
             return False
-        if by_value_modules().names() is not self._by_value:
+        if _by_value_names() is not self._by_value:
             return False
         for function, code, defaults in self._functions:
-            if function.__code__ is not code or function.__defaults__ is not defaults or not _is_bare(function):
+            if function.__code__ is not code or function.__defaults__ is not defaults:
+                return False
+            if function.__dict__ or function.__kwdefaults__ is not None:  # see _is_bare
                 return False
         for namespace, name, value in self._names:
             if namespace.get(name, _ABSENT) is not value:

@@ -95,7 +95,7 @@ class ByValueModules:
 
     def names(self) -> frozenset[str]:
         """Return the names of all modules that a worker could not import."""
-        registered = _registered()
+        registered = _registered() if "cloudpickle.cloudpickle" in sys.modules else _NOTHING
         if len(sys.modules) != self._count or registered != self._registered:
             modules = sys.modules.copy()
             verdicts = {name: self._verdict(name, module) for name, module in modules.items()}
