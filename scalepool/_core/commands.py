@@ -9,7 +9,7 @@ from scalepool._base.tuples import NamedTuple
 if TYPE_CHECKING:
     from scalepool._wire.messages import Message
 
-__all__ = ["Command", "Drop", "Inspect", "KillWorker", "Note", "Send", "Spill", "StartWorker"]
+__all__ = ["Command", "Drop", "Inspect", "KillWorker", "Note", "Revoke", "Send", "Spill", "StartWorker"]
 
 
 class Send(NamedTuple):
@@ -38,9 +38,20 @@ class KillWorker(NamedTuple):
 
 
 class Inspect(NamedTuple):
-    """Look into a worker's flight record and say what it does; answered by the event Inspected."""
+    """Look into a worker's flight record and say what it does; answered by the event Inspected.
+
+    ``revocation`` is passed on to the answer. With one, the answer tells of finished tasks, too.
+    """
 
     worker: int
+    revocation: int = 0
+
+
+class Revoke(NamedTuple):
+    """Write this number into a worker's flight record: what it holds and has not begun it must not begin."""
+
+    worker: int
+    number: int
 
 
 class Drop(NamedTuple):
@@ -61,4 +72,4 @@ class Note(NamedTuple):
     text: str
 
 
-Command: TypeAlias = Send | StartWorker | KillWorker | Inspect | Drop | Spill | Note
+Command: TypeAlias = Send | StartWorker | KillWorker | Inspect | Revoke | Drop | Spill | Note

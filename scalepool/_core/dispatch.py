@@ -15,6 +15,7 @@ from scalepool._core.deadlines import watch
 from scalepool._core.following import attach, note_led
 from scalepool._core.groups import STARVED_S, Group
 from scalepool._core.helping import MAX_WAITS, help_out, is_crowded, slots_for
+from scalepool._core.revoking import PATIENCE_S, expect_answer
 from scalepool._core.task import Task, TaskState
 from scalepool._core.workers import Wait, Worker, WorkerState
 from scalepool._wire.messages import Enter, Recall
@@ -121,6 +122,7 @@ class Dispatcher:
         held = worker.held
         if not held:
             worker.reported_at = self._state.now
+            self._state.alarm(self._state.now + PATIENCE_S)
         for task in tasks:
             held[task.id] = task
         worker.assigned_total += len(tasks)
@@ -156,7 +158,8 @@ class Dispatcher:
                 worker.group = None
             if not worker.is_bound_to(group):
                 group.workers.pop(worker.id, None)
-        if not worker.held and not worker.waits and worker.state is WorkerState.READY and not worker.is_actor:
+        is_free = not worker.held and not worker.waits and not worker.revocation.pending
+        if is_free and worker.state is WorkerState.READY and not worker.is_actor:
             self._state.roster.idle(worker, self._state.now)
             self._state.alarm(self._state.now + self._state.idle_worker_s)
 
@@ -232,6 +235,7 @@ class Dispatcher:
         if victim is not None:
             victim.recalled = True
             self._state.out.command(Send(victim.id, Recall(count)))
+            expect_answer(self._state, victim)
 
     def _relieve(self, group: Group) -> None:
         """Start a worker for tasks that sit behind a long one, if nobody idle could take them.
@@ -258,7 +262,7 @@ class Dispatcher:
         for victim in group.workers.values():
             victim.followers.intersection_update(victim.held)
             working = len(victim.held) - len(victim.waits) - len(victim.followers)
-            if victim.recalled or working < 2:
+            if victim.recalled or victim.revocation.pending or working < 2:
                 continue
             task = next(reversed(victim.held.values()))
             found = credit.recall_count(working, task.function.mean_s, state.now - victim.reported_at)
@@ -294,7 +298,7 @@ class Dispatcher:
     def serve_in_place(self, worker: Worker) -> None:
         """Give a waiting worker some of the tasks that it waits for and that nobody has started."""
         wait = worker.waits[-1]
-        if worker.state is not WorkerState.READY or worker.recalled or len(worker.waits) > MAX_WAITS:
+        if not worker.takes_work or len(worker.waits) > MAX_WAITS:
             return
         wanted = wait.wanted
         given = 0

@@ -223,6 +223,8 @@ class Endings:
                 continue  # it needed what another one of them was to make
             if task.state is TaskState.ASSIGNED:
                 left.setdefault(task.worker, []).append(task.id)
+                if (worker := state.roster.workers.get(task.worker)) is not None:  # else it has just died
+                    worker.abandon(task, state.objects)
             self.finish(task, status, 0, payload)
         for worker in doomed:
             left.pop(worker.id, None)

@@ -53,12 +53,15 @@ class WorkerExited(NamedTuple):
 class Inspected(NamedTuple):
     """What a living worker's flight record says: the tasks that it is in, and the items that they work on.
 
-    The answer to the command Inspect.
+    The answer to the command Inspect. ``records`` are the results that it has logged and that have not arrived; looked
+    up only where the command named a ``revocation``, and after ``running`` was.
     """
 
     worker: int
     running: tuple[int, ...]
     items: tuple[int, ...]
+    revocation: int = 0
+    records: tuple[bytes, ...] = ()
 
 
 class Spilled(NamedTuple):

@@ -39,7 +39,7 @@ def help_out(state: HubState) -> Iterator[tuple[Worker, Task]]:
     for worker in list(state.roster.workers.values()):
         if not worker.waits or not worker.rests or len(worker.waits) > MAX_WAITS:
             continue
-        if worker.state is not WorkerState.READY or worker.recalled:
+        if not worker.takes_work:
             continue
         task = _below(state, worker)
         if task is not None and task.group.free_slots(state.now):
@@ -127,6 +127,8 @@ def _will_be_run_in_place(state: HubState, group: Group) -> bool:
     """Whether the worker that has opened ``group`` waits for tasks of it that are queued: in the end it runs them."""
     owner = state.roster.workers.get(group.owner)
     if owner is None or len(owner.waits) > MAX_WAITS or owner.state is not WorkerState.READY:
+        return False
+    if owner.revocation.pending:  # it is stopped, or stuck
         return False
     return any(
         task.group is group and task.state is TaskState.QUEUED and _can_run(owner, task)

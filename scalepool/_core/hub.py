@@ -78,7 +78,7 @@ class Hub:
             WorkerStarted: lifecycle.worker_started,
             LaunchFailed: lifecycle.launch_failed,
             WorkerExited: lifecycle.worker_exited,
-            Inspected: deadlines.inspected,
+            Inspected: self._inspected,
             Spilled: spilling.done,
             Tick: self._tick,
         }
@@ -170,11 +170,16 @@ class Hub:
             raise ProtocolError(f"peer {peer} is not known here")
         handler(peer, message)
 
+    def _inspected(self, event: Inspected) -> None:
+        self._deadlines.inspected(event)
+        self._reports.revoking.inspected(event)
+
     def _tick(self, _: Tick) -> None:
         self._state.alarm_at = None
         self._endings.force_the_stubborn()
         self._reports.judge_lost()
         self._deadlines.look()
+        self._reports.revoking.look()
         self._lifecycle.hurry()
         self._lifecycle.reap_idle()
 

@@ -9,6 +9,7 @@ from scalepool._core.commands import Send
 from scalepool._core.functions import FunctionRecord, Recent
 from scalepool._core.groups import Group
 from scalepool._core.keeping import may_cancel, with_children
+from scalepool._core.revoking import expect_answer
 from scalepool._core.task import Task, TaskState, Terms
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
@@ -179,6 +180,7 @@ class Intake:
                 ask.setdefault(task.worker, []).append(task_id)
         for worker, tasks in ask.items():
             self._state.out.command(Send(worker, m.CancelTasks(tasks)))
+            expect_answer(self._state, self._state.roster.workers[worker])
             if type(message) is m.Stop and not self._state.roster.workers[worker].is_actor:
                 self._deadlines.stop(self._state.roster.workers[worker], tasks)
         if refused:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scalepool._core.commands import Send
+from scalepool._core.revoking import expect_answer
 from scalepool._core.workers import WorkerState
 from scalepool._wire.messages import Recall
 
@@ -81,3 +82,4 @@ class Recycling:
         elif len(worker.held) > len(worker.waits) + 1 and not worker.recalled:
             worker.recalled = True
             self._state.out.command(Send(worker.id, Recall(len(worker.held))))
+            expect_answer(self._state, worker)

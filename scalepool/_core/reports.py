@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from scalepool._core.commands import Send
 from scalepool._core.endings import Autopsy
 from scalepool._core.following import note_led
+from scalepool._core.revoking import Revoking
 from scalepool._core.streams import LOST_AFTER_S, close_stream, is_short
 from scalepool._core.workers import WorkerState
 from scalepool._wire import messages as m
@@ -32,12 +33,13 @@ _VALUE: Final = int(Status.VALUE)
 class Reports:
     """Takes in what workers send about their tasks. All state is in HubState."""
 
-    __slots__ = ("_dispatcher", "_endings", "_state")
+    __slots__ = ("_dispatcher", "_endings", "_state", "revoking")
 
     def __init__(self, state: HubState, dispatcher: Dispatcher, endings: Endings) -> None:
         self._state = state
         self._dispatcher = dispatcher
         self._endings = endings
+        self.revoking = Revoking(state, endings, self.settle)
 
     def done(self, peer: int, message: m.Done) -> None:
         """Finished tasks."""
@@ -50,6 +52,9 @@ class Reports:
             objects.add(peer, message.objects, held=False)
         if message.held:
             objects.hold(peer, message.held)
+        if worker.revocation.abandoned:
+            ended = [result.task for result in results]
+            self._endings.free(worker.gave_up(ended, objects, message.held))
         self.take_results(worker, results, message.objects)
         if message.objects:
             self._endings.free(objects.sweep(message.objects[::4]))
@@ -94,7 +99,7 @@ class Reports:
             function.note_durations(total_micros * 1e-6, calls)
         if state.out.keeps and held:
             note_led(state, (next(reversed(held.values())),))
-        self._settle(worker)
+        self.settle(worker)
 
     def _whole(self, worker: Worker, task_id: int, payload: bytes, mine: m.Ints) -> bytes | None:
         """Return how a stream has ended; ``None`` where some of its values never came, which makes it no end."""
@@ -128,9 +133,9 @@ class Reports:
                     close_stream(self._state, worker, task.id)
             reason = "its result could not be read: the shared memory that it was in is gone"
             self._endings.judge(tasks, Autopsy(worker.pid, None, dict.fromkeys(lost, 0), reason))
-            self._settle(worker)
+            self.settle(worker)
 
-    def _settle(self, worker: Worker) -> None:
+    def settle(self, worker: Worker) -> None:
         """Decide where a worker stands after tasks left it."""
         if worker.state is WorkerState.LEAVING and not worker.held:
             self._endings.dismiss(worker)
@@ -142,13 +147,15 @@ class Reports:
         """Tasks come back unstarted: because of a recall, a wait, or a wish to cancel them."""
         worker = self._state.roster.known(peer)
         worker.recalled = False
+        self.revoking.answered(worker, message.revocation)
         back = [task for task_id in message.tasks if (task := worker.held.pop(task_id, None)) is not None]
         worker.assigned_total -= len(back)
         if worker.state is WorkerState.LEAVING and not (worker.used_up or worker.worn) and worker.force_at is None:
             worker.state = WorkerState.READY
+        self._endings.free(worker.gave_up(message.tasks, self._state.objects, ()))
         self._endings.requeue(back)
         self._refuse(worker, message.kept)
-        self._settle(worker)
+        self.settle(worker)
 
     def _refuse(self, worker: Worker, kept: m.Ints) -> None:
         """Tell the owners of tasks that could not be cancelled."""

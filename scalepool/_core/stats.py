@@ -158,7 +158,7 @@ def _worker_violations(state: HubState) -> Iterator[str]:
 def _idle_violations(state: HubState) -> Iterator[str]:
     idle = {worker.id for worker in state.roster.all_idle()}
     for worker in state.roster.workers.values():
-        free = not worker.held and not worker.waits and worker.group is None
+        free = not (worker.held or worker.waits or worker.group or worker.revocation.pending)
         if (worker.id in idle) > (worker.state is WorkerState.READY and free):
             yield f"{worker} is listed as idle"
         if worker.state is WorkerState.READY and free and worker.id not in idle and not worker.is_actor:

@@ -11,14 +11,15 @@ from scalepool._core.functions import Recent
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from scalepool._core.groups import Group
+    from scalepool._core.objects import ObjectDirectory
     from scalepool._core.resources import Lease
     from scalepool._core.task import Task
     from scalepool._wire.messages import Status
 
-__all__ = ["LaunchTrouble", "Roster", "Wait", "Worker", "WorkerState"]
+__all__ = ["LaunchTrouble", "Revocation", "Roster", "Wait", "Worker", "WorkerState"]
 
 
 class WorkerState(enum.Enum):
@@ -57,6 +58,39 @@ class Wait(Level):
         self.group: Group | None = None
 
 
+class Revocation:
+    """How a worker stands to what is to be taken back from it; see ``revoking``.
+
+    Attributes
+    ----------
+    asked_at
+        Since when it owes an answer on tasks that it is to give back.
+    answered_at
+        When it last gave one.
+    looked_at
+        When somebody last looked whether it has begun anything.
+    pending
+        The number of the revocation that it has not answered yet; 0: none. Till then it gets nothing.
+    judge_at
+        When to look what it had begun before that.
+    count
+        How many there were.
+    abandoned
+        Tasks that have ended for their owners and may still run here, with the objects that they read.
+    """
+
+    __slots__ = ("abandoned", "answered_at", "asked_at", "count", "judge_at", "looked_at", "pending")
+
+    def __init__(self) -> None:
+        self.asked_at: float | None = None
+        self.answered_at = 0.0
+        self.looked_at = -1.0
+        self.pending = 0
+        self.judge_at: float | None = None
+        self.count = 0
+        self.abandoned: dict[int, Sequence[int]] = {}
+
+
 class Worker(Level):
     """One worker process as the hub sees it."""
 
@@ -88,6 +122,7 @@ class Worker(Level):
         "received",
         "replaces",
         "reported_at",
+        "revocation",
         "seen",
         "started_for",
         "state",
@@ -132,6 +167,7 @@ class Worker(Level):
         self.lost_at = 0.0
         self.recalled = False
         self.reported_at = 0.0
+        self.revocation = Revocation()
         self.idle_since = 0.0
         self.force_at = self.gone_by = self.hello_by = self.look_at = None
         self.waits: list[Wait] = []
@@ -141,6 +177,21 @@ class Worker(Level):
         """Tasks that are to be stopped whether or not they have started."""
         self.condemned: dict[int, tuple[Status, int]] = {}
         """Tasks that it is being killed for: how they are to end, and the item that they were at."""
+
+    def abandon(self, task: Task, objects: ObjectDirectory) -> None:
+        """``task`` ends for its owner, and may go on here: what it reads keeps its contents for as long."""
+        if task.references:
+            objects.hold(self.id, task.references)
+            self.revocation.abandoned[task.id] = task.references
+
+    def gave_up(self, tasks: Iterable[int], objects: ObjectDirectory, held: Sequence[int]) -> list[tuple[int, int]]:
+        """These tasks are over here, with views of ``held``; return what `ObjectDirectory.release` returns."""
+        freed = []
+        for task in tasks:
+            for one in self.revocation.abandoned.pop(task, ()):
+                if one not in held and not any(one in others for others in self.revocation.abandoned.values()):
+                    freed.extend(objects.release(self.id, (one,)))
+        return freed
 
     def forget(self, group: Group) -> None:
         """``group`` is no more."""
@@ -174,9 +225,14 @@ class Worker(Level):
         """Whether it runs, not waits, for ``group``."""
         return self.serving is group
 
+    @property
+    def takes_work(self) -> bool:
+        """Whether it may be given tasks now."""
+        return self.state is WorkerState.READY and not self.recalled and not self.revocation.pending
+
     def room(self, mean_s: float | None, least: int = 0) -> int:
         """How many more tasks of this mean duration it may be given; it should hold ``least`` of them."""
-        if self.state is not WorkerState.READY or self.recalled:
+        if not self.takes_work:
             return 0
         wanted = max(depth(mean_s), least)
         # Tasks that wait for their children are held, too, but are no work.

@@ -49,8 +49,8 @@ _PICKLE: Final = 0x80
 _VALUE: Final = int(Status.VALUE)
 _LOADED: Final = frozenset({_VALUE, int(Status.ERROR)})
 """How a task ends whose payload is something packed."""
-_CANCEL_WAIT_S = 0.25
-"""How long ``cancel`` waits for a worker's word on whether the task has started."""
+_CANCEL_WAIT_S = 2.0
+"""How long ``cancel`` waits for word on whether the task has started: longer than the hub waits for its worker."""
 _FORCE_WAIT_S = 5.0
 """How long it waits for the end of one that is stopped by force."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scalepool._store.files import SegmentRef
     from scalepool._store.flight import FlightRecord
 
-__all__ = ["Executor", "FunctionSlot", "KeptItem", "WorkItem"]
+__all__ = ["Executor", "FunctionSlot", "KeptItem", "Revoked", "WorkItem"]
 
 
 _SCALAR_BYTES: Final = 4096
@@ -60,6 +60,10 @@ class FunctionSlot:
                 return fn  # its large arrays are this task's own, as arguments are, and go when the task has ended
             self.fn = fn
         return self.fn
+
+
+class Revoked(Exception):
+    """The hub has taken the task back: it must not run here."""
 
 
 class WorkItem(NamedTuple):
@@ -146,13 +150,28 @@ class Executor:
         """
         return (*self.flight.item_slot(), b"" if self.item is None else self.item.losses)
 
-    def run(self, item: WorkItem) -> tuple[bytes, Packed | None]:
-        """Run one task; return its result record, and what was packed for it if that is more than the record."""
+    def run(self, item: WorkItem, revocation: int = 0) -> tuple[bytes, Packed | None]:
+        """Run one task; return its result record, and what was packed for it if that is more than the record.
+
+        Parameters
+        ----------
+        item
+            The task.
+        revocation
+            The last revocation that had been answered when it was taken from the queue.
+
+        Raises
+        ------
+        Revoked
+            There was another one since.
+        """
         task = item.task
         flight = self.flight
+        if flight.begin(task) != revocation:
+            flight.end(task)
+            raise Revoked
         outer, self.item = self.item, item
         self.depth += 1
-        flight.begin(task)
         try:
             status, data, packed, micros = (self._call if type(item) is WorkItem else self._call_kept)(item)
             record = self.log(item, status, data, packed, micros)

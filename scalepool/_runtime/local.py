@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from scalepool._base.clock import monotonic_s
-from scalepool._core.commands import Command, Drop, Inspect, KillWorker, Note, Send, Spill, StartWorker
+from scalepool._core.commands import Command, Drop, Inspect, KillWorker, Note, Revoke, Send, Spill, StartWorker
 from scalepool._core.events import Event, Inspected, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
 from scalepool._proc.death import Event as ProcessEvent
 from scalepool._proc.death import Exited, ForkFailed, Started
@@ -205,6 +205,20 @@ class LocalStation:
         self._todo.extend(commands)
         self._obey()
 
+    def _look_into(self, command: Inspect) -> list[Event]:
+        """Return what a worker's flight record says now; nothing when its process is not there (any more)."""
+        worker = command.worker
+        fate = self.engine.fates.get(worker)
+        if fate is None:
+            return []
+        running = fate.flight.running_items()
+        items = tuple(running.values())
+        if not command.revocation:
+            return [Inspected(worker, tuple(running), items)]
+        # Looked up later, as a task that ends meanwhile is logged first.
+        records = tuple(fate.flight.unacked(self._hub.received_from(worker)))
+        return [Inspected(worker, tuple(running), items, command.revocation, records)]
+
     # ---- out ----
 
     def _obey(self) -> None:
@@ -221,7 +235,10 @@ class LocalStation:
             elif type(command) is KillWorker:
                 self.engine.kill(command.worker, force=command.force)
             elif type(command) is Inspect:
-                self.events.extend(_look_into(self.engine, command.worker))
+                self.events.extend(self._look_into(command))
+            elif type(command) is Revoke:
+                if (fate := self.engine.fates.get(command.worker)) is not None:
+                    fate.flight.revoke(command.number)
             elif type(command) is Drop:
                 self._keeper.drop(command.objects)
             elif type(command) is Spill:
@@ -245,15 +262,6 @@ class LocalStation:
         self._keeper.close()
         self.printer.flush(monotonic_s(), everything=True)
         sys.stdout.flush() if sys.stdout is not None else None
-
-
-def _look_into(engine: LocalEngine, worker: int) -> list[Event]:
-    """Return what a worker's flight record says now; nothing when its process is not there (any more)."""
-    fate = engine.fates.get(worker)
-    if fate is None:
-        return []
-    running = fate.flight.running_items()
-    return [Inspected(worker, tuple(running), tuple(running.values()))]
 
 
 def _report(engine: LocalEngine, event: Exited) -> bytes:

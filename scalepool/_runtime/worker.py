@@ -17,7 +17,7 @@ from scalepool._base.clock import monotonic_s
 from scalepool._net.channel import open_peer_channel
 from scalepool._proc.child import flush_queues
 from scalepool._runtime.client import Client
-from scalepool._runtime.executor import Executor, WorkItem
+from scalepool._runtime.executor import Executor, Revoked, WorkItem
 from scalepool._runtime.gauge import MemoryGauge
 from scalepool._runtime.holdings import Holdings
 from scalepool._runtime.lastwords import write_crashes_to
@@ -75,6 +75,7 @@ class WorkerStation:
         self._idle_looks = 0
         self._rested_at_logged = -1
         self._acked = 0
+        self._revocation = 0
         self.output: deque[tuple[int, str, int]] = deque()
         self.streams: tuple[TaskOutput, ...] = ()
         self.leaving = False
@@ -194,6 +195,11 @@ class WorkerStation:
                 interrupted = self.concurrency.interrupt(kept)
                 kept = tuple(set(kept).difference(interrupted, [item.task for item in taken]))
             self._give_back(taken, kept, answer=True)
+        elif type(message) is m.Revoke:
+            # In this order: whoever takes a task from the queue has looked at the number before.
+            items = self.holdings.take_all()
+            self._revocation = message.number
+            self._give_back(items, revocation=message.number)
         elif type(message) is m.Enter:
             self.surroundings.note(message)
         elif type(message) is m.Help:
@@ -210,10 +216,16 @@ class WorkerStation:
         self._give_back(self.holdings.add(message))
 
     def _give_back(
-        self, items: Sequence[WorkItem], kept: Sequence[int] = (), *, answer: bool = False, now: bool = True
+        self,
+        items: Sequence[WorkItem],
+        kept: Sequence[int] = (),
+        *,
+        answer: bool = False,
+        now: bool = True,
+        revocation: int = 0,
     ) -> None:
-        if items or answer:
-            self._client.outgoing.queue.append(m.Returned([item.task for item in items], kept))
+        if items or answer or revocation:
+            self._client.outgoing.queue.append(m.Returned([item.task for item in items], kept, revocation))
             if now:
                 self._send_all()
 
@@ -221,6 +233,7 @@ class WorkerStation:
 
     def run_next(self) -> None:
         """Run the oldest task, if there still is one."""
+        revocation = self._revocation  # before the task is taken; see _receive
         item = self.holdings.take_oldest()
         if item is None:
             return
@@ -237,13 +250,18 @@ class WorkerStation:
         surroundings = self.surroundings
         outer = surroundings.current
         surroundings.enter(item.group)
-        if surroundings.captures or self.streams[0].task:
-            run = partial(self.executor.run, item)
-            record, packed = run_for(item.task if surroundings.captures else 0, self.streams, run)
-        else:
-            record, packed = self.executor.run(item)
-        if self.executor.depth:
-            surroundings.restore(outer)
+        try:
+            if surroundings.captures or self.streams[0].task:
+                run = partial(self.executor.run, item, revocation)
+                record, packed = run_for(item.task if surroundings.captures else 0, self.streams, run)
+            else:
+                record, packed = self.executor.run(item, revocation)
+        except Revoked:
+            self._client.post(m.Returned([item.task], ()))
+            return
+        finally:
+            if self.executor.depth:
+                surroundings.restore(outer)
         self.results.add(item, record, packed)
         # Behind the last task that is here comes a wait, which sends what there is.
         if self.holdings.queue and (
@@ -306,7 +324,7 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
     """Be a worker until the hub says Exit; the return value is the process's exit code."""
     config = WorkerConfig.decode(config_bytes)
     set_up_process(config)
-    flight = FlightRecord.attach(flight_fd, writer=True)
+    flight = FlightRecord.attach(flight_fd)
     write_crashes_to(flight_fd)
     client = Client(config.worker, config.settings, config.store)
     client.session = sender_number(bytes.fromhex(config.token), m.DRIVER)

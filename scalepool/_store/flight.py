@@ -15,6 +15,8 @@ enter. The reason:
 * ``base`` is the number of frames logged before the one at position 0. The log restarts only when the hub has
   confirmed all frames; then ``base = logged`` declares it empty, before anything is written over.
 * ``items`` tells, for each running task, which item of its input it works on, counted from 1; 0: it does not say.
+* ``revocation`` alone is written by the hub: how often it has taken back what had not begun. The worker looks at it
+  after the store that begins a task, the hub looks for that after its own store: at least one of them sees the other's.
 * The writer keeps no copy of these words: an exception raised by a signal handler between two stores is no different
   from a kill.
 
@@ -51,6 +53,7 @@ _MAGIC = 0x31_54_48_47_49_4C_46_53  # "SFLIGHT1"
 # The words of the header. Behind the stack of tasks lies one of the same size with the item that each task works on.
 _MAGIC_WORD, _STATE, _LOG, _BASE, _STACK = range(5)
 _ITEMS = _STACK + 1 + MAX_DEPTH
+_REVOCATION = _ITEMS + 1 + MAX_DEPTH
 
 _BEGUN = 0x101  # added to the state word: one more started, one deeper
 _DEPTH_MASK = 0xFF
@@ -109,21 +112,18 @@ class FlightRecord:
         return fd
 
     @classmethod
-    def attach(cls, fd: int, writer: bool = False) -> FlightRecord:
+    def attach(cls, fd: int) -> FlightRecord:
         """Map the record behind *fd*, which may be closed afterwards.
 
-        Parameters
-        ----------
-        writer
-            Whether this is the worker itself. One at a time; a later one goes on where the former stopped.
+        One writer at a time, the worker itself; a later one goes on where the former stopped. A reader writes one word,
+        by `revoke`.
 
         Raises
         ------
         StoreError
             It is no flight record, or cannot be mapped.
         """
-        prot = mmap.PROT_READ | mmap.PROT_WRITE if writer else mmap.PROT_READ
-        record = cls(map_file(fd, _SIZE, flags=mmap.MAP_SHARED, prot=prot))
+        record = cls(map_file(fd, _SIZE, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ | mmap.PROT_WRITE))
         if record._words[_MAGIC_WORD] != _MAGIC:
             record.close()
             raise StoreError(f"descriptor {fd} is no flight record")
@@ -138,8 +138,14 @@ class FlightRecord:
 
     # The worker writes...
 
-    def begin(self, task_id: int) -> None:
+    def begin(self, task_id: int) -> int:
         """Note that *task_id* starts, inside the task that runs now if there is one. To be called before any user code.
+
+        Returns
+        -------
+        int
+            The number of the last revocation. If that is one which the worker does not know of, it must not run the
+            task.
 
         Raises
         ------
@@ -153,6 +159,7 @@ class FlightRecord:
         except IndexError:
             raise StoreError(f"more than {MAX_DEPTH} tasks run inside each other in one worker") from None
         words[_STATE] = state
+        return words[_REVOCATION]
 
     def end(self, task_id: int) -> None:
         """Note that *task_id* is over.
@@ -214,6 +221,10 @@ class FlightRecord:
         self._words[_WORDS >> 3] = len(text)
 
     # ... and the hub reads
+
+    def revoke(self, number: int) -> None:
+        """Have the worker begin no task that it got before it was told of revocation *number*."""
+        self._words[_REVOCATION] = number
 
     def last_words(self) -> tuple[bytes, bytes]:
         """What the worker said last, and what ``faulthandler`` wrote of its crash; empty where there is nothing."""

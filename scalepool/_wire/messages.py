@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 from scalepool._base.tuples import NamedTuple
 from scalepool._wire.actors import ActorMessage
+from scalepool._wire.return_messages import CancelTasks, Recall, Returned, Revoke
 from scalepool._wire.status import CloseMode, Status
 from scalepool._wire.value_messages import Hold, Keep, Taken, Want, Yield, Yielded
 
@@ -53,6 +54,7 @@ __all__ = [
     "Release",
     "Replies",
     "Returned",
+    "Revoke",
     "Run",
     "StartWorkers",
     "Status",
@@ -237,18 +239,6 @@ class Help(NamedTuple):
     tasks: Ints
 
 
-class Recall(NamedTuple):
-    """Give back up to ``number`` tasks that have not started, newest first."""
-
-    number: int
-
-
-class CancelTasks(NamedTuple):
-    """Give back those of ``tasks`` that have not started."""
-
-    tasks: Ints
-
-
 class Exit(NamedTuple):
     """Finish what was started, then leave."""
 
@@ -262,13 +252,6 @@ class Done(NamedTuple):
     records: Blobs
     objects: Ints = ()
     held: Ints = ()
-
-
-class Returned(NamedTuple):
-    """Tasks that the worker gives back unstarted; ``kept`` are those asked for that had started."""
-
-    tasks: Ints
-    kept: Ints
 
 
 class Sync(NamedTuple):
@@ -390,5 +373,5 @@ Message: TypeAlias = (
     | Recall | CancelTasks | Exit | Done | Returned | Sync | InitializerFailed | Output | Replies | CancelAnswer
     | GroupClosed | Put | Release | Free | Stop | Memory | Discard | Trim | Keep | Hold | Want | Help
     | Inquire | Inventory
-    | Yield | Yielded | Taken | Traced | ActorMessage
+    | Yield | Yielded | Taken | Traced | ActorMessage | Revoke
 )  # fmt: skip

@@ -31,7 +31,7 @@ class Bench:
         ids = iter(range(1, 1000))
         self.packer = Packer(SegmentStore(), Views(), lambda: next(ids), 65_536)
         fd = flight_module.create("test")
-        self.flight = FlightRecord.attach(fd, writer=True)
+        self.flight = FlightRecord.attach(fd)
         os.close(fd)
         self.rooms = 0
         self.executor = Executor(self.packer, self.flight, self.make_room, lambda peer: peer)

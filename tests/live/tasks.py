@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from live.helpers import write_line
+from live.helpers import wait_for, write_line
 from scalepool.api import WorkerGroup, current_task
 
 state: dict[str, Any] = {}
@@ -196,3 +196,35 @@ class LoadsOnlyInWorkers:
 
 def load_or_die(pid: int) -> str:
     os.abort()
+
+
+def log_and_stop(ledger: str, number: int, culprit: int) -> int:
+    """Stop this process, as a debugger would, at one of the numbers."""
+    write_line(ledger, number)
+    if number == culprit:
+        write_line(ledger + ".stopped", os.getpid())
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return number
+
+
+def log_and_stop_packed(item: tuple[str, int, int]) -> int:
+    return log_and_stop(*item)
+
+
+def who_stopped(ledger: str) -> int:
+    return int(wait_for(lambda: Path(ledger + ".stopped").exists() and Path(ledger + ".stopped").read_text()))
+
+
+def pid_after(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def hold_the_interpreter_until(fifo: str) -> None:
+    """Wait in C code that lets no other Python thread run until somebody writes into the FIFO."""
+    fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(fd, True)
+    writer = os.open(fifo, os.O_WRONLY)  # or there would be nobody who could write, and read() would return at once
+    ctypes.PyDLL(None).read(fd, ctypes.create_string_buffer(1), 1)
+    os.close(writer)
+    os.close(fd)

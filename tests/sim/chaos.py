@@ -24,6 +24,7 @@ class Chaos:
         world.lost_objects = chance.choice([0.0, 0.0, 0.05])
         world.delay_s = chance.choice([0.00005, 0.0005, 0.005])
         world.hung_initializers = chance.choice([0.0, 0.0, 0.0, 0.2])
+        world.slow_begins = chance.choice([0.0, 0.1, 0.5])
         world.growth = chance.choice([0.0, 0.0, 0.2])
         self.groups = [
             world.open_group(chance.randint(1, 4), max_rss=1000),
@@ -61,7 +62,7 @@ class Chaos:
             stop = chance.random() < 0.5
             world.forced.update(chosen if stop else ())
             world.feed(Received(DRIVER, m.Stop(chosen) if stop else m.Cancel(chosen)))
-        elif what < 0.81 and world.workers:
+        elif what < 0.82 and world.workers:
             self._freeze(chance.choice(list(world.workers.values())))
         elif what < 0.85:
             world.feed(Received(DRIVER, m.StartWorkers(group)))
@@ -87,9 +88,12 @@ class Chaos:
         world.after(0.5, stop)
 
     def _freeze(self, worker: SimWorker) -> None:
-        """As SIGSTOP does. Somebody kills it in the end: nothing else would free what it holds."""
+        """As SIGSTOP does. Somebody lets it go on, or kills it: nothing else would free the task that it is in."""
         worker.stopped = True
-        self.world.after(0.5, lambda: self.world.kill(worker))
+        if self.random.random() < 0.7:
+            self.world.after(self.random.choice([0.01, 0.31, 0.5]), worker.goes_on_after_sigcont)
+        else:
+            self.world.after(0.5, lambda: self.world.kill(worker))
 
     def _plan(self, depth: int) -> Plan:
         chance = self.random

@@ -61,7 +61,7 @@ class GraphWorker(SimWorker):
             at += count
         super()._take(message)
 
-    def _start(self, task: int, attempt: int) -> None:
+    def _begin(self, task: int, attempt: int, known: int) -> None:
         found = [self.values.get(need, self.recent.get(need)) for need in self.needs.get(task, ())]
         if None in found:
             self.send(m.Returned([task], ()))
@@ -69,7 +69,7 @@ class GraphWorker(SimWorker):
             return
         self.graph.followed += any(need not in self.values for need in self.needs.get(task, ()))
         self.inputs[task] = [data for data in found if data is not None]
-        super()._start(task, attempt)
+        super()._begin(task, attempt, known)
 
     def _children_ended(self, message: m.Replies) -> None:
         if message.objects:

@@ -93,17 +93,12 @@ class StreamWorker(SimWorker):
         elif self.alive:
             self._flush()
 
-    def _start(self, task: int, attempt: int) -> None:
-        if task not in self.streams.made:
-            super()._start(task, attempt)
+    def _work(self, frame: Frame, plan: Plan) -> None:
+        if frame.task not in self.streams.made:
+            super()._work(frame, plan)
             return
-        frame = Frame(task, attempt, self.world.plans[task])
-        self.begun += 1
-        self.frames.append(frame)
-        self.computing = True
-        self.world.note_start(task, self)
-        self.making[task] = Making(-self.limits[task])
-        self.world.after(frame.plan.seconds, lambda: self._yield(frame))
+        self.making[frame.task] = Making(-self.limits[frame.task])
+        self.world.after(plan.seconds, lambda: self._yield(frame))
 
     def _yield(self, frame: Frame) -> None:
         if not self.alive:

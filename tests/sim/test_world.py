@@ -162,6 +162,42 @@ def test_a_cancelled_task_never_starts() -> None:
     assert len(cancelled) > 50
 
 
+def test_what_a_stopped_worker_has_not_begun_runs_elsewhere() -> None:
+    world = World(14)
+    group = world.open_group(2)
+    world.submit(DRIVER, group, [Plan(0.0005)] * 100)
+    world.run(lambda: finished(world))
+    before = world.now
+    tasks = world.submit(DRIVER, group, [Plan(0.0005)] * 100)
+    world.run(lambda: sum(world.started[task] for task in tasks) > 10)
+    stopped = min(world.workers.values(), key=lambda worker: worker.id)
+    stopped.stopped = True
+    mine = {frame.task for frame in stopped.frames}
+    unsent = {task for task in tasks if world.executed[task] and task not in world.ended}
+    world.run(lambda: all(task in world.ended for task in tasks if task not in mine | unsent))
+    assert world.now - before < 1.0
+    stopped.goes_on_after_sigcont()
+    world.run(lambda: finished(world))
+    assert set(world.started.values()) == {1}
+    assert statuses(world) == {Status.VALUE: 200}
+
+
+def test_a_worker_that_is_stopped_before_it_has_begun_anything_is_replaced() -> None:
+    world = World(15)
+    group = world.open_group(1)
+    world.submit(DRIVER, group, [Plan(0.0005)])
+    world.run(lambda: finished(world))
+    (worker,) = world.workers.values()
+    worker.stopped = True
+    world.submit(DRIVER, group, [Plan(0.0005)] * 3)
+    world.run(lambda: finished(world))
+    assert world.now < 1.0
+    worker.goes_on_after_sigcont()
+    world.run(lambda: world.now > 1.0)
+    assert set(world.started.values()) == {1}
+    assert worker.alive
+
+
 SEEDS = range(int(os.environ.get("SCALEPOOL_SIM_SEEDS", "300")))
 """Set the variable for a longer run."""
 
@@ -181,7 +217,8 @@ def test_every_task_ends_once_whatever_happens(seed: int) -> None:
     assert all(count <= MAX_BEYOND_CAP for count in world.beyond_cap.values()), "more at once than a cap allows"
     died = [task for task, status in world.ended.items() if status == Status.WORKER_DIED]
     if not world.launch_failures and not world.hung_initializers:  # or processes may have ended before they were ready
-        assert all(world.started[task] > world.max_retries[task] for task in died), "failed without being tried"
+        tried = all(world.started[task] > world.max_retries[task] or task in world.hardly_begun for task in died)
+        assert tried, "failed without being tried"
     timed_out = [task for task, status in world.ended.items() if status == Status.TIMED_OUT]
     assert all(world.limit_s[task] for task in timed_out), "a task without a limit timed out"
     assert all(

@@ -17,6 +17,8 @@ from scalepool._wire.records import pack_result
 from scalepool._wire.verdict import unpack_losses
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sim.world import World
 
 
@@ -53,6 +55,9 @@ class Frame:
     later: list[int] = field(default_factory=list)
     """Children that it will wait for in a second wait."""
     group: int = 0
+    known: int = 0
+    """The revocation that its worker knew of when it took the task."""
+    started: bool = False
     item: int = 0
     losses: frozenset[int] = frozenset()
     helps: set[int] = field(default_factory=set)
@@ -71,7 +76,13 @@ class SimWorker:
         self.queue: deque[tuple[int, int]] = deque()
         self.losses: dict[int, frozenset[int]] = {}
         self.stopped = False
-        """As by SIGSTOP: it does nothing until it is killed."""
+        """As by SIGSTOP: it does nothing until it is killed, or goes on with all that has come meanwhile."""
+        self.postponed: list[Callable[[], object]] = []
+        self.revocation = 0
+        """The number of the last one that it took in as a message..."""
+        self.revoked = 0
+        """... and the one that the hub has written into its flight record."""
+        self.revoked_tasks = 0
         self.frames: list[Frame] = []
         self.log: list[bytes] = []
         self.unsent: list[tuple[bytes, tuple[int, ...], tuple[int, ...]]] = []
@@ -92,7 +103,7 @@ class SimWorker:
     # ---- what the hub says ----
 
     def receive(self, message: m.Message) -> None:
-        if not self.alive or self.stopped:
+        if not self.alive or self.waits_for_sigcont(lambda: self.receive(message)):
             return
         if isinstance(message, m.Run):
             self._take(message)
@@ -107,6 +118,11 @@ class SimWorker:
             if message.wait == self.blocks and self.frames and self.frames[-1].waiting_for:
                 self.frames[-1].helps.update(message.tasks)
                 self.world.helped += 1
+        elif isinstance(message, m.Revoke):
+            back = [task for task, _ in self.queue]
+            self.queue.clear()
+            self.revocation = message.number
+            self.send(m.Returned(back, (), message.number))
         elif isinstance(message, m.Exit):
             self.leaving = True
         elif isinstance(message, m.Replies):
@@ -137,6 +153,22 @@ class SimWorker:
 
     # ---- what it does ----
 
+    def waits_for_sigcont(self, action: Callable[[], object]) -> bool:
+        """Whether it is stopped; then it does this later."""
+        if self.stopped:
+            self.postponed.append(action)
+        return self.stopped
+
+    def goes_on_after_sigcont(self) -> None:
+        self.stopped = False
+        postponed, self.postponed = self.postponed, []
+        for number, action in enumerate(postponed):
+            action()
+            if self.stopped:
+                self.postponed = [*postponed[number + 1 :], *self.postponed]
+                return
+        self.go_on()
+
     def go_on(self) -> None:
         """Do the next thing, as the main thread of a worker would."""
         if not self.alive or self.computing or self.stopped:
@@ -144,18 +176,40 @@ class SimWorker:
         if self.frames and not self.frames[-1].waiting_for:
             self._end_wait()
         elif self.queue and not self.broken:
-            self._start(*self.queue.popleft())
+            known = self.revocation
+            self._begin(*self.queue.popleft(), known)
         else:
             self._flush()
             if self.leaving and not self.frames:
                 self.world.process_ends(self, 0)
 
-    def _start(self, task: int, attempt: int) -> None:
+    def _begin(self, task: int, attempt: int, known: int) -> None:
+        """Write down that the task begins, and then, not at the same moment, look whether it was taken back."""
         plan = self.world.plans[task]
-        self.begun += 1
-        self.frames.append(frame := Frame(task, attempt, plan, losses=self.losses.pop(task, frozenset())))
+        self.frames.append(frame := Frame(task, attempt, plan, known=known, losses=self.losses.pop(task, frozenset())))
         self.computing = True
+        if self.world.chance(self.world.slow_begins):
+            self.world.after(self.world.random.uniform(0, 0.004), lambda: self._start(frame, known))
+        else:
+            self._start(frame, known)
+
+    def _start(self, frame: Frame, known: int) -> None:
+        if not self.alive or self.waits_for_sigcont(lambda: self._start(frame, known)):
+            return
+        task, plan = frame.task, frame.plan
+        if self.revoked != known:
+            self.frames.pop()
+            self.computing = False
+            self.revoked_tasks += 1
+            self.send(m.Returned([task], ()))
+            self.go_on()
+            return
+        self.begun += 1
+        frame.started = True
         self.world.note_start(task, self)
+        self._work(frame, plan)
+
+    def _work(self, frame: Frame, plan: Plan) -> None:
         if plan.items:
             self._next_item(frame)
         elif plan.stuck:
@@ -166,7 +220,7 @@ class SimWorker:
             self.world.after(plan.seconds, self._computed)
 
     def _next_item(self, frame: Frame) -> None:
-        if not self.alive or self.stopped:
+        if not self.alive or self.waits_for_sigcont(lambda: self._next_item(frame)):
             return
         plan = frame.plan
         frame.item += 1
@@ -183,7 +237,7 @@ class SimWorker:
             self.world.after(plan.seconds, lambda: self._next_item(frame))
 
     def _computed(self) -> None:
-        if not self.alive or self.stopped:
+        if not self.alive or self.waits_for_sigcont(self._computed):
             return
         self.computing = False
         frame = self.frames[-1]
@@ -249,7 +303,7 @@ class SimWorker:
         return kept
 
     def _lets_go(self, objects: tuple[int, ...]) -> None:
-        if self.alive and not self.stopped:
+        if self.alive and not self.waits_for_sigcont(lambda: self._lets_go(objects)):
             self.send(m.Release(objects))
 
     def _flush(self) -> None:

@@ -13,7 +13,7 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from scalepool._core.commands import Drop, Inspect, KillWorker, Note, Send, Spill, StartWorker
+from scalepool._core.commands import Drop, Inspect, KillWorker, Note, Revoke, Send, Spill, StartWorker
 from scalepool._core.events import Event, Inspected, LaunchFailed, Received, Spilled, Tick, WorkerExited, WorkerStarted
 from scalepool._core.hub import Hub
 from scalepool._wire import messages as m
@@ -40,6 +40,7 @@ class World:
         self.initializer_failures = 0.0
         self.growth = 0.0
         self.lost_objects = 0.0
+        self.slow_begins = 0.0
         self.workers: dict[int, SimWorker] = {}
         self.plans: dict[int, Plan] = {}
         self.task_group: dict[int, int] = {}
@@ -64,6 +65,8 @@ class World:
         self.peak: Counter[int] = Counter()
         self.beyond_cap: Counter[int] = Counter()
         """Tasks that started while their group ran as many as it may."""
+        self.hardly_begun: set[int] = set()
+        """Tasks that were written down as begun when their worker ended, and were not run."""
         self.kills = 0
         self.most_workers = 0
         self.spilled = 0
@@ -143,7 +146,10 @@ class World:
             if worker is not None:
                 self.after(0.001, lambda: self.process_ends(worker, -9 if command.force else -15))
         elif isinstance(command, Inspect):
-            self._inspect(command.worker)
+            self._inspect(command.worker, command.revocation)
+        elif isinstance(command, Revoke):
+            if command.worker in self.workers:
+                self.workers[command.worker].revoked = command.number
         elif isinstance(command, Note):
             self.notes.append(command.text)
         elif isinstance(command, Spill):
@@ -155,12 +161,13 @@ class World:
             assert isinstance(command, Drop)
             self._note_drop(command.objects)
 
-    def _inspect(self, worker_id: int) -> None:
+    def _inspect(self, worker_id: int, revocation: int) -> None:
         worker = self.workers.get(worker_id)
         if worker is not None and worker.alive:
             items = tuple(frame.item for frame in worker.frames)
             running = tuple(frame.task for frame in worker.frames)
-            self.after(0.0, lambda: self.feed(Inspected(worker_id, running, items)))
+            records = tuple(worker.log[self.hub.received_from(worker_id) :]) if revocation else ()
+            self.after(0.0, lambda: self.feed(Inspected(worker_id, running, items, revocation, records)))
 
     def _send(self, command: Send) -> None:
         message = command.message
@@ -215,6 +222,7 @@ class World:
         worker.broken = False
         running = tuple(frame.task for frame in worker.frames)
         items = tuple(frame.item for frame in worker.frames)
+        self.hardly_begun.update(frame.task for frame in worker.frames if not frame.started)
         for frame in worker.frames:
             self.lost_items[frame.task, frame.item] += 1
 
@@ -326,6 +334,8 @@ class World:
             self.objects.remove(object_id)
         for worker in self.workers.values():
             for frame in worker.frames if worker.alive else ():
+                if not frame.started and worker.revoked != frame.known:
+                    continue  # was taken back: it will not be run
                 carried = self.carries.get(frame.task, ())
                 assert not set(carried) & set(objects), f"{carried} is freed under task {frame.task}, which reads it"
 
