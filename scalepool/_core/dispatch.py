@@ -363,9 +363,8 @@ def _working(group: Group) -> list[Worker]:
     if group.books is not None:
         surplus = max(surplus, group.books.surplus(group))
     if surplus > 0:
-        # A task that had lent its slot goes on. Somebody has to stop after what it holds: who holds least.
-        working.sort(key=_load)
-        del working[:surplus]
+        # A task that had lent its slot goes on. Somebody has to stop after what it holds: who is first through with it.
+        return []
     return working
 
 
@@ -380,7 +379,3 @@ def _may_run_in_place(worker: Worker, group: Group) -> bool:
 
 def _depth(group: Group) -> int:
     return group.depth
-
-
-def _load(worker: Worker) -> int:
-    return len(worker.held)

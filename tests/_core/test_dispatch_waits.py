@@ -181,7 +181,7 @@ def test_a_root_waits_while_the_tree_below_it_uses_its_slots() -> None:
     assert talk.hub.statistics().workers == 2
 
 
-def test_a_task_that_goes_on_above_the_cap_brings_no_more_work_to_its_worker() -> None:
+def test_while_a_group_is_above_its_cap_nobody_gets_more_and_who_is_through_first_stops() -> None:
     # Given a group of one slot, whose second worker got the slot that the first one had lent
     talk = Dialogue()
     outer = talk.opens(1)
@@ -193,12 +193,12 @@ def test_a_task_that_goes_on_above_the_cap_brings_no_more_work_to_its_worker() -
     talk.gets_ready(helper)
     tasks = talk.submits(outer, 2)
     assert runs(talk.heard) == {helper: tasks}
-    # When the first one goes on, then only the second one gets more
+    # When the first one goes on, then nobody gets more until one of them has nothing left
     talk.says(worker, m.Unblock())
     more = talk.submits(outer, 2)
-    assert runs(talk.heard) == {helper: more}
-    talk.finishes(worker, [parent])
     assert runs(talk.heard) == {}
+    talk.finishes(worker, [parent])
+    assert runs(talk.heard) == {helper: more}
     assert task not in more
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scalepool._core.events import Received
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, CloseMode
-from sim.world import Plan, SimWorker, World
+from sim.world import Plan, World
 
 
 def finished(world: World) -> bool:
@@ -63,7 +63,7 @@ class Chaos:
             world.forced.update(chosen if stop else ())
             world.feed(Received(DRIVER, m.Stop(chosen) if stop else m.Cancel(chosen)))
         elif what < 0.82 and world.workers:
-            self._freeze(chance.choice(list(world.workers.values())))
+            world.freeze_one()
         elif what < 0.85:
             world.feed(Received(DRIVER, m.StartWorkers(group)))
         elif what < 0.92:
@@ -86,14 +86,6 @@ class Chaos:
                 world.after(0.5, stop)
 
         world.after(0.5, stop)
-
-    def _freeze(self, worker: SimWorker) -> None:
-        """As SIGSTOP does. Somebody lets it go on, or kills it: nothing else would free the task that it is in."""
-        worker.stopped = True
-        if self.random.random() < 0.7:
-            self.world.after(self.random.choice([0.01, 0.31, 0.5]), worker.goes_on_after_sigcont)
-        else:
-            self.world.after(0.5, lambda: self.world.kill(worker))
 
     def _plan(self, depth: int) -> Plan:
         chance = self.random

@@ -66,10 +66,12 @@ class Market(World):
         per_gpu: Counter[int] = Counter()
         for other in self.workers.values():
             for frame in other.frames if other.alive else ():
+                if not other.will_run(frame):
+                    continue
                 wanted = self.demands[self.task_group[frame.task]]
                 held.update({name: amount for name, amount in wanted.amounts if name != CPU})
                 per_gpu.update(dict.fromkeys(self.gpus[other.id] if wanted.gpus else (), min(UNIT, wanted.gpus)))
-            if other.alive and other.computing:
+            if other.alive and other.computing and other.will_run(other.frames[-1]):
                 held[CPU] += self.demands[self.task_group[other.frames[-1].task]].of_name(CPU)
         wanted = self.demands[self.task_group[task]]
         assert len(self.gpus[worker.id]) == -(-wanted.gpus // UNIT)

@@ -70,6 +70,8 @@ class StreamWorker(SimWorker):
         super()._take(message)
 
     def receive(self, message: m.Message) -> None:
+        if self.waits_for_sigcont(lambda: self.receive(message)):
+            return
         if isinstance(message, m.Taken):
             making = self.making.get(message.task)
             if making is not None and self.alive:
@@ -81,6 +83,8 @@ class StreamWorker(SimWorker):
 
     def go_on(self) -> None:
         frame = self.blocked
+        if self.stopped:
+            return
         if frame is None:
             super().go_on()
         elif self.alive and self.making[frame.task].may_go_on:
@@ -101,7 +105,7 @@ class StreamWorker(SimWorker):
         self.world.after(plan.seconds, lambda: self._yield(frame))
 
     def _yield(self, frame: Frame) -> None:
-        if not self.alive:
+        if not self.alive or self.waits_for_sigcont(lambda: self._yield(frame)):
             return
         task, made, making = frame.task, self.streams.made[frame.task], self.making[frame.task]
         position = making.position

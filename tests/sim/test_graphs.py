@@ -29,11 +29,13 @@ def test_every_value_is_right_and_none_is_left(seed: int) -> None:
     world.lost_objects = chance.choice([0.0, 0.0, 0.05])
     world.launch_failures = chance.choice([0.0, 0.0, 0.05])
     world.delay_s = chance.choice([0.00005, 0.0005, 0.005])
+    world.slow_begins = chance.choice([0.0, 0.2])
     group = world.open_group(chance.randint(1, 4))
     for _ in range(chance.randint(1, 8)):
         world.after(chance.uniform(0, 0.2), lambda: world.grow(group, chance.randint(1, 12)))
+    disturbances = [world.release_some, world.release_some, world.cancel_some, world.freeze_one]
     for _ in range(chance.randint(0, 4)):
-        world.after(chance.uniform(0, 0.3), chance.choice([world.release_some, world.release_some, world.cancel_some]))
+        world.after(chance.uniform(0, 0.3), chance.choice(disturbances))
 
     world.run(lambda: world.now > 0.3 and not world.awaited)
     assert not world.awaited, "somebody waits for ever"

@@ -101,6 +101,7 @@ def test_nothing_is_lent_twice_and_all_that_can_run_does(seed: int) -> None:
     world = Market(seed, kill_rate=0.0 if seed % 2 else 0.3, CPU=4, GPU=3, license=2)
     chance = world.random
     world.delay_s = chance.choice([0.00005, 0.0005, 0.005])
+    world.slow_begins = chance.choice([0.0, 0.2])
     nested = chance.random() < 0.5
     groups = []
     for _ in range(chance.randint(1, 5)):
@@ -116,6 +117,8 @@ def test_nothing_is_lent_twice_and_all_that_can_run_does(seed: int) -> None:
 
     for _ in range(chance.randint(1, 8)):
         world.after(chance.uniform(0, 2.0), submit)
+    for _ in range(chance.choice([0, 0, 1, 3])):
+        world.after(chance.uniform(0, 2.0), world.freeze_one)
     world.run(lambda: world.now > 2.0 and finished(world))
 
     assert set(statuses(world)) <= {Status.VALUE, Status.WORKER_DIED}

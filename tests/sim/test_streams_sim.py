@@ -18,11 +18,12 @@ def test_each_value_comes_once_and_in_order(seed: int) -> None:
     world.lost_objects = chance.choice([0.0, 0.0, 0.05])
     world.launch_failures = chance.choice([0.0, 0.0, 0.05])
     world.delay_s = chance.choice([0.00005, 0.0005, 0.005])
+    world.slow_begins = chance.choice([0.0, 0.2])
     group = world.open_group(chance.randint(1, 3))
     for _ in range(chance.randint(1, 4)):
         world.after(chance.uniform(0, 0.2), lambda: world.open_streams(group, chance.randint(1, 4)))
     for _ in range(chance.randint(0, 3)):
-        world.after(chance.uniform(0, 0.3), chance.choice([world.abandon_some, world.cancel_some]))
+        world.after(chance.uniform(0, 0.3), chance.choice([world.abandon_some, world.cancel_some, world.freeze_one]))
     others: list[int] = []
     world.after(0.25, lambda: others.extend(world.submit(DRIVER, group, [Plan(0.001)] * 5, max_retries=100)))
     world.after(0.3, world.read_on)

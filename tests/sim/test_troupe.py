@@ -28,13 +28,14 @@ def test_every_call_ends_once_and_in_order(seed: int) -> None:
     world.lost_objects = chance.choice([0.0, 0.0, 0.05])
     world.launch_failures = chance.choice([0.0, 0.0, 0.05])
     world.delay_s = chance.choice([0.00005, 0.0005, 0.005])
+    world.slow_begins = chance.choice([0.0, 0.2])
     group = world.open_group(chance.randint(1, 3))
     for _ in range(chance.randint(1, 4)):
         world.after(chance.uniform(0, 0.1), world.engage)
     for _ in range(chance.randint(1, 15)):
         world.after(chance.uniform(0, 0.3), world.call)
         world.after(chance.uniform(0, 0.2), lambda: world.grow(group, chance.randint(1, 4)))
-    disturbances = [world.end, world.drop, world.cancel_some, world.release_some]
+    disturbances = [world.end, world.drop, world.cancel_some, world.release_some, world.freeze_one]
     for _ in range(chance.randint(0, 4)):
         world.after(chance.uniform(0, 0.4), chance.choice(disturbances))
 

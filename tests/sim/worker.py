@@ -159,6 +159,10 @@ class SimWorker:
             self.postponed.append(action)
         return self.stopped
 
+    def will_run(self, frame: Frame) -> bool:
+        """Whether it runs that task, or will: it was not taken back before it began."""
+        return frame.started or self.revoked == frame.known
+
     def goes_on_after_sigcont(self) -> None:
         self.stopped = False
         postponed, self.postponed = self.postponed, []

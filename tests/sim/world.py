@@ -215,6 +215,17 @@ class World:
             self.kills += 1
             self.process_ends(worker, -9)
 
+    def freeze_one(self) -> None:
+        """As SIGSTOP does. Somebody lets it go on, or kills it: nothing else would free the task that it is in."""
+        if not self.workers:
+            return
+        worker = self.random.choice(list(self.workers.values()))
+        worker.stopped = True
+        if self.chance(0.7):
+            self.after(self.random.choice([0.01, 0.31, 0.5]), worker.goes_on_after_sigcont)
+        else:
+            self.after(0.5, lambda: self.kill(worker))
+
     def process_ends(self, worker: SimWorker, exitcode: int) -> None:
         if not worker.alive:
             return
@@ -334,8 +345,8 @@ class World:
             self.objects.remove(object_id)
         for worker in self.workers.values():
             for frame in worker.frames if worker.alive else ():
-                if not frame.started and worker.revoked != frame.known:
-                    continue  # was taken back: it will not be run
+                if not worker.will_run(frame):
+                    continue
                 carried = self.carries.get(frame.task, ())
                 assert not set(carried) & set(objects), f"{carried} is freed under task {frame.task}, which reads it"
 
