@@ -6,6 +6,7 @@ import heapq
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.clock import monotonic_s
+from scalepool._runtime.executor import Revoked
 from scalepool._runtime.functions import name_of
 from scalepool._wire import messages as m
 
@@ -42,13 +43,17 @@ class Tracer:
         self._running: dict[int, tuple[int, float]] = {}
         self._free: list[int] = []
 
-    def run(self, item: WorkItem) -> Any:
+    def run(self, item: WorkItem, revocation: int = 0) -> Any:
         """Run one task; see ``Executor.run``."""
-        begun = monotonic_s()
+        begun: float | None = monotonic_s()
         try:
-            return self._run(item)
+            return self._run(item, revocation)
+        except Revoked:
+            begun = None
+            raise
         finally:
-            self._note(item, 0, begun)
+            if begun is not None:
+                self._note(item, 0, begun)
 
     def begin(self, item: WorkItem) -> None:
         """A call begins, others may be running; one thread at a time may say so."""
