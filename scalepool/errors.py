@@ -4,6 +4,8 @@ One root, and the branches say whose fault it was::
 
     ScalepoolError
     ├── SessionError            the session is closed, was forked away, or could not start
+    │   ├── AuthenticationError  the cluster does not let us in, or is another one
+    │   └── KeyFileError        a key file is missing, open to other users, or none
     ├── ResourceError           you asked for more than the session will ever have (also a ValueError)
     ├── SerializationError      you passed something that cannot travel (also a TypeError)
     ├── InitializerError        your initializer raised in a worker
@@ -36,7 +38,9 @@ __all__ = [
     "ActorDiedError",
     "ActorError",
     "ActorUnavailableError",
+    "AuthenticationError",
     "InitializerError",
+    "KeyFileError",
     "ObjectLostError",
     "ObjectStoreFullError",
     "PostMortem",
@@ -59,6 +63,14 @@ class ScalepoolError(Exception):
 
 class SessionError(ScalepoolError, RuntimeError):
     """The session cannot be used: closed, inherited through a fork, or its start failed."""
+
+
+class KeyFileError(SessionError):
+    """A cluster's key file is missing, can be read by other users, or is none."""
+
+
+class AuthenticationError(SessionError):
+    """A cluster does not let us in: it has other keys than the key file says."""
 
 
 class ResourceError(ScalepoolError, ValueError):

@@ -1,0 +1,348 @@
+"""Channels over TCP: a ROUTER at the head, a DEALER at each peer, encrypted and authenticated by CURVE.
+
+CURVE alone lets in everybody who knows the head's public key, and each of these three alone leaves a door open (all
+measured with libzmq 4.3.5): a domain without a handler, a handler without ZAP_ENFORCE_DOMAIN, enforcement with an empty
+domain. So the domain has a name, it is enforced, the handler runs before the socket is bound and denies on any error,
+and a head knocks at its own door with no key and with a wrong one before anybody learns the address.
+
+Who a message is from is what the handler said of the sender's key (its User-Id), never the routing id, which a peer
+chooses. It is the first byte of the routing bytes that callers see.
+"""
+
+from __future__ import annotations
+
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import zmq
+
+from scalepool._base.clock import monotonic_s
+from scalepool._base.tuples import NamedTuple
+from scalepool._net.keys import AGENT, DRIVER, HEAD, ClusterKeys, KeyPair
+from scalepool._net.waker import Wakeable
+from scalepool._net.zap import DOMAIN, Doorkeeper
+from scalepool.errors import AuthenticationError, SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Heartbeats", "Hub", "Peer", "role_of", "split_endpoint"]
+
+_POLLIN: Final = int(zmq.POLLIN)
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_SNDMORE: Final = int(zmq.SNDMORE)
+_ZERO_COPY_BYTES: Final = 65_536
+_HANDSHAKE_MS: Final = 5_000
+"""A connection that has not introduced itself by then is closed: idle ones must not use up the descriptors."""
+_QUEUED_MESSAGES: Final = 100_000
+"""A peer that has let so many wait is as good as gone; what is under way is bounded by credit, far below."""
+_KNOCK_TIMEOUT_S: Final = 5.0
+_MARKS: Final = {AGENT: b"a", DRIVER: b"d"}
+_ROLES: Final = {mark: role for role, mark in _MARKS.items()}
+
+
+class Heartbeats(NamedTuple):
+    """Signs of life of a connection: one every ``interval_s``, given up ``timeout_s`` after one that has no answer.
+
+    Threads of libzmq exchange them, so they say that host and process run, not that Python makes progress.
+    """
+
+    interval_s: float = 0.25
+    timeout_s: float = 0.75
+
+
+def role_of(routing: bytes) -> str:
+    """Return which of the cluster's keys the sender of a message has, by the routing bytes that came with it."""
+    return _ROLES[routing[:1]]
+
+
+def split_endpoint(address: str) -> tuple[str, int]:
+    """Return host and port of ``tcp://host:port``; an IPv6 address stands in brackets, as in URLs.
+
+    Raises
+    ------
+    SessionError
+        When it is none.
+    """
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not address.startswith("tcp://") or not host or port is None or parts.path or parts.query or parts.username:
+        raise SessionError(f"{address!r} is no address of a cluster: it has the form tcp://host:port")
+    return host, port
+
+
+def _endpoint(host: str, port: int) -> str:
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+class _Channel(Wakeable):
+    """What both ends share."""
+
+    def __init__(self, kind: int, *, max_message_bytes: int, heartbeats: Heartbeats) -> None:
+        super().__init__()
+        self._context = zmq.Context(io_threads=1)
+        self._socket = self._context.socket(kind)
+        options = {
+            zmq.LINGER: 0,
+            zmq.SNDHWM: _QUEUED_MESSAGES,
+            zmq.RCVHWM: 0,  # what is under way is bounded by credit; what waits in the kernel is TCP's affair
+            zmq.MAXMSGSIZE: max_message_bytes,
+            zmq.HANDSHAKE_IVL: _HANDSHAKE_MS,
+            zmq.HEARTBEAT_IVL: int(heartbeats.interval_s * 1000),
+            zmq.HEARTBEAT_TIMEOUT: int(heartbeats.timeout_s * 1000),
+            zmq.HEARTBEAT_TTL: int(heartbeats.timeout_s * 1000),
+        }
+        for option, value in options.items():
+            self._socket.setsockopt(option, value)
+        self._poll_set: list[Any] = [(self._socket, _POLLIN), (self._waker.fd, _POLLIN)]
+
+    def poll(self, timeout_s: float | None) -> bool:
+        """Wait until a message is there, ``wake`` is called, or time is up; return whether a message is there."""
+        self._guard.check()
+        timeout_ms = -1 if timeout_s is None else max(0, int(timeout_s * 1000 + 0.999))
+        message = False
+        for source, _ in zmq.zmq_poll(self._poll_set, timeout_ms):
+            if source is self._socket:
+                message = True
+            elif source == self._waker.fd:
+                self._waker.drain()
+            else:
+                self._take_news()
+        return message
+
+    def _take_news(self) -> None:
+        """Something else in the poll set is readable."""
+
+    def _close(self, *, linger_ms: int) -> None:
+        if not self.closed and not self._guard.forked:
+            self._context.destroy(linger=linger_ms)
+            self._waker.close()
+
+
+class Hub(_Channel):
+    """The head's end; see `scalepool._net.channel.HubChannel`.
+
+    Parameters
+    ----------
+    host, port
+        Where to listen; with port 0 the system chooses one.
+    keys
+        The cluster's: the head's own pair with its secret, and the public keys of those who may come.
+    max_message_bytes
+        A peer that announces more is disconnected.
+    heartbeats
+        How soon a connection that fell silent is given up.
+    on_denied
+        See `scalepool._net.zap.Doorkeeper`.
+
+    Raises
+    ------
+    SessionError
+        When it cannot listen there, or the door does not keep out who has no key.
+    """
+
+    def __init__(
+        self, host: str, port: int, keys: ClusterKeys, *, max_message_bytes: int,
+        heartbeats: Heartbeats = Heartbeats(), on_denied: Callable[[int, str], object] | None = None,
+    ) -> None:  # fmt: skip
+        if not keys.pairs[HEAD].secret:
+            raise SessionError("these keys lack the head's secret: they are for joining a cluster, not for heading one")
+        super().__init__(zmq.ROUTER, max_message_bytes=max_message_bytes, heartbeats=heartbeats)
+        self._doorkeeper = Doorkeeper(self._context, keys.roles_by_key())
+        try:
+            self._socket.ipv6 = ":" in host
+            self._socket.router_mandatory = True
+            self._socket.zap_domain = DOMAIN
+            self._socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+            self._socket.curve_server = True
+            self._socket.curve_publickey, self._socket.curve_secretkey = keys.pairs[HEAD]
+            self._listen(host, port)
+            self._knock(keys.pairs[HEAD].public)
+            self._doorkeeper.on_denied = on_denied
+        except BaseException:
+            self.close()
+            raise
+
+    def _listen(self, host: str, port: int) -> None:
+        try:
+            self._socket.bind(_endpoint(host, port) if port else _endpoint(host, port)[:-1] + "*")
+        except zmq.ZMQError as error:
+            raise SessionError(f"cannot listen at {_endpoint(host, port)}: {error.strerror}") from None
+        self.address = self._socket.last_endpoint.rstrip(b"\0").decode()
+
+    def _knock(self, public: bytes) -> None:
+        """Come as strangers, before anybody knows the address: nobody may hear us."""
+        host, port = split_endpoint(self.address)
+        here = _endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104 - it is compared
+        for stranger in (None, KeyPair.generate()):
+            with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+                socket.linger = 0
+                socket.ipv6 = True
+                if stranger is not None:
+                    socket.curve_serverkey = public
+                    socket.curve_publickey, socket.curve_secretkey = stranger
+                news = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | _FAILURES | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+                socket.connect(here)
+                refused = _next_event(news, _KNOCK_TIMEOUT_S) not in (None, int(zmq.EVENT_HANDSHAKE_SUCCEEDED))
+                socket.disable_monitor()
+            if not refused or self._socket.poll(0) or not self.safe:
+                raise SessionError("the head would let in who has no key of the cluster, so it does not start")
+
+    @property
+    def safe(self) -> bool:
+        """Whether newcomers are still looked at; when not, nobody gets in, and the head had better end."""
+        return self._doorkeeper.running
+
+    def receive_into(self, take: Callable[[bytes, bytes], None]) -> bool:
+        """Hand (routing bytes, message) to ``take`` if a message is there; return whether one was."""
+        try:
+            routing = self._socket.recv(_NOBLOCK)
+        except zmq.Again:
+            return False
+        frame = self._socket.recv(_NOBLOCK, copy=False)
+        data, mark = frame.bytes, _MARKS.get(str(frame.get("User-Id")))
+        while frame.more:  # no peer of ours sends more than one frame: such a message is nobody's
+            frame = self._socket.recv(_NOBLOCK, copy=False)
+            data = b""
+        if mark is not None:
+            take(mark + routing, data)
+        return True
+
+    def send(self, routing: bytes, data: bytes) -> bool:
+        """Send to one peer; False when it is gone. True says nothing about its arrival."""
+        self._guard.check()
+        try:
+            self._socket.send(routing[1:], _NOBLOCK | _SNDMORE)
+            self._socket.send(data, _NOBLOCK, copy=len(data) < _ZERO_COPY_BYTES)
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                return False
+            raise
+        return True
+
+    def close(self) -> None:
+        """Close the socket; what was not delivered within a second is dropped."""
+        if not self.closed and not self._guard.forked:
+            self._doorkeeper.close()
+        self._close(linger_ms=1000)
+
+
+_FAILURES: Final = int(
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+
+
+def _next_event(news: zmq.Socket[bytes], timeout_s: float) -> int | None:
+    if not news.poll(int(timeout_s * 1000)):
+        return None
+    return int.from_bytes(news.recv_multipart()[0][:2], "little")
+
+
+class Peer(_Channel):
+    """A peer's end; see `scalepool._net.channel.PeerChannel`. It connects again by itself when the link is cut.
+
+    Parameters
+    ----------
+    address
+        ``tcp://host:port`` of the head.
+    keys
+        Own pair with its secret, and the head's public key.
+    role
+        Whose pair to come with: ``"agent"`` or ``"driver"``.
+    timeout_s
+        How long to try.
+
+    Attributes
+    ----------
+    links
+        How many times the link has come to be: after the first a new one has to be introduced again.
+    connected
+        Whether it stands now, as far as is known.
+
+    Raises
+    ------
+    AuthenticationError
+        When the head does not let us in, or has another key.
+    SessionError
+        When nobody answers.
+    """
+
+    def __init__(
+        self, address: str, keys: ClusterKeys, role: str, *, max_message_bytes: int,
+        timeout_s: float = 10.0, heartbeats: Heartbeats = Heartbeats(),
+    ) -> None:  # fmt: skip
+        host, port = split_endpoint(address)
+        pair = keys.pairs.get(role)
+        if pair is None or not pair.secret:
+            raise AuthenticationError(f"these keys have none for a {role}: ask the cluster's owner for a key file")
+        super().__init__(zmq.DEALER, max_message_bytes=max_message_bytes, heartbeats=heartbeats)
+        self.links = 0
+        self.connected = False
+        try:
+            self._socket.ipv6 = True  # a name may have either sort of address
+            self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
+            self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
+            self._socket.curve_serverkey = keys.pairs[HEAD].public
+            self._socket.curve_publickey, self._socket.curve_secretkey = pair
+            self._news = self._socket.get_monitor_socket(
+                _FAILURES | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECTED
+            )
+            self._poll_set.append((self._news, _POLLIN))
+            self._socket.connect(_endpoint(host, port))
+            self._await_link(address, timeout_s)
+        except BaseException:
+            self._close(linger_ms=0)
+            raise
+
+    def _await_link(self, address: str, timeout_s: float) -> None:
+        deadline = monotonic_s() + timeout_s
+        answered = False
+        while not self.links:
+            event = _next_event(self._news, max(0.0, deadline - monotonic_s()))
+            if event is None:
+                if answered:
+                    raise AuthenticationError(
+                        f"what listens at {address} is not the head that the key file belongs to: it is another "
+                        "cluster's, or none of scalepool"
+                    )
+                raise SessionError(f"nobody answers at {address} within {timeout_s:g} seconds; does the head run?")
+            if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                raise AuthenticationError(
+                    f"the head at {address} does not know our key: take the key file of that cluster"
+                )
+            answered = answered or event == zmq.EVENT_CONNECTED
+            self._note(event)
+
+    def _note(self, event: int) -> None:
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.links += 1
+            self.connected = True
+        elif event == zmq.EVENT_DISCONNECTED:
+            self.connected = False
+
+    def _take_news(self) -> None:
+        event = _next_event(self._news, 0)
+        if event is not None:
+            self._note(event)
+
+    def receive_into(self, take: Callable[[bytes], None]) -> bool:
+        """Hand a message to ``take`` if one is there; return whether one was."""
+        try:
+            data = self._socket.recv(_NOBLOCK)
+        except zmq.Again:
+            return False
+        take(data)
+        return True
+
+    def send(self, data: bytes) -> None:
+        """Send to the head; while the link is cut it waits for the next one."""
+        self._guard.check()
+        self._socket.send(data, _NOBLOCK, copy=len(data) < _ZERO_COPY_BYTES)
+
+    def flush_and_close(self) -> None:
+        """Close after everything that was sent has left, or two seconds."""
+        self._close(linger_ms=2000)

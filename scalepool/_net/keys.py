@@ -1,0 +1,161 @@
+"""The keys of a cluster, and the file that holds them.
+
+Whoever holds a secret key runs code as the user: the file is its owner's alone. One pair is the head's; drivers and
+node agents have a pair each, so that neither can pass for the other. Secrets appear in no repr and no message.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import TYPE_CHECKING, Any, Final
+
+import zmq
+
+from scalepool._base.tuples import NamedTuple
+from scalepool.errors import KeyFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["AGENT", "DRIVER", "HEAD", "ROLES", "ClusterKeys", "KeyPair", "read_keys", "write_keys"]
+
+HEAD: Final = "head"
+AGENT: Final = "agent"
+DRIVER: Final = "driver"
+ROLES: Final = (AGENT, DRIVER)
+"""Who may knock at a head; what a peer may do follows from it."""
+
+_FORMAT: Final = 1
+_MAX_FILE_BYTES: Final = 1 << 16
+_Z85_LENGTH: Final = 40
+
+
+class KeyPair(NamedTuple):
+    """A CURVE key pair in Z85; ``secret`` is empty where only the public half is known."""
+
+    public: bytes
+    secret: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<KeyPair {self.public.decode('ascii', 'replace')}{', with its secret' if self.secret else ''}>"
+
+    @classmethod
+    def generate(cls) -> KeyPair:
+        """Return a new pair."""
+        return cls(*zmq.curve_keypair())
+
+
+class ClusterKeys(NamedTuple):
+    """All that is known here of a cluster's keys.
+
+    Attributes
+    ----------
+    cluster
+        A random name: what says that yesterday's cluster on the same port is another one.
+    pairs
+        By role: ``"head"``, ``"agent"``, ``"driver"``.
+    """
+
+    cluster: str
+    pairs: Mapping[str, KeyPair]
+
+    def __repr__(self) -> str:
+        known = ", ".join(role for role, pair in self.pairs.items() if pair.secret)
+        return f"<ClusterKeys of {self.cluster}: {known or 'no secrets'}>"
+
+    @classmethod
+    def generate(cls) -> ClusterKeys:
+        """Return the keys of a new cluster."""
+        return cls(os.urandom(8).hex(), {role: KeyPair.generate() for role in (HEAD, *ROLES)})
+
+    def only_for(self, role: str) -> ClusterKeys:
+        """Return what ``role`` needs to know: its own pair and the head's public key."""
+        return ClusterKeys(self.cluster, {HEAD: KeyPair(self.pairs[HEAD].public), role: self.pairs[role]})
+
+    def roles_by_key(self) -> dict[bytes, str]:
+        """Return who may knock at the head: role by public key."""
+        return {pair.public: role for role, pair in self.pairs.items() if role in ROLES}
+
+
+def write_keys(path: str, keys: ClusterKeys) -> None:
+    """Write a key file that nobody else can read.
+
+    Raises
+    ------
+    KeyFileError
+        When something is at ``path`` already, or it cannot be written.
+    """
+    pairs = {
+        role: {"public": pair.public.decode(), "secret": pair.secret.decode()} for role, pair in keys.pairs.items()
+    }
+    text = json.dumps({"scalepool": _FORMAT, "cluster": keys.cluster, **pairs}, indent=1) + "\n"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise KeyFileError(f"refusing to replace the file {path!r}: keys that are in use would be lost") from None
+    except OSError as error:
+        raise KeyFileError(f"the key file {path!r} cannot be written: {error.strerror}") from None
+    with open(fd, "w", encoding="ascii") as file:  # noqa: PTH123 - it is a descriptor
+        file.write(text)
+        file.flush()
+        os.fsync(fd)
+
+
+def read_keys(path: str) -> ClusterKeys:
+    """Read a key file.
+
+    Raises
+    ------
+    KeyFileError
+        When it cannot be read, somebody else could read or change it, or it is no key file; says what to do.
+    """
+    data = _read_private(path)
+    try:
+        return _parse(json.loads(data))
+    except (ValueError, TypeError, KeyError, AttributeError, zmq.ZMQError):
+        raise KeyFileError(
+            f"{path!r} is no key file of scalepool: make one with 'scalepool keys new', or copy the cluster's again"
+        ) from None
+
+
+def _read_private(path: str) -> bytes:
+    try:
+        # Without O_NONBLOCK a pipe of that name would make us wait for its writer.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise KeyFileError(f"the key file {path!r} cannot be read: {error.strerror}") from None
+    with open(fd, "rb") as file:  # noqa: PTH123 - it is a descriptor
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise KeyFileError(f"the key file {path!r} is no regular file")
+        if status.st_uid not in (os.geteuid(), 0):
+            raise KeyFileError(f"the key file {path!r} belongs to user {status.st_uid}: copy it, so that it is yours")
+        if status.st_mode & 0o077:
+            mode = stat.S_IMODE(status.st_mode)
+            raise KeyFileError(f"the key file {path!r} is open to other users (mode {mode:04o}): chmod 600 {path}")
+        data = file.read(_MAX_FILE_BYTES + 1)
+    if len(data) > _MAX_FILE_BYTES:
+        raise KeyFileError(f"{path!r} is too large for a key file")
+    return data
+
+
+def _parse(fields: Any) -> ClusterKeys:
+    if fields["scalepool"] != _FORMAT:
+        raise ValueError("another format")
+    cluster = fields["cluster"]
+    if not (isinstance(cluster, str) and 0 < len(cluster) <= 64 and cluster.isalnum()):
+        raise ValueError("no name")
+    pairs = {}
+    for role in (HEAD, *ROLES):
+        if role in fields:
+            pair = KeyPair(fields[role]["public"].encode("ascii"), fields[role]["secret"].encode("ascii"))
+            if len(pair.public) != _Z85_LENGTH or len(pair.secret) not in (0, _Z85_LENGTH):
+                raise ValueError("no key")
+            if pair.secret and zmq.curve_public(pair.secret) != pair.public:
+                raise ValueError("the halves do not belong together")
+            pairs[role] = pair
+    if HEAD not in pairs:
+        raise ValueError("no key of the head")
+    return ClusterKeys(cluster, pairs)
