@@ -11,7 +11,6 @@ chooses. It is the first byte of the routing bytes that callers see.
 
 from __future__ import annotations
 
-
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -37,6 +36,8 @@ _HANDSHAKE_MS: Final = 5_000
 """A connection that has not introduced itself by then is closed: idle ones must not use up the descriptors."""
 _QUEUED_MESSAGES: Final = 100_000
 """A peer that has let so many wait is as good as gone; what is under way is bounded by credit, far below."""
+_SEALING_BYTES: Final = 33
+"""What CURVE adds to a message; libzmq compares its limit with what comes over the wire."""
 _KNOCK_TIMEOUT_S: Final = 5.0
 _MARKS: Final = {AGENT: b"a", DRIVER: b"d"}
 _ROLES: Final = {mark: role for role, mark in _MARKS.items()}
@@ -50,6 +51,9 @@ class Heartbeats(NamedTuple):
 
     interval_s: float = 0.25
     timeout_s: float = 0.75
+
+
+_BEATS: Final = Heartbeats()
 
 
 def role_of(routing: bytes) -> str:
@@ -86,11 +90,13 @@ class _Channel(Wakeable):
         super().__init__()
         self._context = zmq.Context(io_threads=1)
         self._socket = self._context.socket(kind)
+        self._sockets = [self._socket]
+        """To be closed one by one: a context that is left to do it complains, and one that has any open never ends."""
         options = {
             zmq.LINGER: 0,
             zmq.SNDHWM: _QUEUED_MESSAGES,
             zmq.RCVHWM: 0,  # what is under way is bounded by credit; what waits in the kernel is TCP's affair
-            zmq.MAXMSGSIZE: max_message_bytes,
+            zmq.MAXMSGSIZE: max_message_bytes + _SEALING_BYTES,
             zmq.HANDSHAKE_IVL: _HANDSHAKE_MS,
             zmq.HEARTBEAT_IVL: int(heartbeats.interval_s * 1000),
             zmq.HEARTBEAT_TIMEOUT: int(heartbeats.timeout_s * 1000),
@@ -119,7 +125,9 @@ class _Channel(Wakeable):
 
     def _close(self, *, linger_ms: int) -> None:
         if not self.closed and not self._guard.forked:
-            self._context.destroy(linger=linger_ms)
+            for socket in self._sockets:
+                socket.close(linger=linger_ms)
+            self._context.term()
             self._waker.close()
 
 
@@ -147,7 +155,7 @@ class Hub(_Channel):
 
     def __init__(
         self, host: str, port: int, keys: ClusterKeys, *, max_message_bytes: int,
-        heartbeats: Heartbeats = Heartbeats(), on_denied: Callable[[int, str], object] | None = None,
+        heartbeats: Heartbeats = _BEATS, on_denied: Callable[[int, str], object] | None = None,
     ) -> None:  # fmt: skip
         if not keys.pairs[HEAD].secret:
             raise SessionError("these keys lack the head's secret: they are for joining a cluster, not for heading one")
@@ -172,23 +180,14 @@ class Hub(_Channel):
             self._socket.bind(_endpoint(host, port) if port else _endpoint(host, port)[:-1] + "*")
         except zmq.ZMQError as error:
             raise SessionError(f"cannot listen at {_endpoint(host, port)}: {error.strerror}") from None
-        self.address = self._socket.last_endpoint.rstrip(b"\0").decode()
+        self.address = str(self._socket.get_string(zmq.LAST_ENDPOINT)).rstrip("\0")
 
     def _knock(self, public: bytes) -> None:
         """Come as strangers, before anybody knows the address: nobody may hear us."""
         host, port = split_endpoint(self.address)
-        here = _endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104 - it is compared
+        here = _endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
         for stranger in (None, KeyPair.generate()):
-            with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-                socket.linger = 0
-                socket.ipv6 = True
-                if stranger is not None:
-                    socket.curve_serverkey = public
-                    socket.curve_publickey, socket.curve_secretkey = stranger
-                news = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | _FAILURES | zmq.EVENT_HANDSHAKE_SUCCEEDED)
-                socket.connect(here)
-                refused = _next_event(news, _KNOCK_TIMEOUT_S) not in (None, int(zmq.EVENT_HANDSHAKE_SUCCEEDED))
-                socket.disable_monitor()
+            refused = _is_refused(here, public, stranger)
             if not refused or self._socket.poll(0) or not self.safe:
                 raise SessionError("the head would let in who has no key of the cluster, so it does not start")
 
@@ -236,6 +235,19 @@ _FAILURES: Final = int(
 )
 
 
+def _is_refused(endpoint: str, public: bytes, stranger: KeyPair | None) -> bool:
+    """Whether a head turns away who comes with this key, or with none."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.ipv6 = True
+        if stranger is not None:
+            socket.curve_serverkey = public
+            socket.curve_publickey, socket.curve_secretkey = stranger
+        with socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | _FAILURES | zmq.EVENT_HANDSHAKE_SUCCEEDED) as news:
+            socket.connect(endpoint)
+            return _next_event(news, _KNOCK_TIMEOUT_S) not in (None, int(zmq.EVENT_HANDSHAKE_SUCCEEDED))
+
+
 def _next_event(news: zmq.Socket[bytes], timeout_s: float) -> int | None:
     if not news.poll(int(timeout_s * 1000)):
         return None
@@ -273,7 +285,7 @@ class Peer(_Channel):
 
     def __init__(
         self, address: str, keys: ClusterKeys, role: str, *, max_message_bytes: int,
-        timeout_s: float = 10.0, heartbeats: Heartbeats = Heartbeats(),
+        timeout_s: float = 10.0, heartbeats: Heartbeats = _BEATS,
     ) -> None:  # fmt: skip
         host, port = split_endpoint(address)
         pair = keys.pairs.get(role)
@@ -291,6 +303,7 @@ class Peer(_Channel):
             self._news = self._socket.get_monitor_socket(
                 _FAILURES | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECTED
             )
+            self._sockets.append(self._news)
             self._poll_set.append((self._news, _POLLIN))
             self._socket.connect(_endpoint(host, port))
             self._await_link(address, timeout_s)

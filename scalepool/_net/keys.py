@@ -126,19 +126,24 @@ def _read_private(path: str) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise KeyFileError(f"the key file {path!r} cannot be read: {error.strerror}") from None
-    with open(fd, "rb") as file:  # noqa: PTH123 - it is a descriptor
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise KeyFileError(f"the key file {path!r} is no regular file")
-        if status.st_uid not in (os.geteuid(), 0):
-            raise KeyFileError(f"the key file {path!r} belongs to user {status.st_uid}: copy it, so that it is yours")
-        if status.st_mode & 0o077:
-            mode = stat.S_IMODE(status.st_mode)
-            raise KeyFileError(f"the key file {path!r} is open to other users (mode {mode:04o}): chmod 600 {path}")
-        data = file.read(_MAX_FILE_BYTES + 1)
+    try:
+        _check_private(path, os.fstat(fd))
+        data = os.read(fd, _MAX_FILE_BYTES + 1)
+    finally:
+        os.close(fd)
     if len(data) > _MAX_FILE_BYTES:
         raise KeyFileError(f"{path!r} is too large for a key file")
     return data
+
+
+def _check_private(path: str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise KeyFileError(f"the key file {path!r} is no regular file")
+    if status.st_uid not in (os.geteuid(), 0):
+        raise KeyFileError(f"the key file {path!r} belongs to user {status.st_uid}: copy it, so that it is yours")
+    if status.st_mode & 0o077:
+        mode = stat.S_IMODE(status.st_mode)
+        raise KeyFileError(f"the key file {path!r} is open to other users (mode {mode:04o}): chmod 600 {path}")
 
 
 def _parse(fields: Any) -> ClusterKeys:

@@ -106,7 +106,10 @@ class Doorkeeper:
             self._stop_here.close()
 
     def _answer(self) -> None:
-        request = self._questions.recv_multipart()
+        try:
+            request = self._questions.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:  # who asked is gone
+            return
         role = None
         request_id = request[1] if len(request) > 1 else b""
         try:

@@ -239,12 +239,7 @@ def test_without_its_doorkeeper_a_head_lets_nobody_in(hub: Hub) -> None:
 
 
 def test_a_head_whose_door_is_open_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Anybody(dict[bytes, str]):
-        def get(self, *_: Any) -> str:
-            return AGENT
-
-    monkeypatch.setattr(ClusterKeys, "roles_by_key", lambda self: Anybody())
-    monkeypatch.setattr("scalepool._net.zap.dict", lambda allowed: allowed, raising=False)
+    monkeypatch.setattr("scalepool._net.zap.verdict", lambda request, allowed: (request[1], AGENT))
     with pytest.raises(SessionError, match="would let in who has no key"):
         Hub("127.0.0.1", 0, KEYS, max_message_bytes=LIMIT)
 
