@@ -19,7 +19,10 @@ from scalepool.errors import KeyFileError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["AGENT", "DRIVER", "HEAD", "ROLES", "ClusterKeys", "KeyPair", "read_keys", "write_keys"]
+__all__ = [
+    "AGENT", "DRIVER", "HEAD", "KEY_FILE_VARIABLE", "ROLES", "ClusterKeys", "KeyPair", "key_file", "read_keys",
+    "usual_key_file", "write_keys",
+]  # fmt: skip
 
 HEAD: Final = "head"
 AGENT: Final = "agent"
@@ -27,6 +30,7 @@ DRIVER: Final = "driver"
 ROLES: Final = (AGENT, DRIVER)
 """Who may knock at a head; what a peer may do follows from it."""
 
+KEY_FILE_VARIABLE: Final = "SCALEPOOL_KEY_FILE"
 _FORMAT: Final = 1
 _MAX_FILE_BYTES: Final = 1 << 16
 _Z85_LENGTH: Final = 40
@@ -77,6 +81,31 @@ class ClusterKeys(NamedTuple):
     def roles_by_key(self) -> dict[bytes, str]:
         """Return who may knock at the head: role by public key."""
         return {pair.public: role for role, pair in self.pairs.items() if role in ROLES}
+
+
+def usual_key_file() -> str:
+    """Return where a user's keys are unless something else is said: in a folder of his own."""
+    return os.path.join(os.path.expanduser("~"), ".scalepool", "keys.json")  # noqa: PTH111, PTH118 - pathlib is heavy
+
+
+def key_file(given: str | None = None) -> str:
+    """Return the path of the key file to use: as given, else as the environment says, else the usual one.
+
+    Raises
+    ------
+    KeyFileError
+        When nothing is said and there is nothing at the usual place.
+    """
+    path = given or os.environ.get(KEY_FILE_VARIABLE, "").strip()
+    if path:
+        return path
+    usual = usual_key_file()
+    if not os.path.lexists(usual):
+        raise KeyFileError(
+            f"no key file: make one with 'scalepool keys new', or copy that of the cluster to {usual!r} (or name it in "
+            f"{KEY_FILE_VARIABLE})"
+        )
+    return usual
 
 
 def write_keys(path: str, keys: ClusterKeys) -> None:

@@ -23,6 +23,7 @@ INTERRUPTED: Final = 130
 VERBS: Final[Mapping[str, str]] = {
     "bench": "scalepool.cli.bench:bench",
     "doctor": "scalepool.cli.doctor:doctor",
+    "keys": "scalepool.cli.keys:keys",
     "run": "scalepool.cli.run:run",
     "stack": "scalepool.cli.stack:stack",
 }
