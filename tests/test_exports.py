@@ -18,8 +18,8 @@ API = [
     "in_worker", "init", "is_initialized", "item_slot", "nodes", "put_buffer", "shutdown", "task_rng", "wait",
 ]  # fmt: skip
 ERRORS = [
-    "ActorDiedError", "ActorError", "ActorUnavailableError",
-    "InitializerError", "ObjectLostError", "ObjectStoreFullError", "PostMortem", "ProtocolError", "RemoteTraceback",
+    "ActorDiedError", "ActorError", "ActorUnavailableError", "AuthenticationError",
+    "InitializerError", "KeyFileError", "ObjectLostError", "ObjectStoreFullError", "PostMortem", "ProtocolError", "RemoteTraceback",
     "ResourceError", "ScalepoolError", "SerializationError", "SessionError", "StoreError", "TaskCancelledError",
     "TaskTimeoutError", "WorkerDiedError",
 ]  # fmt: skip
