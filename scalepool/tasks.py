@@ -23,6 +23,7 @@ from scalepool._runtime.values import deadline_of, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import FrameType
     from typing import Literal
 
 __all__ = [
@@ -44,6 +45,7 @@ T = TypeVar("T")
 W = TypeVar("W", bound="ObjectRef[Any] | ObjectRefGenerator[Any]")
 
 _WAITABLE: Final = (ObjectRef, ObjectRefGenerator)
+_CO_COROUTINE: Final = 0x80  # of inspect, which would have to be loaded for it
 _warned: list[bool] = []
 
 
@@ -321,10 +323,20 @@ def _check_options(options: dict[str, Any]) -> None:
 def _warn_in_event_loop() -> None:
     """Say once that this holds up all other coroutines of the thread."""
     asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and not _warned and asyncio._get_running_loop() is not None:
+    if asyncio is not None and not _warned and asyncio._get_running_loop() is not None and not _is_in_a_cell():
         _warned.append(True)
         text = "get() waits, and with it the whole event loop; await the reference, or asyncio.gather() several"
         warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+
+def _is_in_a_cell() -> bool:
+    """Tell whether this is a notebook's cell, which its kernel runs inside of a loop where everybody may wait."""
+    if "IPython" not in sys.modules:
+        return False
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and not frame.f_code.co_flags & _CO_COROUTINE:
+        frame = frame.f_back
+    return frame is not None and str(frame.f_globals.get("__name__")).startswith("IPython.")
 
 
 def _flatten(refs: Any, flat: list[ObjectRef[Any]]) -> None:

@@ -69,19 +69,50 @@ def is_running(pid: int) -> bool:
     return text[text.rindex(")") + 2] not in "ZX"
 
 
-class Script:
+class Family:
+    """A temporary folder of its own for a process, and a mark by which all that descends from it is found."""
+
+    def __init__(self) -> None:
+        self.mark = secrets.token_hex(8)
+        # Not below pytest's folder: a Unix socket's path must be short.
+        self.temporary = Path(tempfile.mkdtemp(prefix=f"live-{self.mark}-"))
+        self.head_pid = 0
+
+    def environ(self, more: dict[str, str] | None = None) -> dict[str, str]:
+        """Return the environment that its first process is to have."""
+        path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+        own = {"PYTHONPATH": path, "TMPDIR": str(self.temporary), _MARK: self.mark}
+        return {**os.environ, **own, **(more or {})}
+
+    def descendants(self) -> list[int]:
+        """Every process that inherited the mark, the head excepted."""
+        mark = f"{_MARK}={self.mark}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != self.head_pid:
+                with contextlib.suppress(OSError):
+                    if mark in (entry / "environ").read_bytes().split(b"\0") and is_running(int(entry.name)):
+                        found.append(int(entry.name))
+        return found
+
+    def assert_nothing_left(self) -> None:
+        """Neither processes nor files nor shared memory by name."""
+        wait_for(lambda: not self.descendants(), GONE_S)
+        wait_for(lambda: not list(self.temporary.iterdir()), GONE_S)
+        assert not [path for path in Path("/dev/shm").iterdir() if "scalepool" in path.name]
+        self.temporary.rmdir()
+
+
+class Script(Family):
     """A driver in a process, process group and temporary folder of its own, and everything that descends from it."""
 
     def __init__(
         self, folder: Path, arguments: list[str], *, environ: dict[str, str] | None = None, program: str | None = None
     ) -> None:
-        self.mark = secrets.token_hex(8)
-        # Not below pytest's folder: a Unix socket's path must be short.
-        self.temporary = Path(tempfile.mkdtemp(prefix=f"live-{self.mark}-"))
-        path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+        super().__init__()
         self.process = subprocess.Popen(
             [*([sys.executable, "-W", "error"] if program is None else [program]), *arguments],
-            env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(self.temporary), _MARK: self.mark, **(environ or {})},
+            env=self.environ(environ),
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -89,17 +120,7 @@ class Script:
             text=True,
             start_new_session=True,
         )
-
-    def descendants(self) -> list[int]:
-        """Every process that inherited this driver's mark, itself excepted."""
-        mark = f"{_MARK}={self.mark}".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != self.process.pid:
-                with contextlib.suppress(OSError):
-                    if mark in (entry / "environ").read_bytes().split(b"\0") and is_running(int(entry.name)):
-                        found.append(int(entry.name))
-        return found
+        self.head_pid = self.process.pid
 
     def read_line(self) -> str:
         assert self.process.stdout is not None
@@ -112,13 +133,6 @@ class Script:
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGABRT)
             raise
-
-    def assert_nothing_left(self) -> None:
-        """Neither processes nor files nor shared memory by name."""
-        wait_for(lambda: not self.descendants(), GONE_S)
-        wait_for(lambda: not list(self.temporary.iterdir()), GONE_S)
-        assert not [path for path in Path("/dev/shm").iterdir() if "scalepool" in path.name]
-        self.temporary.rmdir()
 
     def close(self) -> None:
         if self.process.poll() is None:

@@ -7,13 +7,13 @@ or was given relative to a working directory that has changed. The file is there
 value: a pickle that mentions it begins with a call that tells the reader in which folder to look, after everywhere
 else.
 
-Modules that were reloaded (``importlib.reload``, IPython's ``%autoreload``) after workers had imported them: the call
-tells how often, and a worker that is behind reloads its own.
+Modules that were reloaded (``importlib.reload``, IPython's ``%autoreload``) after workers had imported them: a pickle
+that mentions any of the user's modules, which may use them, tells how often, and a worker that is behind reloads its
+own.
 """
 
 from __future__ import annotations
 
-import importlib
 import struct
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
@@ -88,8 +88,9 @@ def refresh(*modules: str) -> None:
         name, _, times = text.rpartition(" ")
         if int(times) > known.get(name, 0):
             if name in sys.modules:
-                importlib.invalidate_caches()
-                importlib.reload(sys.modules[name])
+                from scalepool._wire.pickling.reloading import reload_in_place
+
+                reload_in_place(sys.modules[name])
             by_value_modules().note_reload(name, int(times))  # afterwards: this process has a watcher, too
 
 

@@ -32,6 +32,7 @@ _CONNECTION = "multiprocessing.connection"
 
 
 _NOTHING: frozenset[str] = frozenset()
+_INSTALLED = ("site-packages", "dist-packages", posixpath.dirname(posixpath.__file__ or ""))
 _BY_NAME = ""
 """A verdict: ``import`` finds it. Another text is the folder to look in, ``None``: it travels by value."""
 
@@ -66,7 +67,7 @@ class ByValueModules:
         self._registered: frozenset[str] = frozenset()
         self._names: frozenset[str] = frozenset(_MAIN_NAMES)
         self._needles: tuple[bytes, ...] = ()
-        self._elsewhere: dict[bytes, tuple[str, str]] = {}
+        self._elsewhere: dict[bytes, tuple[str, tuple[str, ...]]] = {}
         self._path: frozenset[str] | None = None
         self._verdicts: dict[str, tuple[int, str | None]] = {}
         self.version = 0
@@ -79,6 +80,10 @@ class ByValueModules:
         entries = frozenset(_absolute(entry, cwd) for entry in path)
         if self._path is None:
             sys.meta_path.insert(0, ReloadWatcher(self.note_reload))
+            if "IPython" in sys.modules:
+                from scalepool._wire.pickling.reloading import watch_patches
+
+                watch_patches(self.note_reload)
         else:
             entries &= self._path
         if entries != self._path:
@@ -101,10 +106,11 @@ class ByValueModules:
             verdicts = {name: self._verdict(name, module) for name, module in modules.items()}
             by_value = {name for name, verdict in verdicts.items() if verdict is None}
             self._names = _MAIN_NAMES | registered | by_value
+            reloads = tuple(f"{name} {times}" for name, times in self.reloads.items())
             self._elsewhere = {
-                _encoded(name): (place, f"{name} {self.reloads[name]}" if name in self.reloads else "")
+                _encoded(name): (place, reloads)
                 for name, place in verdicts.items()
-                if place is not None and (place or name in self.reloads)
+                if place or (reloads and place is not None and (name in self.reloads or _is_edited(modules[name])))
             }
             wanted = [*self._names, _CONNECTION] if _CONNECTION in modules else self._names
             self._needles = (*map(_encoded, wanted), *self._elsewhere)
@@ -128,8 +134,7 @@ class ByValueModules:
         known = [facts for name, facts in self._elsewhere.items() if name in data]
         if not known:
             return data
-        places, reloads = (dict.fromkeys(filter(None, texts)) for texts in zip(*known, strict=True))
-        return directions(places, reloads) + data[2:]
+        return directions(dict.fromkeys(place for place, _ in known if place), known[0][1]) + data[2:]
 
     def needs_only_directions(self, data: bytes) -> bool:
         """Tell whether a plain pickle that mentions modules mentions none that travels by value."""
@@ -160,6 +165,14 @@ class ByValueModules:
         is_alone = not parent and _lies_on_path(name, spec, {root}) and root.startswith("/")
         # A namesake that import finds first would be taken for it.
         return root if is_alone and PathFinder.find_spec(name, [*self._path]) is None else None
+
+
+def _is_edited(module: object) -> bool:
+    """Tell modules that a user may be working on, and which may use others of that kind, from what is installed."""
+    spec = _spec_of(module)
+    origin = spec.origin if spec is not None and spec.has_location else None
+    is_ours = spec is not None and spec.name.partition(".")[0] == "scalepool"
+    return origin is not None and not is_ours and not any(place in origin for place in _INSTALLED)
 
 
 def _encoded(name: str) -> bytes:
