@@ -22,12 +22,14 @@ class Send(NamedTuple):
 class StartWorker(NamedTuple):
     """Start a worker process. ``spec`` is what the group's owner wants it to be; opaque to the hub.
 
-    ``gpus`` are the numbers of those that it may use, where its group asks for some.
+    ``gpus`` are the numbers of those that it may use, where its group asks for some; ``objects`` describes those that
+    the spec needs, four integers each.
     """
 
     worker: int
     spec: bytes
     gpus: tuple[int, ...] = ()
+    objects: tuple[int, ...] = ()
 
 
 class KillWorker(NamedTuple):

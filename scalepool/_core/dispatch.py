@@ -213,7 +213,8 @@ class Dispatcher:
         if worker.gpus and group.books is not None:
             for other in group.books.in_the_way(state, worker):
                 self.endings.dismiss(other)
-        state.out.command(StartWorker(worker.id, group.spec, tuple(worker.gpus)))
+        objects = tuple(state.objects.columns(group.references)) if group.references else ()
+        state.out.command(StartWorker(worker.id, group.spec, tuple(worker.gpus), objects))
         return True
 
     # ---- moving work to idle workers ----

@@ -281,6 +281,8 @@ class Endings:
             group.parent.children.pop(group.id, None)
         if group.private:
             state.trouble.pop(group.key, None)
+        if group.references:
+            self.unpin(group.references)
         if group.started_min:  # the workers that it kept from being dismissed
             state.alarm(state.now + state.idle_worker_s)
         for worker in group.workers.values():

@@ -57,6 +57,7 @@ class Group:
         "private",
         "queued",
         "ready",
+        "references",
         "root",
         "short_since",
         "spec",
@@ -78,8 +79,9 @@ class Group:
         self.key = -opened.group if self.private else opened.kind
         self.max_tasks = opened.max_tasks if self.private else 0
         self.initializer_s = opened.initializer_ms * 1e-3 if self.private else 0.0
-        self.max_rss = opened.max_rss
-        self.spec = opened.spec
+        self.max_rss, self.spec = opened.max_rss, opened.spec
+        self.references = opened.references
+        """Objects and values that the spec needs, pinned as long as workers may start; see ``Intake``."""
         self.parent = parent
         self.root: Group = parent.root if parent else self
         self.depth: int = parent.depth + 1 if parent else 0

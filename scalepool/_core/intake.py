@@ -54,6 +54,7 @@ class Intake:
 
             account_for(self._state, group, message)
         group.moved_at = self._state.now
+        group.references = _pinned(message.references, self._state)
         groups[group.id] = group
 
     def submit(self, peer: int, message: m.Submit) -> None:
@@ -233,15 +234,24 @@ def _check_places(peer: int, columns: m.Ints) -> None:
 
 
 def _per_task(message: m.Submit, state: HubState) -> list[m.Ints]:
-    """Split the flat column of references, and pin those that there are: objects, and values."""
-    objects, values = state.objects, state.values
+    """Split the flat column of references, and pin those that there are."""
     out: list[m.Ints] = []
     at = 0
     for count in message.reference_counts:
-        # What is gone already is left out: its task will fail when it looks for it, and nothing is unpinned twice.
-        carried = [one for one in message.references[at : at + count] if one in objects or one in values]
-        objects.pin(carried)
-        values.pin(carried)
-        out.append(carried)
+        out.append(_pinned(message.references[at : at + count], state))
         at += count
     return out
+
+
+def _pinned(references: m.Ints, state: HubState) -> m.Ints:
+    """Pin objects and values, and return those that there are.
+
+    What is gone already is left out: whoever looks for it will fail, and nothing is unpinned twice.
+    """
+    if not references:
+        return ()
+    objects, values = state.objects, state.values
+    there = [one for one in references if one in objects or one in values]
+    objects.pin(there)
+    values.pin(there)
+    return there

@@ -97,6 +97,9 @@ class Spilling:
             for task in worker.held.values()
             for object_id in task.references
         }
+        for worker in state.roster.workers.values():  # whose initializer may have kept what it was given
+            if worker.key < 0 and (group := state.groups.get(-worker.key)) is not None:
+                busy.update(group.references)
         chosen = []
         for object_id, size_bytes in candidates(state.objects, busy):
             chosen.append(object_id)

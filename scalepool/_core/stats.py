@@ -190,19 +190,26 @@ def _actor_violations(state: HubState) -> Iterator[str]:
             yield f"{actor} is dead, and has {group.unfinished} calls or something else"
 
 
+def _references(state: HubState) -> Counter[int]:
+    """Count by whom each object and value is kept alive."""
+    pins = Counter(one for task in (*state.tasks.values(), *_templates(state)) for one in task.references)
+    for group in state.groups.values():
+        pins.update(group.references)
+    for value in state.values.records():
+        pins.update(value.references)
+    return pins
+
+
 def _leaks(state: HubState) -> Iterator[str]:
     in_memory = sum(record.place[2] for _, record in state.objects.items() if not record.spilled)
     if in_memory != state.objects.memory_bytes:
         yield f"{state.objects.memory_bytes} bytes of objects are counted, not {in_memory}"
-    pins = Counter(object_id for task in state.tasks.values() for object_id in task.references)
+    pins = _references(state)
     for value in state.values.records():
         pins.update(value.objects)
-        pins.update(value.references)
-    for template in _templates(state):
-        pins.update(template.references)
     for object_id, record in state.objects.items():
         if record.pins != pins[object_id]:
-            yield f"object {object_id} counts {record.pins} tasks that carry it, not {pins[object_id]}"
+            yield f"object {object_id} counts {record.pins} that carry it, not {pins[object_id]}"
         if not record.pins and not record.holders:
             yield f"object {object_id} is kept for nobody"
         if gone := [peer for peer in record.holders if peer != DRIVER and peer not in state.roster.workers]:
@@ -225,17 +232,14 @@ def _expected(task: KeptTask, *, is_ready: bool) -> tuple[TaskState, ...]:
 
 def _value_violations(state: HubState) -> Iterator[str]:
     kept = [task for task in state.tasks.values() if isinstance(task, KeptTask)]
-    pins = Counter(one for task in state.tasks.values() for one in task.references)
+    pins = _references(state)
     for task in kept:
         pins.update(task.needs)
         pending = [need for need in task.needs if (found := state.values.get(need)) and found.status == PENDING]
         if len(pending) != task.unmet or task.state not in _expected(task, is_ready=not pending):
             yield f"{task} waits for {task.unmet} values, and should wait for {pending}"
-    for value in state.values.records():
-        pins.update(value.references)
     for template in _templates(state):
         pins.update(template.needs)
-        pins.update(template.references)
     pins.update(group.id for group in state.groups.values() if group.actor is not None and group.actor.detached)
     borrowed = sum(peer != DRIVER for value in state.values.records() for peer in value.holders)
     if borrowed != state.values.borrowed:

@@ -18,7 +18,7 @@ from scalepool._runtime.refusal import refuse
 from scalepool._runtime.storage import Storage
 from scalepool._runtime.stored import StoredBuffers
 from scalepool._runtime.waits import AllOver, SomeOver
-from scalepool._store.files import SegmentRef
+from scalepool._store.files import places_of
 from scalepool._store.plan import StorePlan
 from scalepool._wire import messages as m
 from scalepool._wire.actors import ActorFound
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from scalepool._runtime.inheritance import Inheritance
     from scalepool._runtime.pump import Pump
     from scalepool._runtime.slots import Slot
-    from scalepool._runtime.stored import Snapshot
+    from scalepool._runtime.stored import Snapshot, StoredObject
     from scalepool._runtime.values import Values
+    from scalepool._store.files import SegmentRef
     from scalepool.config import Settings
     from scalepool.errors import ScalepoolError
 
@@ -58,7 +59,9 @@ _FORCE_WAIT_S = 5.0
 class GroupState:
     """What the client knows of one of its groups."""
 
-    __slots__ = ("captures", "closed", "errors", "gone", "id", "inheritance", "terminated", "terms", "unfinished")
+    __slots__ = (
+        "captures", "closed", "errors", "gone", "id", "inheritance", "stored", "terminated", "terms", "unfinished"
+    )  # fmt: skip
 
     def __init__(self, group_id: int, errors: GroupErrors) -> None:
         self.id = group_id
@@ -70,10 +73,13 @@ class GroupState:
         self.terminated = False
         self.gone = False
         self.inheritance: Inheritance | None = None
+        self.stored: Sequence[StoredObject] = ()
+        """What its workers are given when they start, as far as that lies in the store."""
 
     def end(self) -> None:
         """Nothing of it is left: no worker of its own will start."""
         self.gone = True
+        self.stored = ()
         if self.inheritance is not None:
             self.inheritance.release()
 
@@ -385,7 +391,5 @@ def _settle_cancelled(future: TaskFuture, group: GroupState) -> None:
 
 
 def _rows(message: m.Replies) -> Iterable[tuple[int, int, int, bytes, dict[int, SegmentRef]]]:
-    places: dict[int, SegmentRef] = {}
-    for at in range(0, len(message.objects), 4):
-        places[message.objects[at]] = SegmentRef(*message.objects[at : at + 4])
+    places = places_of(message.objects)
     return zip(message.tasks, message.statuses, message.micros, message.payloads, repeat(places), strict=False)

@@ -14,6 +14,7 @@ from scalepool._runtime.functions import Function, name_of
 from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.inheritance import Inheritance
 from scalepool._runtime.logs import current_levels
+from scalepool._runtime.packing import Packed
 from scalepool._runtime.session import DriverSession, current
 from scalepool._runtime.spec import WorkerSpec
 from scalepool._wire import messages as m
@@ -106,6 +107,13 @@ def terms_of(task_timeout_s: float | None, max_retries: int) -> Terms:
     return Terms(max_retries, limit_s) if limit_s or max_retries else PLAIN
 
 
+def _surroundings() -> bytes:
+    """Return where workers should feel at home."""
+    context = ProcessContext.capture()
+    by_value_modules().look_from(context.cwd, context.sys_path)
+    return context.encode()
+
+
 class WorkerInfo:
     """A live view of one worker process, shaped like ``multiprocessing.Process`` where packages look at it."""
 
@@ -150,6 +158,7 @@ class Need:
 
 
 _NEED: Final = Need()
+_NOTHING: Final = Packed(b"", (), (), 0)
 
 
 class WorkerGroup:
@@ -219,17 +228,17 @@ class WorkerGroup:
         self._max_workers = max_workers
         self._name = name or "ScalepoolWorker"
         limits = self._need.limits(session.cpus, max_workers, threads_per_worker)
-        context = ProcessContext.capture()
-        by_value_modules().look_from(context.cwd, context.sys_path)
         inheritance = Inheritance(self._client.storage.handover, self._client.new_object_id)
-        self._initializer = b"" if initializer is None else self._pack((initializer, tuple(initargs)), inheritance)
-        settled = (self._initializer, self._name, max_rss, current_levels(), capture_output)
-        spec = self._need.specify(WorkerSpec(limits, context.encode(), *settled), session.settings)
+        packed = _NOTHING if initializer is None else self._pack((initializer, tuple(initargs)), inheritance)
+        settled = (packed.data, self._name, max_rss, current_levels(), capture_output)
+        spec = self._need.specify(WorkerSpec(limits, _surroundings(), *settled), session.settings)
         private = bool(initializer is not None or max_tasks_per_worker or max_worker_rss is not None)
         # In the order of the message's fields: parent, kind, cap, private, max_tasks, spec, initializer_ms, max_rss.
         size = (self._parent(session), spec.kind, max_workers, int(private), max_tasks_per_worker or 0)
         opened = (*size, spec.encode(), int(initializer_s * 1000), max_rss, *self._need.fields())
-        self._state = self._client.open_group(lambda group: m.OpenGroup(group, *opened), errors)  # type: ignore[arg-type]
+        message = m.OpenGroup(0, *opened)._replace(references=packed.references)
+        self._state = self._client.open_group(lambda group: message._replace(group=group), errors)  # type: ignore[arg-type]
+        self._state.stored = packed.stored
         self._state.inheritance = inheritance
         self._state.terms = terms
         self._state.captures = capture_output
@@ -240,10 +249,10 @@ class WorkerGroup:
         """The group that it is a part of."""
         return session.parent_group
 
-    def _pack(self, called: tuple[Callable[..., object], tuple[Any, ...]], inheritance: Inheritance) -> bytes:
-        """Return a private pickle of the initializer: the group's workers get it when they start, whenever that is."""
+    def _pack(self, called: tuple[Callable[..., object], tuple[Any, ...]], inheritance: Inheritance) -> Packed:
+        """Pickle the initializer now: the group's workers get it when they start, whenever that is."""
         with inheritance.spawning(called) as reducers:
-            return self._client.packer.pack_inline(called, ("initializer", "initargs"), reducers)
+            return self._client.packer.pack_initializer(called, ("initializer", "initargs"), reducers)
 
     @property
     def group_id(self) -> int:

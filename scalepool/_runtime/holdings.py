@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from scalepool._core.functions import Recent
 from scalepool._runtime.executor import FunctionSlot, KeptItem, WorkItem
-from scalepool._store.files import SegmentRef
+from scalepool._store.files import places_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from scalepool._store.files import SegmentRef
     from scalepool._wire import messages as m
 
 __all__ = ["Holdings"]
@@ -66,9 +67,7 @@ class Holdings:
         return [item for item in items if item.task not in wanted]
 
     def _items(self, message: m.Run) -> list[WorkItem]:
-        places: dict[int, SegmentRef] = {}
-        for at in range(0, len(message.objects), 4):
-            places[message.objects[at]] = SegmentRef(*message.objects[at : at + 4])
+        places = places_of(message.objects)
         columns = zip(
             message.tasks,
             message.attempts,

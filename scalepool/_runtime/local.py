@@ -229,7 +229,7 @@ class LocalStation:
             if type(command) is Send:
                 self._send(command)
             elif type(command) is StartWorker:
-                reason = self.engine.start(command.worker, command.spec, command.gpus)
+                reason = self.engine.start(*command)
                 if reason is not None:
                     self.events.append(LaunchFailed(command.worker, reason))
             elif type(command) is KillWorker:

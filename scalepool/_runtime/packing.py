@@ -1,10 +1,5 @@
 """Values to what travels, and back: small ones inside the message, large buffers through the store.
 
-A packed value is bytes in one of two forms, told apart by the first byte: a plain pickle (0x80, nothing large in it),
-or a list of parts, the pickle and its buffers. Each part says in which object of the store it lies, where, and how long
-it is. A part of object 0 is in the message itself: the pickle nearly always, and everything when the store has no
-descriptor left. The first of the buffers may be pieces of the pickle itself; where in it is in the list, too.
-
 Each large buffer is an object of its own: of an argument, so that other tasks can carry it too (see ``stored``); of a
 result, so that its memory is free when the reader drops this array, whatever else came with it. Smaller parts share one
 object.
@@ -12,22 +7,18 @@ object.
 
 from __future__ import annotations
 
-import struct
-
-from scalepool._base.tuples import NamedTuple
-from scalepool._runtime.stored import SHARED_BYTES
-from scalepool._store.layout import place
+from scalepool._runtime.parts import IN_MESSAGE, Packed, Parts, read_table
 from scalepool._wire import payload as codec
 from scalepool._wire.pickling.exceptions import encode_result
 from scalepool._wire.records import Part
-from scalepool.errors import ProtocolError, StoreError
+from scalepool.errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, Final
 
-    from scalepool._runtime.stored import Snapshot, StoredBuffers, StoredObject
+    from scalepool._runtime.stored import Snapshot, StoredBuffers
     from scalepool._store.files import SegmentRef
     from scalepool._store.mapping import ViewMode, Views
     from scalepool._store.segments import SegmentStore
@@ -36,40 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Packed", "Packer", "part_of", "pickle_of"]
 
 _PICKLE: Final = 0x80
-_PARTS: Final = b"\x01"
-_COUNTS: Final = struct.Struct("<II")  # parts, gaps
-_GAP: Final = struct.Struct("<q")
-_PART: Final = struct.Struct("<qqq")  # object, offset, size
-
-_MESSAGE: Final = 0  # no object has this id
 _SEGMENTS_MAX: Final = 128  # a result record counts its objects in one byte
-
-
-class Packed(NamedTuple):
-    """A value ready to travel.
-
-    Attributes
-    ----------
-    data
-        What goes into the message.
-    references
-        Every object that it needs.
-    segments
-        Those of them that were made for this value alone; they live as long as a task or a result refers to them.
-    size_bytes
-        Length of `data` and `segments`.
-    stored
-        Those of them that others may carry, too; to be kept until this task has ended.
-    stored_bytes
-        How much of these was written for this value.
-    """
-
-    data: bytes
-    references: tuple[int, ...]
-    segments: tuple[SegmentRef, ...]
-    size_bytes: int
-    stored: tuple[StoredObject, ...] = ()
-    stored_bytes: int = 0
 
 
 class Packer:
@@ -125,7 +83,7 @@ class Packer:
         self._apart = payload.took_apart
         if not payload.buffers and len(payload.data) < self._inline_limit_bytes:
             return Packed(payload.data, payload.references, (), len(payload.data))
-        parts = _Parts(payload, self._inline_limit_bytes)
+        parts = Parts(payload, self._inline_limit_bytes)
         if self._stored is None:
             return self._place_apart(parts)
         self._find(parts, self._stored, snapshot)
@@ -147,11 +105,45 @@ class Packer:
             return self.place(codec.dumps(fn, oob_threshold=self._inline_limit_bytes, label="function"))
         with stored.one_look() as snapshot:
             payload = codec.dumps(fn, oob_threshold=self._inline_limit_bytes, label="function")
-            if not payload.buffers and len(payload.data) < self._inline_limit_bytes:
-                return Packed(payload.data, payload.references, (), len(payload.data))
-            parts = _Parts(payload, self._inline_limit_bytes)
-            self._find(parts, stored, snapshot)
-            self._add(parts, stored, snapshot)
+            return self._place_shared(payload, stored, snapshot, retain=True)
+
+    def pack_initializer(
+        self, called: object, label: str | tuple[str, ...] = "", reducers: Reducers | None = None
+    ) -> Packed:
+        """Pickle what a group's workers are to do when they start: so nothing of it may lie in a task's segments.
+
+        Its large parts are written once, whatever the number of workers, and stay for as long as the result is
+        referred to: nobody passes them again and again, so not any longer.
+
+        Parameters
+        ----------
+        called
+            The function and its arguments.
+        label
+            As in `pack`.
+        reducers
+            How objects of exactly these types are taken apart, if not in their own way.
+
+        Raises
+        ------
+        SerializationError
+            When it cannot be pickled.
+        """
+        stored, limit_bytes = self._stored, self._inline_limit_bytes
+        assert stored is not None  # a client's
+        with stored.one_look() as snapshot:
+            payload = codec.dumps(called, oob_threshold=limit_bytes, label=label, reducers=reducers)
+            return self._place_shared(payload, stored, snapshot, retain=False)
+
+    def _place_shared(
+        self, payload: codec.Payload, stored: StoredBuffers, snapshot: Snapshot, *, retain: bool
+    ) -> Packed:
+        """Let all large parts lie in objects that any number of tasks and workers may read."""
+        if not payload.buffers and len(payload.data) < self._inline_limit_bytes:
+            return Packed(payload.data, payload.references, (), len(payload.data))
+        parts = Parts(payload, self._inline_limit_bytes)
+        self._find(parts, stored, snapshot, retain=retain)
+        self._add(parts, stored, snapshot, retain=retain)
         if parts.waiting and self._store.has_capacity():
             rest = stored.put([parts.views[index] for index in parts.waiting])
             parts.lie_in(rest.ref.object_id, parts.waiting)
@@ -193,7 +185,7 @@ class Packer:
         payload = codec.dumps(value, oob_threshold=1, label=label)
         if not payload.buffers and len(payload.data) < limit_bytes:
             return Packed(payload.data, payload.references, (), len(payload.data))
-        parts = _Parts(payload, limit_bytes)
+        parts = Parts(payload, limit_bytes)
         if sum(view.nbytes for view in parts.views) < limit_bytes:
             return parts.packed(())
         return self._place_apart(parts)
@@ -208,21 +200,16 @@ class Packer:
         """Return the objects that something packed lies in."""
         if data[0] == _PICKLE:
             return []
-        return list(dict.fromkeys(object_id for object_id, _, _ in _read_table(data)[0] if object_id != _MESSAGE))
+        return list(dict.fromkeys(object_id for object_id, _, _ in read_table(data)[0] if object_id != IN_MESSAGE))
 
     def place(self, payload: codec.Payload) -> Packed:
         """Place the large parts of something pickled already."""
         if not payload.buffers and len(payload.data) < self._inline_limit_bytes:
             return Packed(payload.data, payload.references, (), len(payload.data))
-        parts = _Parts(payload, self._inline_limit_bytes)
+        parts = Parts(payload, self._inline_limit_bytes)
         return self._place_apart(parts)
 
-    def pack_inline(self, value: object, label: str | tuple[str, ...] = "", reducers: Reducers | None = None) -> bytes:
-        """Pickle ``value`` into one run of bytes, however large: for what outlives any task."""
-        payload = codec.dumps(value, oob_threshold=1 << 62, label=label, reducers=reducers)
-        return payload.data
-
-    def _place_apart(self, parts: _Parts) -> Packed:
+    def _place_apart(self, parts: Parts) -> Packed:
         """Put large buffers into segments of their own."""
         segments: list[SegmentRef] = []
         try:
@@ -235,27 +222,27 @@ class Packer:
                 self._store.free(segment.object_id)
             raise
 
-    def _find(self, parts: _Parts, stored: StoredBuffers, snapshot: Snapshot | None) -> None:
+    def _find(self, parts: Parts, stored: StoredBuffers, snapshot: Snapshot | None, *, retain: bool = True) -> None:
         """Use the objects that hold large buffers already."""
         for index in parts.large:
-            found = stored.find(parts.views[index], snapshot)
+            found = stored.find(parts.views[index], snapshot, retain=retain)
             if found is not None:
                 parts.take_place(index, found)
 
-    def _add(self, parts: _Parts, stored: StoredBuffers, snapshot: Snapshot | None) -> None:
+    def _add(self, parts: Parts, stored: StoredBuffers, snapshot: Snapshot | None, *, retain: bool = True) -> None:
         """Make objects of the other large buffers."""
         for index in parts.large:
             if self._store.has_capacity() and stored.recurs(parts.views[index]):
-                parts.take_place(index, stored.add(parts.views[index], snapshot))
+                parts.take_place(index, stored.add(parts.views[index], snapshot, retain=retain))
                 parts.stored_bytes += parts.views[index].nbytes
 
-    def _finish(self, parts: _Parts, segments: Sequence[SegmentRef] = ()) -> Packed:
+    def _finish(self, parts: Parts, segments: Sequence[SegmentRef] = ()) -> Packed:
         """Put what is left into a segment, or into the message where there is none."""
         if parts.waiting and self._store.has_capacity():
             segments = [*segments, self._lay(parts, parts.waiting)]
         return parts.packed(tuple(segments))
 
-    def _lay(self, parts: _Parts, indexes: Sequence[int]) -> SegmentRef:
+    def _lay(self, parts: Parts, indexes: Sequence[int]) -> SegmentRef:
         """Write some parts into a segment of this value's own."""
         segment = self._store.create(self._new_object_id(), [parts.views[index] for index in indexes])
         parts.lie_in(segment.object_id, indexes)
@@ -275,12 +262,12 @@ class Packer:
         """
         if data[0] == _PICKLE:
             return codec.loads(data, ())
-        table, gaps, at = _read_table(data)
+        table, gaps, at = read_table(data)
         parts: list[memoryview] = []
         windows: dict[int, memoryview] = {}
         used: set[tuple[int, int]] = set()
         for object_id, offset, size in table:
-            if object_id == _MESSAGE:
+            if object_id == IN_MESSAGE:
                 # Writable like what is mapped: the code that gets an array must not see how it travelled.
                 part = data[at : at + size]
                 parts.append(memoryview(bytearray(part) if mode == "c" else part))
@@ -299,84 +286,16 @@ class Packer:
         return self._views.open(ref, mode)
 
 
-class _Parts:
-    """A pickle and its buffers on their way to their places: in an object of the store, or in the message."""
-
-    __slots__ = ("_gaps", "_references", "_stored", "places", "stored_bytes", "views", "waiting")
-
-    def __init__(self, payload: codec.Payload, inline_limit_bytes: int) -> None:
-        self.views = [memoryview(payload.data), *(memoryview(buffer).cast("B") for buffer in payload.buffers)]
-        self.places = [(_MESSAGE, 0)] * len(self.views)
-        self.waiting = [index for index, view in enumerate(self.views) if index or view.nbytes >= inline_limit_bytes]
-        self.stored_bytes = 0
-        self._gaps = payload.gaps
-        self._references = payload.references
-        self._stored: list[StoredObject] = []
-
-    @property
-    def large(self) -> list[int]:
-        """Those that have no place yet and are worth an object of their own; a pickle is never met again."""
-        return [index for index in self.waiting if index and self.views[index].nbytes >= SHARED_BYTES]
-
-    def keep(self, stored: StoredObject) -> None:
-        """Note an object that some part lies in."""
-        self._stored.append(stored)
-
-    def take_place(self, index: int, stored: StoredObject) -> None:
-        """Let a part be all of an object."""
-        self.places[index] = (stored.ref.object_id, 0)
-        self.waiting.remove(index)
-        self._stored.append(stored)
-
-    def lie_in(self, object_id: int, indexes: Sequence[int]) -> None:
-        """Let these parts lie in an object, one after the other."""
-        layout = place(self.views[index].nbytes for index in indexes)
-        for index, offset in zip(indexes, layout.offsets, strict=True):
-            self.places[index] = (object_id, offset)
-        self.waiting = [index for index in self.waiting if index not in indexes]
-
-    def packed(self, segments: tuple[SegmentRef, ...]) -> Packed:
-        """Return the value, packed."""
-        head = [_PARTS, _COUNTS.pack(len(self.views), len(self._gaps)), *map(_GAP.pack, self._gaps)]
-        inside = []
-        for view, (object_id, offset) in zip(self.views, self.places, strict=True):
-            head.append(_PART.pack(object_id, offset, view.nbytes))
-            if object_id == _MESSAGE:
-                inside.append(view)
-        data = b"".join([*head, *inside])
-        objects = [object_id for object_id, _ in self.places if object_id != _MESSAGE]
-        references = tuple(dict.fromkeys([*self._references, *objects]))
-        size_bytes = sum(segment.size_bytes for segment in segments) + len(data)
-        return Packed(data, references, segments, size_bytes, tuple(self._stored), self.stored_bytes)
-
-
 def pickle_of(data: bytes) -> bytes:
     """Return the pickle in a packed value, without its large buffers; empty when not all of it is in the message."""
     if not data or data[0] == _PICKLE:
         return data
-    table, gaps, at = _read_table(data)
+    table, gaps, at = read_table(data)
     object_id, _, size = table[0]
-    return data[at : at + size] if object_id == _MESSAGE and not gaps else b""
+    return data[at : at + size] if object_id == IN_MESSAGE and not gaps else b""
 
 
 def part_of(packed: Packed) -> Part:
     """Return a value as a part of a record; what it refers to is what was not made for it alone."""
     made = {segment.object_id for segment in packed.segments}
     return Part(packed.data, len(made), [one for one in packed.references if one not in made])
-
-
-def _read_table(data: bytes) -> tuple[list[tuple[int, int, int]], tuple[int, ...], int]:
-    """Return (object, offset, size) of each part, the gaps, and where those parts begin that are in the message."""
-    try:
-        count, gap_count = _COUNTS.unpack_from(data, 1)
-        first = 1 + _COUNTS.size
-        start = first + gap_count * _GAP.size
-        end = start + count * _PART.size
-        gaps = tuple(gap for (gap,) in _GAP.iter_unpack(data[first:start]))
-        table = list(_PART.iter_unpack(data[start:end]))
-    except struct.error as error:
-        raise ProtocolError("a packed value ends too early") from error
-    inside = sum(size for object_id, _, size in table if object_id == _MESSAGE)
-    if len(table) != count or len(gaps) != gap_count or len(data) != end + inside:
-        raise ProtocolError(f"a packed value of {len(data)} bytes should have {end + inside}")
-    return table, gaps, end

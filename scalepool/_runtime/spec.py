@@ -31,7 +31,7 @@ class WorkerSpec(NamedTuple):
     context
         The client's cwd, environment, sys.path etc., encoded by ``_proc.context``.
     initializer
-        Payload of ``(initializer, initargs)``; empty for none.
+        Payload of ``(initializer, initargs)``, without what of it lies in the store; empty for none.
     name
         Prefix of its process name.
     max_rss
@@ -86,7 +86,7 @@ class WorkerSpec(NamedTuple):
 
 
 class WorkerConfig(NamedTuple):
-    """Everything that a worker process is told when it is forked."""
+    """Everything that a worker process is told when it is forked; ``objects`` are those that its spec needs."""
 
     worker: int
     address: str
@@ -95,17 +95,20 @@ class WorkerConfig(NamedTuple):
     spec: WorkerSpec
     store: StorePlan = StorePlan()
     gpus: Sequence[str] = ()
+    objects: Sequence[int] = ()
 
     def encode(self) -> bytes:
         """Return it as bytes."""
-        head = json.dumps([self.worker, self.address, self.token, self.settings, self.store, self.gpus]).encode()
+        link = (self.worker, self.address, self.token)
+        head = json.dumps([*link, self.settings, self.store, self.gpus, self.objects]).encode()
         return struct.pack("<I", len(head)) + head + self.spec.encode()
 
     @classmethod
     def decode(cls, data: bytes) -> WorkerConfig:
         """Read what ``encode`` wrote."""
         (size,) = struct.unpack_from("<I", data)
-        worker, address, token, values, store, gpus = json.loads(data[4 : 4 + size])
+        worker, address, token, values, store, gpus, objects = json.loads(data[4 : 4 + size])
         # Checked where the session was made.
         spec = WorkerSpec.decode(data[4 + size :])
-        return cls(worker, address, token, Settings._make(values), spec, StorePlan._make(store), tuple(gpus))
+        plan = StorePlan._make(store)
+        return cls(worker, address, token, Settings._make(values), spec, plan, tuple(gpus), tuple(objects))

@@ -180,8 +180,8 @@ class StoredBuffers:
         if carried.bytes > self._limit_bytes and not pump.is_mine:
             pump.wait_for(lambda: carried.bytes <= self._limit_bytes or self._owner.closed)
 
-    def find(self, view: memoryview, snapshot: Snapshot | None) -> StoredObject | None:
-        """Return the object that holds these very bytes, if there is one."""
+    def find(self, view: memoryview, snapshot: Snapshot | None, *, retain: bool = True) -> StoredObject | None:
+        """Return the object that holds these very bytes, if there is one; keep it for the next call to `retain` it."""
         from scalepool._store.content import are_equal, sample_of  # programs without large objects need no ctypes
 
         origin = _origin_of(view)
@@ -195,7 +195,8 @@ class StoredBuffers:
                 self._outdate(origin)
                 return None
             self._remember(origin, sample, stored, snapshot)
-        self.retained.keep(stored, origin.owner if origin.is_watchable else None)
+        if retain:
+            self.retained.keep(stored, origin.owner if origin.is_watchable else None)
         return stored
 
     def recurs(self, view: memoryview) -> bool:
@@ -232,15 +233,16 @@ class StoredBuffers:
         if stored is not None:
             self.retained.drop(stored.ref.object_id)
 
-    def add(self, view: memoryview, snapshot: Snapshot | None) -> StoredObject:
-        """Write a buffer into the store, to be found there; raises as `put`."""
+    def add(self, view: memoryview, snapshot: Snapshot | None, *, retain: bool = True) -> StoredObject:
+        """Write a buffer into the store, to be found there (and kept, as by `find`); raises as `put`."""
         from scalepool._store.content import sample_of
 
         sample = sample_of(view)
         stored = self.put([view])
         origin = _origin_of(view)
         self._remember(origin, sample, stored, snapshot)
-        self.retained.keep(stored, origin.owner if origin.is_watchable else None)
+        if retain:
+            self.retained.keep(stored, origin.owner if origin.is_watchable else None)
         return stored
 
     @contextmanager

@@ -31,6 +31,7 @@ from scalepool._runtime.spec import WorkerConfig
 from scalepool._runtime.surroundings import Surroundings
 from scalepool._runtime.whereabouts import Whereabouts
 from scalepool._runtime.worker_process import set_up_process
+from scalepool._store.files import places_of
 from scalepool._store.flight import FlightRecord
 from scalepool._wire import messages as m
 from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
@@ -387,7 +388,7 @@ def _initialize(client: Client, config: WorkerConfig) -> bytes | None:
     if not config.spec.initializer:
         return None
     try:
-        fn, args = client.packer.unpack(config.spec.initializer, {})
+        fn, args = client.packer.unpack(config.spec.initializer, places_of(config.objects))
         seed_torch()
         fn(*args)
     except BaseException as error:  # noqa: BLE001 - whatever it raises becomes the pool's error

@@ -33,6 +33,7 @@ __all__ = [
     "map_file",
     "open_board",
     "open_segment",
+    "places_of",
     "unlinked_file",
     "write_buffers",
 ]
@@ -65,6 +66,11 @@ class SegmentRef(NamedTuple):
     pid: int
     fd: int
     size_bytes: int
+
+
+def places_of(columns: Sequence[int]) -> dict[int, SegmentRef]:
+    """Return the places of objects that are described by four integers each, as messages have them."""
+    return {columns[at]: SegmentRef(*columns[at : at + 4]) for at in range(0, len(columns), 4)}
 
 
 def default_max_fds() -> int:

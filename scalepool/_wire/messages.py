@@ -110,6 +110,8 @@ class OpenGroup(NamedTuple):
 
     ``lease`` says whether the group's workers count in the session's ledger (0: no), and hold ``amounts`` of
     ``resources``, which have UTF-8 names, while they run a task (1) or as long as they live (2).
+
+    ``references`` are the objects and values that ``spec`` needs: each of the group's workers is told where they are.
     """
 
     group: int
@@ -124,6 +126,7 @@ class OpenGroup(NamedTuple):
     lease: int = 0
     resources: Blobs = ()
     amounts: Ints = ()
+    references: Ints = ()
 
 
 class Submit(NamedTuple):

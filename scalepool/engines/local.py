@@ -139,10 +139,12 @@ class LocalEngine:
             if not self._closed:
                 self._zygote(limits)
 
-    def start(self, worker: int, spec_bytes: bytes, gpus: Sequence[int] = ()) -> str | None:
-        """Start a worker, which has ``gpus``; return why it could not be ordered, else ``None``.
+    def start(
+        self, worker: int, spec_bytes: bytes, gpus: Sequence[int] = (), objects: Sequence[int] = ()
+    ) -> str | None:
+        """Start a worker, which has ``gpus``, and needs ``objects`` of the store, four integers each.
 
-        What follows comes as events.
+        Returns why it could not be ordered, else ``None``; what follows comes as events.
         """
         spec = WorkerSpec.decode(spec_bytes)
         config = WorkerConfig(
@@ -153,6 +155,7 @@ class LocalEngine:
             spec=spec,
             store=self._store,
             gpus=[self.gpus[number] for number in gpus],
+            objects=objects,
         )
         if len(self._living) >= self._max_workers:
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

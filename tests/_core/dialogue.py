@@ -71,10 +71,11 @@ class Dialogue:
         max_tasks: int = 0,
         initializer_ms: int = 0,
         max_rss: int = 0,
+        references: Sequence[int] = (),
     ) -> int:
         group = self.new_id(peer)
         opened = m.OpenGroup(group, parent, kind, cap, int(private), max_tasks, b"spec", initializer_ms, max_rss)
-        self.says(peer, opened)
+        self.says(peer, opened._replace(references=references))
         return group
 
     def submits(

@@ -82,7 +82,7 @@ BREAKAGES: list[tuple[Callable[[Scene], object], str]] = [
     (_wait_for_nobody, "which does not know of it"),
     (_set("idle", "state", WorkerState.LEAVING), "is listed as idle"),
     (lambda s: s.state.roster.unidle(s.idle), "is free, but not listed as idle"),
-    (lambda s: s.state.objects.pin([10]), "counts 1 tasks that carry it, not 0"),
+    (lambda s: s.state.objects.pin([10]), "counts 1 that carry it, not 0"),
     (lambda s: dict(s.state.objects.items())[10].holders.clear(), "is kept for nobody"),
     (lambda s: s.state.objects.hold(99, [10]), "is held by [99], who are gone"),
     (lambda s: s.state.functions.update({99: Recent()}), "functions of peer 99 are kept"),

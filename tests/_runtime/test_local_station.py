@@ -37,7 +37,7 @@ class FakeEngine:
         self.killed: list[int] = []
         self.fates: dict[int, Any] = {}
 
-    def start(self, worker: int, spec: bytes, gpus: Sequence[int] = ()) -> str | None:
+    def start(self, worker: int, spec: bytes, gpus: Sequence[int] = (), objects: Sequence[int] = ()) -> str | None:
         self.started.append(worker)
         return None
 

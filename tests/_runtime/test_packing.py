@@ -97,13 +97,6 @@ def test_without_descriptors_it_travels_inline(ends: Ends) -> None:
     assert (packed.segments, packed.references) == ((), ())
 
 
-def test_pack_inline_never_makes_a_segment(ends: Ends) -> None:
-    data = ends.packer.pack_inline(np.ones(100_000))
-
-    assert ends.packer.unpack(data, {}).sum() == 100_000
-    assert ends.store.statistics().created == 0
-
-
 def test_what_does_not_pickle_makes_no_segment(ends: Ends) -> None:
     with pytest.raises(SerializationError) as caught:
         ends.packer.pack((np.ones(10_000), {"key": (i for i in ())}), label=("first", "second"))
