@@ -6,6 +6,7 @@ backend ``"scalepool"``, now or when joblib is imported.
 The layers, each importing only from those below it::
 
     L6  multiprocessing/  concurrent/futures/  joblib_backend.py    the drop-in modules
+        util/                                                       pools of actors, and queues on them
         redirection.py                                              the standard names made to stand for them
         cli/  bench/                                                the command, and what it measures
     L5  api.py  tasks.py  actors.py  observing.py  _progress.py     what they, and users, build on
@@ -27,6 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from scalepool import util
     from scalepool._progress import progress
     from scalepool.actors import ActorHandle, exit_actor, get_actor, kill, method
     from scalepool.api import (
@@ -88,6 +90,7 @@ __all__ = [
     "task_rng",
     "timeline",
     "uninstall",
+    "util",
     "wait",
 ]
 
@@ -167,11 +170,12 @@ def __getattr__(name: str) -> Any:
         from scalepool._progress import progress
 
         return progress
+    if name == "util":
+        from importlib import import_module
+
+        return import_module("scalepool.util")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(
-        {*globals(), "progress", *_FROM_API, *_FROM_OBSERVING, *_FROM_TASKS, *_FROM_REDIRECTION}
-        | {*_FROM_ACTORS, *_FROM_ERRORS}
-    )
+    return sorted({*globals(), *__all__})

@@ -186,6 +186,8 @@ class ActorError(WorkerDiedError):
         Its own name with its namespace, empty for none.
     restarts
         How often it had begun anew.
+    actor_number
+        Which actor of its session it is; 0: unknown.
 
     The others as in `WorkerDiedError`: ``exitcode`` is ``None`` unless its process died by itself.
     """
@@ -193,6 +195,7 @@ class ActorError(WorkerDiedError):
     actor_class = ""
     actor_name = ""
     restarts = 0
+    actor_number = 0
     _outcome = ""
 
     @property
@@ -214,7 +217,10 @@ class ActorError(WorkerDiedError):
 
     def __reduce__(self) -> tuple[object, ...]:
         rebuild, facts = super().__reduce__()
-        return rebuild, facts, {key: getattr(self, key) for key in ("actor_class", "actor_name", "restarts")}
+        return rebuild, facts, {key: getattr(self, key) for key in _OF_ACTORS}
+
+
+_OF_ACTORS = ("actor_class", "actor_name", "restarts", "actor_number")
 
 
 class ActorDiedError(ActorError):

@@ -35,6 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "cli",
             "dashboard",
             "testing",
+            "util",
             "bench",
             "__main__",
             "__pyinstaller",
@@ -56,6 +57,7 @@ NEIGHBOURS = frozenset(
         ("", "_progress"),
         ("_progress", "tasks"),
         ("", "observing"),
+        ("", "util"),  # an attribute of the package, loaded when it is asked for
         ("", "_joblib.registration"),  # importing the package makes joblib know the backend's name, without its code
         ("_runtime", "engines"),  # a session asks an engine for workers ...
         ("engines", "_runtime.spec"),  # ... of which an engine knows only how they are described

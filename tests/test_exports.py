@@ -45,7 +45,7 @@ TOP = [
     "cpu_count", "exit_actor", "freeze_support", "get", "get_actor", "get_gpu_ids", "get_runtime_context", "init",
     "install", "is_initialized", "kill", "method", "nodes", "progress", "put", "remote", "shutdown", "task_rng",
     "timeline",
-    "uninstall", "wait",
+    "uninstall", "util", "wait",
 ]  # fmt: skip
 OBSERVING = ["get_runtime_context", "timeline"]
 HOMES = {
@@ -69,7 +69,7 @@ def test_the_public_names_are_these_and_exist(module: object, names: list[str]) 
 
 
 def test_the_top_level_names_are_those_of_the_api() -> None:
-    own = [name for name in TOP if name not in ("__version__", "install", "progress", "uninstall")]
+    own = [name for name in TOP if name not in ("__version__", "install", "progress", "uninstall", "util")]
     assert all(getattr(scalepool, name) is getattr(HOMES.get(name, api), name) for name in own)
     assert (scalepool.install, scalepool.uninstall) == (redirection.install, redirection.uninstall)
     with pytest.raises(AttributeError, match="no_such_name"):

@@ -312,8 +312,9 @@ class Actors:
 def _facts(actor: Actor, reason: str, exitcode: int | None = None, cause: int = 0) -> dict[str, Any]:
     pid = actor.worker.pid if actor.worker is not None else actor.pid
     return {
-        "actor": actor.label.decode(), "name": actor.name.decode().replace("\0", "/"), "restarts": actor.restarts,
-        "reason": reason, "pid": pid, "exitcode": exitcode, "cause": cause, "attempt": 1, "item": 0, "task": 0,
+        "actor": actor.label.decode(), "number": actor.group.id, "name": actor.name.decode().replace("\0", "/"),
+        "restarts": actor.restarts, "reason": reason, "pid": pid, "exitcode": exitcode,
+        "cause": cause, "attempt": 1, "item": 0, "task": 0,
     }  # fmt: skip
 
 

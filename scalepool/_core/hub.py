@@ -25,6 +25,7 @@ from scalepool._core.spilling import Spilling
 from scalepool._core.state import HubState
 from scalepool._core.stats import GroupStatistics, HubStatistics, group_statistics, hub_statistics, violations
 from scalepool._wire import messages as m
+from scalepool._wire.actors import WatchPeers
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -207,5 +208,6 @@ def _from_workers(
         **report_handlers(reports),
         m.Memory: recycling.memory,
         m.Hello: lifecycle.hello,
+        WatchPeers: lifecycle.watch,
         m.InitializerFailed: lifecycle.initializer_failed,
     }

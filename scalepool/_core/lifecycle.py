@@ -9,6 +9,7 @@ from scalepool._core.deadlines import CONDEMNED_GRACE_S
 from scalepool._core.endings import Autopsy
 from scalepool._core.workers import LaunchTrouble, WorkerState
 from scalepool._wire import messages as m
+from scalepool._wire.actors import PeerGone
 from scalepool._wire.messages import Status
 from scalepool._wire.records import unpack_result
 from scalepool._wire.verdict import pack_verdict
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from scalepool._core.reports import Reports
     from scalepool._core.state import HubState
     from scalepool._core.workers import Worker
+    from scalepool._wire.actors import WatchPeers
     from scalepool._wire.records import ResultRecord
 
 __all__ = ["MAX_LAUNCH_FAILURES", "RETRY_LAUNCH_S", "Lifecycle"]
@@ -110,6 +112,10 @@ class Lifecycle:
         self._endings.fail(self._state.groups[-worker.key], worker, message.error)
         self._endings.dismiss(worker)
 
+    def watch(self, peer: int, _: WatchPeers) -> None:
+        """A worker wants to be told of the end of others."""
+        self._state.watchers.add(self._state.roster.known(peer).id)
+
     def hurry(self) -> None:
         """Give up on initializers that take longer than they may, and on processes that survive SIGKILL."""
         now, alarm = self._state.now, self._state.alarm
@@ -159,6 +165,9 @@ class Lifecycle:
         self._no_longer_starting(worker)
         state.roster.remove(worker.id)
         self._endings.lose(worker, autopsy)
+        state.watchers.discard(worker.id)
+        for watcher in state.watchers:
+            state.out.command(Send(watcher, PeerGone(worker.id)))
         if never_ready:
             self._recycling.has_failed(worker)
             self._count_failure(worker, autopsy)

@@ -45,6 +45,7 @@ class HubState:
         "tasks",
         "trouble",
         "values",
+        "watchers",
     )
 
     def __init__(self, idle_worker_s: float) -> None:
@@ -72,6 +73,8 @@ class HubState:
         self.capacity: Callable[[], Mapping[str, int]] = dict
         """Returns what the session has, in units by name; asked when the first group wants some of it."""
         self.books: Books | None = None
+        self.watchers: set[int] = set()
+        """Workers that want to be told of the end of others."""
         self.next_worker = 1
         self.now = 0.0
         self.alarm_at: float | None = None

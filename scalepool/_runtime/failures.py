@@ -77,6 +77,7 @@ def _actor_died(errors: GroupErrors, name: str, status: int, verdict: Verdict) -
         post_mortem=known,
     )
     error.actor_class, error.actor_name, error.restarts = facts["actor"], facts["name"], facts["restarts"]
+    error.actor_number = facts["number"]
     # A large one lies in objects, which are gone by now.
     if cause in _CAUSES and (cause != Status.ERROR or verdict.arguments[:1] == _PICKLE):
         error.__cause__ = raised = error_of(errors, name, cause, verdict.arguments)

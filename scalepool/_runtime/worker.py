@@ -34,6 +34,7 @@ from scalepool._runtime.worker_process import set_up_process
 from scalepool._store.files import places_of
 from scalepool._store.flight import FlightRecord
 from scalepool._wire import messages as m
+from scalepool._wire.actors import PeerGone
 from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
 from scalepool._wire.pickling.exceptions import encode_exception
 from scalepool._wire.pickling.exchange import sender_number
@@ -79,6 +80,8 @@ class WorkerStation:
         self._revocation = 0
         self.output: deque[tuple[int, str, int]] = deque()
         self.streams: tuple[TaskOutput, ...] = ()
+        self.mourners: list[Callable[[int], object]] = []
+        """Called with the number of each worker that is gone, once ``watch_peers`` has asked for it."""
         self.leaving = False
         self.introduced = False
         self.concurrency: Concurrency | None = None
@@ -205,6 +208,9 @@ class WorkerStation:
             self.surroundings.note(message)
         elif type(message) is m.Help:
             self.holdings.may_help(message)
+        elif type(message) is PeerGone:
+            for tell in self.mourners:
+                tell(message.peer)
         elif type(message) is m.Exit:
             self.leaving = True
         else:

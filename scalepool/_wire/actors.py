@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from scalepool._base.tuples import NamedTuple
 
-__all__ = ["ActorFound", "ActorMessage", "EndActor", "EndMode", "FindActor", "OpenActor"]
+__all__ = ["ActorFound", "ActorMessage", "EndActor", "EndMode", "FindActor", "OpenActor", "PeerGone", "WatchPeers"]
 
 
 Ints: TypeAlias = Sequence[int]
@@ -73,4 +73,14 @@ class EndActor(NamedTuple):
     mode: int
 
 
-ActorMessage: TypeAlias = OpenActor | FindActor | ActorFound | EndActor
+class WatchPeers(NamedTuple):
+    """The peer wants to be told of each worker that is gone, by PeerGone."""
+
+
+class PeerGone(NamedTuple):
+    """The process of this worker is no more; what it had sent has been taken in."""
+
+    peer: int
+
+
+ActorMessage: TypeAlias = OpenActor | FindActor | ActorFound | EndActor | WatchPeers | PeerGone

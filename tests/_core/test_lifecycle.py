@@ -8,6 +8,7 @@ from _core.dialogue import PID, Dialogue, closed, ends, killed, notes, runs, sen
 from scalepool._core.events import WorkerStarted
 from scalepool._core.lifecycle import MAX_LAUNCH_FAILURES, RETRY_LAUNCH_S
 from scalepool._wire import messages as m
+from scalepool._wire.actors import PeerGone, WatchPeers
 from scalepool._wire.messages import DRIVER, CloseMode, Status
 from scalepool._wire.records import pack_result
 from scalepool.errors import ProtocolError
@@ -291,3 +292,21 @@ def test_a_result_whose_object_died_with_its_maker_counts_as_started() -> None:
     talk.gets_ready(worker)
     talk.dies(worker, records=[pack_result(task, 1, Status.VALUE, 1, 5, b"v")])
     assert ends(talk.heard) == {task: Status.WORKER_DIED}
+
+
+def test_who_asks_is_told_of_each_worker_that_is_gone_and_the_dead_are_not() -> None:
+    talk = Dialogue()
+    group = talk.opens(3)
+    talk.submits(group, 300)
+    workers = started(talk.heard)
+    for worker in workers:
+        talk.gets_ready(worker)
+    first, second, third = workers
+    talk.says(first, WatchPeers())
+    talk.says(second, WatchPeers())
+    talk.dies(third)
+    assert sent(talk.heard, PeerGone, first) == sent(talk.heard, PeerGone, second) == [PeerGone(third)]
+    talk.dies(second)
+    assert sent(talk.heard, PeerGone) == [PeerGone(second)]
+    talk.dies(first)
+    assert sent(talk.heard, PeerGone) == []
