@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,10 +20,11 @@ from scalepool._runtime.executor import Executor, Revoked, WorkItem
 from scalepool._runtime.gauge import MemoryGauge
 from scalepool._runtime.holdings import Holdings
 from scalepool._runtime.lastwords import write_crashes_to
+from scalepool._runtime.lending import Lending
 from scalepool._runtime.logs import forward
 from scalepool._runtime.output import LOG, TaskOutput, run_for
 from scalepool._runtime.pump import Pump
-from scalepool._runtime.randomness import pause, resume, seed_torch
+from scalepool._runtime.randomness import seed_torch
 from scalepool._runtime.results import Results
 from scalepool._runtime.session import WorkerSession, set_current
 from scalepool._runtime.spec import WorkerConfig
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from scalepool._runtime.concurrency import Concurrency
-    from scalepool._runtime.futures import TaskFuture
-    from scalepool._runtime.slots import Slot
     from scalepool._runtime.tracing import Tracer
 
 __all__ = ["WorkerStation", "main"]
@@ -93,7 +91,7 @@ class WorkerStation:
             client.packer, flight, self._make_room, lambda peer: sender_number(token, peer)
         )
         self.executor.lend = lambda references: [] if client.kept is None else client.kept.lend(references)
-        client.blocking_wait = self.blocking_wait
+        client.blocking_wait = Lending(self, client).wait
         client.peek = lambda task: False
         client.eager = self._eager
 
@@ -191,19 +189,19 @@ class WorkerStation:
         if type(message) is m.Run:
             self._take_tasks(message)
         elif type(message) is m.Recall:
-            self._give_back(self.holdings.take_newest(message.number), answer=True)
+            self.give_back(self.holdings.take_newest(message.number), answer=True)
         elif type(message) is m.CancelTasks:
             taken, kept = self.holdings.take(message.tasks)
             if self.concurrency is not None:
                 taken += self.concurrency.take_back(kept)
                 interrupted = self.concurrency.interrupt(kept)
                 kept = tuple(set(kept).difference(interrupted, [item.task for item in taken]))
-            self._give_back(taken, kept, answer=True)
+            self.give_back(taken, kept, answer=True)
         elif type(message) is m.Revoke:
             # In this order: whoever takes a task from the queue has looked at the number before.
             items = self.holdings.take_all()
             self._revocation = message.number
-            self._give_back(items, revocation=message.number)
+            self.give_back(items, revocation=message.number)
         elif type(message) is m.Enter:
             self.surroundings.note(message)
         elif type(message) is m.Help:
@@ -220,9 +218,9 @@ class WorkerStation:
         if message.acked > self._acked:
             self._acked = message.acked
             self._flight.acked(message.acked)
-        self._give_back(self.holdings.add(message))
+        self.give_back(self.holdings.add(message))
 
-    def _give_back(
+    def give_back(
         self,
         items: Sequence[WorkItem],
         kept: Sequence[int] = (),
@@ -289,37 +287,6 @@ class WorkerStation:
         self.flush()  # first, or the answer would come too early to count them
         self._client.post(m.Sync(), now=True)
         pump.wait_for(lambda: self._acked >= logged)
-
-    def blocking_wait(
-        self, done: Callable[[], bool], futures: Sequence[TaskFuture] | Sequence[Slot], deadline: float | None
-    ) -> bool:
-        """Wait inside a task: lend the slot, and run those of the awaited tasks that nobody has started."""
-        client = self._client
-        if done():
-            return True
-        # Inside a callback there is nothing to lend, just go on pumping.
-        is_lent = not client.pump.is_mine and self.executor.depth > 0
-        if not is_lent or threading.current_thread() is not threading.main_thread():
-            return client.pump.wait_for(done, deadline)
-        # With a deadline nothing runs in place: it could take longer than the caller wants to wait.
-        wanted = [future.task_id for future in futures if not future.is_over] if deadline is None else []
-        wanted = list(dict.fromkeys(wanted))  # several values may come from one task
-        outer = self.holdings.begin_wait(wanted)
-        # This thread has not the role, so it must not send itself: the next message takes it along.
-        self._give_back(self.holdings.take_all(), now=False)
-        client.post(m.Block(wanted), now=True)
-        drawing = pause()
-        try:
-            while client.pump.wait_for(lambda: done() or bool(self.holdings.queue), deadline):
-                if done():
-                    return True
-                self.run_next()
-            return done()
-        finally:
-            resume(drawing)
-            self._give_back(self.holdings.take_all(), now=False)
-            self.holdings.wanted = outer
-            client.post(m.Unblock(), now=True)
 
     def close(self) -> None:
         """Send what is left and close the socket."""
