@@ -52,7 +52,12 @@ class Intake:
         if message.lease:
             from scalepool._core.leasing import account_for  # a program that has only pools has no use for it
 
-            account_for(self._state, group, message)
+            try:
+                account_for(self._state, group, message)
+            except ProtocolError:
+                if group.parent is not None:
+                    del group.parent.children[group.id]
+                raise
         group.moved_at = self._state.now
         group.references = _pinned(message.references, self._state)
         groups[group.id] = group

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from _core.dialogue import Dialogue, started
-from scalepool._core.commands import Drop, KillWorker, Note, Send, StartWorker
+from scalepool._core.commands import Drop, Inspect, KillWorker, Note, Revoke, Send, StartWorker
 from scalepool._core.events import Event, LaunchFailed, Received, Tick, WorkerExited, WorkerStarted
 from scalepool._core.hub import Hub
 from scalepool._core.stats import HubStatistics
@@ -160,6 +160,6 @@ def _is_handled(hub: Hub, event: Event, now: float) -> None:
         commands = []
     hub.check()
     for command in commands:
-        assert isinstance(command, Send | StartWorker | KillWorker | Drop | Note)
+        assert isinstance(command, Send | StartWorker | KillWorker | Inspect | Revoke | Drop | Note)
         if isinstance(command, Send):
             assert decode(encode(command.message)) is not None

@@ -229,3 +229,13 @@ def test_killing_is_for_groups_that_are_there() -> None:
     assert killed(talk.closes(group, CloseMode.KILL)) == {worker: True}
     assert told(talk.heard, m.GroupClosed) == [DRIVER]
     assert runs(talk.heard) == {}
+
+
+def test_a_group_that_makes_no_sense_is_not_known_to_the_one_above_it() -> None:
+    talk = Dialogue()
+    parent = talk.opens()
+    with pytest.raises(ProtocolError, match="needs"):
+        talk.says(DRIVER, m.OpenGroup(talk.new_id(), parent, 1, 1, 0, 0, b"", lease=-1))
+    talk.hub.check()
+    talk.closes(parent)
+    assert closed(talk.heard) == [parent]
