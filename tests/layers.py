@@ -74,6 +74,7 @@ NEIGHBOURS = frozenset(
         ("joblib_backend", "_shims"),
         ("bench", "multiprocessing"),  # what is measured is what users call
         ("bench", "concurrent"),
+        ("bench", "util"),
         ("cli", "bench"),  # a verb
         ("__main__", "cli"),
     }

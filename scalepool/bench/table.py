@@ -157,7 +157,7 @@ def targets_line(report: Report, catalogue: Mapping[str, Workload]) -> Text:
     return text
 
 
-def listing(catalogue: Mapping[str, Workload], footer: str) -> RenderableType:
+def listing(catalogue: Mapping[str, Workload]) -> RenderableType:
     """Return what there is to run, and against whom."""
     workloads = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, title_justify="left")
     workloads.add_column("workload", no_wrap=True, style="bold")
@@ -172,7 +172,7 @@ def listing(catalogue: Mapping[str, Workload], footer: str) -> RenderableType:
     for candidate in CANDIDATES:
         absent = missing(candidate.name)
         peers.add_row(candidate.name, candidate.what, Text(absent, "red") if absent else Text("yes", "green"))
-    return Group(workloads, Text(f"\n{footer}\n", style="dim"), peers)
+    return Group(workloads, Text(""), peers)
 
 
 def changes_table(changes: list[Change], notes: list[str]) -> RenderableType:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "Stepper", "add", "add_one", "block_of", "busy", "fibonacci_dask", "fibonacci_own", "fibonacci_ray", "meet", "nap",
-    "row_of", "row_of_global", "text_of", "total", "wait_for_file",
+    "Stepper", "add", "add_one", "block_of", "busy", "fibonacci_dask", "fibonacci_own", "fibonacci_ray", "fill",
+    "fill_held", "fill_named", "hold", "meet", "nap", "row_of", "row_of_global", "text_of", "total", "wait_for_file",
 ]  # fmt: skip
 
 MEET_POLL_S = 0.002
@@ -120,18 +120,18 @@ def row_of(array: Any, index: int) -> float:
     return float(array[index % len(array)].sum())
 
 
-_shared_array: Any = None
+_held: Any = None
 
 
-def hold(array: Any) -> None:
-    """Keep an array for `row_of_global`; an initializer, or called before a fork."""
-    global _shared_array  # noqa: PLW0603 - what people do who know that fork shares globals
-    _shared_array = array
+def hold(thing: Any) -> None:
+    """Keep an array for `row_of_global`, a queue for `fill_held`; an initializer, or called before a fork."""
+    global _held  # noqa: PLW0603 - what people do who know that fork shares globals
+    _held = thing
 
 
 def row_of_global(index: int) -> float:
     """Touch one row of the array that `hold` has kept."""
-    return row_of(_shared_array, index)
+    return row_of(_held, index)
 
 
 _blocks: dict[int, Any] = {}
@@ -150,3 +150,21 @@ def block_of(index: int, size_bytes: int, *, fresh: bool = False) -> Any:
         block = _blocks[size_bytes] = np.zeros(size_bytes // 8)
     block[0] = index
     return block
+
+
+def fill(queue: Any, count: int, size_bytes: int) -> None:
+    """Put so many numbers, or arrays that begin with one, into a queue."""
+    for number in range(count):
+        queue.put(block_of(number, size_bytes, fresh=True) if size_bytes else number)
+
+
+def fill_held(count: int, size_bytes: int) -> None:
+    """Put them into the queue that `hold` has kept."""
+    fill(_held, count, size_bytes)
+
+
+def fill_named(name: str, count: int, size_bytes: int) -> None:
+    """Put them into a queue of Dask."""
+    from distributed import Queue
+
+    fill(Queue(name), count, size_bytes)

@@ -19,7 +19,7 @@ from scalepool.bench.plan import Plan, UnknownNameError, select
 from scalepool.bench.plot import SUFFIXES, draw
 from scalepool.bench.report import Report, ReportError
 from scalepool.bench.runner import execute
-from scalepool.bench.workloads import FOOTER, WORKLOADS
+from scalepool.bench.workloads import WORKLOADS
 from scalepool.cli.root import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def bench(ctx: click.Context, /, **given: Any) -> None:
     options = _Options(**given)
     console = _console()
     if options.listed:
-        console.print(table.listing(WORKLOADS, FOOTER))
+        console.print(table.listing(WORKLOADS))
     elif options.profile:
         ctx.exit(_profile(options, console))
     else:

@@ -1,7 +1,4 @@
-"""The catalogue: every row of the project's table of targets that concerns what exists today.
-
-Queue workloads come with queues.
-"""
+"""The catalogue: every row of the project's table of targets that concerns one machine."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from scalepool.bench.workloads import (
     joblib_work,
     lengths,
     objects,
+    queues,
     starts,
     streams,
     waiting,
@@ -25,9 +23,7 @@ if TYPE_CHECKING:
 
     from scalepool.bench.model import Workload
 
-__all__ = ["FOOTER", "WORKLOADS"]
-
-FOOTER: Final = "Queue workloads come with queues."
+__all__ = ["WORKLOADS"]
 
 _ALL: tuple[Workload, ...] = (
     *calls.WORKLOADS,
@@ -39,6 +35,7 @@ _ALL: tuple[Workload, ...] = (
     *waiting.WORKLOADS,
     *graphs.WORKLOADS,
     *actors.WORKLOADS,
+    *queues.WORKLOADS,
     *joblib_work.WORKLOADS,
 )
 
