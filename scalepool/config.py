@@ -79,6 +79,7 @@ class _Values(NamedTuple):
     namespace: str = ""
     store_access: str = "auto"
     timeline: int = 0
+    lineage_limit_bytes: int = 64 << 20
 
 
 # Smallest and largest value of each.
@@ -97,10 +98,11 @@ _RANGES: dict[str, tuple[float, float]] = {
     "num_gpus": (0, _INFINITE),
     "memory": (0, _INFINITE),
     "timeline": (0, 10_000_000),
+    "lineage_limit_bytes": (0, _INFINITE),
 }
 
 # Sizes that may be written as text with a unit.
-_SIZES = frozenset({"max_worker_rss", "store_limit_bytes", "spill_limit_bytes", "memory"})
+_SIZES = frozenset({"max_worker_rss", "store_limit_bytes", "spill_limit_bytes", "memory", "lineage_limit_bytes"})
 
 # What is a dict to users, and a text in here.
 _DICTS = {"resources": resource_text, "labels": json_text}
@@ -171,6 +173,8 @@ class Settings(_Values):
         socket; ``"auto"``: through /proc where that is allowed.
     timeline
         1 (or True): the last 100 000 tasks are remembered for `timeline`; a larger number: so many. 0: none.
+    lineage_limit_bytes
+        What may be kept of tasks with ``max_retries``, and of their arguments, to make lost values again; 0: nothing.
     """
 
     __slots__ = ()

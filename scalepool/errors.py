@@ -282,7 +282,21 @@ class TaskTimeoutError(Unfinished, ScalepoolError, TimeoutError):
 
 
 class ObjectLostError(ScalepoolError, LookupError):
-    """The value of a reference is gone: nobody in the session was known to need it any more."""
+    """The value of a reference is gone.
+
+    Either nobody in the session was known to need it any more, or what it lay in was lost, with a host or on a damaged
+    disk, and its task cannot run again: the text says why, and what to do.
+
+    Attributes
+    ----------
+    task
+        Name of the task that had made it, or of the ``put``; empty where it was only forgotten.
+    host
+        Where it was.
+    """
+
+    task: str = ""
+    host: str = ""
 
 
 class StoreError(ScalepoolError, MemoryError):

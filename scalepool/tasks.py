@@ -15,6 +15,7 @@ from scalepool._runtime.actors import ActorClass, ActorOptions
 from scalepool._runtime.completed import NO_TIME, Completed, slots_of
 from scalepool._runtime.generators import DynamicObjectRefGenerator, ObjectRefGenerator
 from scalepool._runtime.instance import check_wait
+from scalepool._runtime.recovery import load
 from scalepool._runtime.refs import ObjectRef
 from scalepool._runtime.remote import Options, RemoteFunction
 from scalepool._runtime.session import current
@@ -207,7 +208,7 @@ def get(refs: Any, *, timeout: float | None = None, copy: Literal["never", "priv
     for slot in slots:
         if slot.status > 0:
             values.load(slot, mode)  # raises
-    loaded = iter([values.load(slot, mode) for slot in slots])
+    loaded = iter([load(values, slot, mode, deadline) for slot in slots])
     return _fill(refs, loaded)
 
 

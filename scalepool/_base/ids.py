@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-__all__ = ["COUNTER_BITS", "PEER_MAX", "IdSource", "make_id", "peer_of"]
+__all__ = ["COUNTER_BITS", "PEER_MAX", "IdSource", "make_id", "peer_of", "take_in_a_row"]
 
 COUNTER_BITS = 40
 PEER_MAX = (1 << 63 - COUNTER_BITS) - 1
@@ -49,3 +49,14 @@ class IdSource:
 
     def __repr__(self) -> str:
         return f"IdSource(peer={self.peer})"
+
+
+def take_in_a_row(take: Callable[[], int], count: int) -> int:
+    """Take so many ids that follow each other, whoever takes some at the same time; return the first."""
+    first = last = take()
+    while last - first < count - 1:
+        following = take()
+        if following != last + 1:
+            first = following
+        last = following
+    return first

@@ -153,6 +153,11 @@ class Actor:
         """A new call waits for its arguments, the first of its caller that does."""
         self.lanes[task.lane] = deque((task,))
 
+    def step_back(self, task: ActorTask) -> None:
+        """A call that might have started waits again; it comes before those of its caller that were made later."""
+        lane = self.lanes.get(task.lane, ())
+        self.lanes[task.lane] = deque(sorted({*lane, task}, key=lambda one: one.id))
+
     def advance(self, lane: tuple[int, int]) -> Iterator[ActorTask]:
         """Take those calls of a caller that may start now, in order."""
         waiting = self.lanes.get(lane)

@@ -9,6 +9,7 @@ from scalepool._core.commands import Send
 from scalepool._core.endings import begin_again, keep_arguments
 from scalepool._core.groups import Group
 from scalepool._core.leasing import FOR_LIFE, account_for
+from scalepool._core.lineage import carry
 from scalepool._core.retry import Verdict, after_death
 from scalepool._core.streams import Stream
 from scalepool._core.task import Task, TaskState
@@ -223,6 +224,7 @@ class Actors:
             creation, actor.template = actor.template, None
             assert creation is not None  # kept for this
         actor.creation = task = creation.again()
+        carry(state, task)  # what it needs may have been lost, and made again
         state.tasks[task.id] = task
         group.push_front(task)
         state.ready[group.id] = group

@@ -135,7 +135,7 @@ class Endings:
         """A task that carried these objects and values has ended."""
         self.free(self._state.objects.unpin(references))
         if len(self._state.values):
-            self.keeping.unpin(references)
+            self.keeping.let_go(self._state.values.unpin(references))
 
     def requeue(self, tasks: Sequence[Task]) -> None:
         """Put tasks that came back before all others of their groups, in the order given.

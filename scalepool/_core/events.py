@@ -9,7 +9,9 @@ from scalepool._base.tuples import NamedTuple
 if TYPE_CHECKING:
     from scalepool._wire.messages import Message
 
-__all__ = ["Event", "Inspected", "LaunchFailed", "Received", "Spilled", "Tick", "WorkerExited", "WorkerStarted"]
+__all__ = [
+    "Event", "Inspected", "LaunchFailed", "ObjectsLost", "Received", "Spilled", "Tick", "WorkerExited", "WorkerStarted",
+]  # fmt: skip
 
 
 class Received(NamedTuple):
@@ -70,8 +72,14 @@ class Spilled(NamedTuple):
     objects: tuple[int, ...]
 
 
+class ObjectsLost(NamedTuple):
+    """Nobody can read these objects any more: the host that they were on is gone, or a disk is damaged."""
+
+    objects: tuple[int, ...]
+
+
 class Tick(NamedTuple):
     """An alarm that the hub asked for (``Hub.alarm_at``) is due."""
 
 
-Event: TypeAlias = Received | WorkerStarted | LaunchFailed | WorkerExited | Inspected | Spilled | Tick
+Event: TypeAlias = Received | WorkerStarted | LaunchFailed | WorkerExited | Inspected | Spilled | ObjectsLost | Tick

@@ -15,10 +15,21 @@ from typing import TYPE_CHECKING, Any
 from scalepool._core.deadlines import Deadlines
 from scalepool._core.dispatch import Dispatcher
 from scalepool._core.endings import Endings
-from scalepool._core.events import Event, Inspected, LaunchFailed, Received, Spilled, Tick, WorkerExited, WorkerStarted
+from scalepool._core.events import (
+    Event,
+    Inspected,
+    LaunchFailed,
+    ObjectsLost,
+    Received,
+    Spilled,
+    Tick,
+    WorkerExited,
+    WorkerStarted,
+)
 from scalepool._core.intake import Intake
 from scalepool._core.keeping import Keeping, handlers
 from scalepool._core.lifecycle import Lifecycle
+from scalepool._core.lineage import LIMIT_BYTES
 from scalepool._core.recycling import Recycling
 from scalepool._core.reports import Reports, report_handlers
 from scalepool._core.spilling import Spilling
@@ -45,6 +56,8 @@ class Hub:
         Seconds after which a worker that nobody uses is dismissed.
     store_limit_bytes
         Memory that the objects of the session may take; ``None``: any.
+    lineage_limit_bytes
+        What may be kept of tasks, and of their arguments, to make lost values again; 0: none are.
     capacity
         Returns what the session has for those who ask for resources, in units by name; called once, if ever.
     """
@@ -54,6 +67,7 @@ class Hub:
         *,
         idle_worker_s: float = 30.0,
         store_limit_bytes: int | None = None,
+        lineage_limit_bytes: int = LIMIT_BYTES,
         capacity: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._state = state = HubState(idle_worker_s)
@@ -64,6 +78,7 @@ class Hub:
         self._endings = dispatcher.endings = endings = Endings(state)
         self._deadlines = deadlines = Deadlines(state, endings)
         keeping = Keeping(state, endings)
+        keeping.lineage.limit_bytes = lineage_limit_bytes
         intake = Intake(state, dispatcher, endings, keeping, deadlines)
         self._reports = reports = Reports(state, dispatcher, endings)
         recycling = Recycling(state, dispatcher, endings)
@@ -81,6 +96,7 @@ class Hub:
             WorkerExited: lifecycle.worker_exited,
             Inspected: self._inspected,
             Spilled: spilling.done,
+            ObjectsLost: keeping.lineage.objects_lost,
             Tick: self._tick,
         }
 

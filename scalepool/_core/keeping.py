@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from scalepool._core.actor import ActorTask, CreationTask
 from scalepool._core.actors import Actors
 from scalepool._core.following import note_follower
+from scalepool._core.lineage import Lineage, carry, wait_again
 from scalepool._core.streams import Stream, Streams, abandon, end_stream
 from scalepool._core.streams import handlers as stream_handlers
 from scalepool._core.task import KeptTask, TaskState
@@ -22,7 +23,7 @@ from scalepool._wire.records import Part
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from scalepool._core.endings import Endings
     from scalepool._core.functions import FunctionRecord
@@ -44,7 +45,7 @@ _LOST.status = int(Status.LOST)
 class Keeping:
     """Enters kept tasks and settles their values. All state is in HubState."""
 
-    __slots__ = ("_doomed", "_dooming", "_endings", "_state", "actors")
+    __slots__ = ("_doomed", "_dooming", "_endings", "_state", "actors", "lineage")
 
     def __init__(self, state: HubState, endings: Endings) -> None:
         self._state = state
@@ -53,6 +54,7 @@ class Keeping:
         self._dooming = False
         endings.keeping = self
         self.actors = Actors(state, endings, self)
+        self.lineage = Lineage(state, endings, self)
 
     # ---- tasks begin ----
 
@@ -112,7 +114,7 @@ class Keeping:
         if failed is not None:
             self._fail(task, failed)
         elif task.unmet:
-            _carry(self._state, task)
+            carry(self._state, task)
             note_follower(self._state, task)
         else:
             self._start(task)
@@ -128,7 +130,7 @@ class Keeping:
 
     def _push(self, task: KeptTask, *, first: bool = False) -> None:
         group = task.group
-        _carry(self._state, task)
+        carry(self._state, task)
         group.waiting -= 1
         task.move(TaskState.QUEUED)
         if first:
@@ -141,6 +143,7 @@ class Keeping:
         """A worker has returned ``task``, perhaps because it had been given it ahead of what it needs."""
         task.move(TaskState.WAITING)
         task.group.waiting += 1
+        wait_again(self._state, task)
         records = [record for need in task.needs if (record := self._state.values.get(need)) is not None]
         failed = next((record for record in records if record.status not in (PENDING, _VALUE)), None)
         if failed is not None:
@@ -173,24 +176,29 @@ class Keeping:
             status, payload = int(Status.LOST), b""  # a worker that does not keep to the protocol
         for value, part, mine in _outcomes(task, status, payload, objects, parts):
             self._settle(task, value, status, part, mine)
+        if task.terms.max_retries and task.returns > 0 and task.group.actor is None:
+            (self.lineage.keep if status == _VALUE else self.lineage.discard)(task)
         if task.needs:
             self.let_go(self._state.values.unpin(task.needs))
         actor = task.group.actor
         if actor is not None and actor.lanes and isinstance(task, ActorTask):
             for each in actor.advance(task.lane):
                 self._push(each)
-        if self._doomed and not self._dooming:
-            self._end_the_doomed()
+        self.end_the_doomed()
 
     def _settle(self, task: KeptTask, value: int, status: int, part: Part, objects: Sequence[int]) -> None:
-        state = self._state
-        record = state.values.get(value)
-        if record is None:
-            return  # nobody has a reference any more
+        record = self._state.values.get(value)
+        if record is None or record.status != PENDING:
+            return  # nobody has a reference any more; or it is another of the task's values that was lost
         record.status, record.payload = status, part.payload
         self.keep_alive(value, part.references, objects)
         owner = task.owner
         told = (owner, *(record.wanted or ())) if owner in record.holders else record.wanted or ()
+        self.spread(value, record, told)
+
+    def spread(self, value: int, record: ValueRecord, told: Iterable[int]) -> None:
+        """A value has ended: tell these peers, and let tasks that wait for it start, or end likewise."""
+        state, status = self._state, record.status
         for peer in dict.fromkeys(told):  # an owner may want it, too: the driver, of what it has inherited
             self.tell(peer, value)
         record.wanted = record.maker = None
@@ -221,8 +229,10 @@ class Keeping:
             state.values.pin(record.references)
             state.objects.pin(record.references)
 
-    def _end_the_doomed(self) -> None:
+    def end_the_doomed(self) -> None:
         """End the tasks that need what has failed, and those that need these: by a queue, as chains may be long."""
+        if self._dooming or not self._doomed:
+            return
         self._dooming = True
         try:
             while self._doomed:
@@ -282,16 +292,14 @@ class Keeping:
         """The peer has no references to these any more."""
         self.let_go(self._state.values.release(peer, values))
 
-    def unpin(self, carried: Sequence[int]) -> None:
-        """A task that carried references to these has ended."""
-        self.let_go(self._state.values.unpin(carried))
-
     def let_go(self, loose: Sequence[int]) -> None:
         """Unpin the objects that were pinned by values which are forgotten now."""
         if loose:
             self._endings.free(self._state.objects.unpin(loose))
         while self._state.values.abandoned:
             abandon(self._state, self._endings, self._state.values.abandoned.pop())
+        if self._state.values.loose:
+            self.lineage.settle()
 
     # ---- whoever is gone ----
 
@@ -323,19 +331,6 @@ def _outcomes(
         at += part.objects
 
 
-def _carry(state: HubState, task: KeptTask) -> None:
-    """See to it that what the values lie in that ``task`` needs, and that are there, goes to its worker with it."""
-    objects: list[int] = []
-    for need in task.needs:
-        record = state.values.get(need)
-        assert record is not None  # pinned
-        objects.extend(record.objects)
-    fresh = [object_id for object_id in objects if object_id not in task.references]
-    if fresh:
-        state.objects.pin(fresh)
-        task.references = [*task.references, *fresh]
-
-
 def handlers(keeping: Keeping) -> dict[type, Callable[[int, Any], None]]:
     """Return what to do with the messages about values, streams of them, and actors."""
     actors = keeping.actors
@@ -343,6 +338,7 @@ def handlers(keeping: Keeping) -> dict[type, Callable[[int, Any], None]]:
         m.Keep: keeping.keep,
         m.Hold: keeping.hold,
         m.Want: keeping.want,
+        m.Missing: keeping.lineage.missing,
         OpenActor: actors.open,
         FindActor: actors.find,
         EndActor: actors.end,

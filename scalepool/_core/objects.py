@@ -122,6 +122,16 @@ class ObjectDirectory:
         held = [object_id for object_id, record in self._records.items() if peer in record.holders]
         return self.release(peer, held)
 
+    def holders(self, object_id: int) -> Iterable[int]:
+        """Who has a view or handle of it; nobody, if it is not known."""
+        record = self._records.get(object_id)
+        return record.holders if record is not None else ()
+
+    def size_bytes(self, object_id: int) -> int:
+        """Its size; 0, if it is not known."""
+        record = self._records.get(object_id)
+        return record.place[2] if record is not None else 0
+
     def spilling(self, object_id: int) -> None:
         """It will be written to the disk."""
         self._records[object_id].fixed = True

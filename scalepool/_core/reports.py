@@ -12,7 +12,7 @@ from scalepool._core.streams import LOST_AFTER_S, close_stream, is_short
 from scalepool._core.workers import WorkerState
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
-from scalepool._wire.records import PARTS, unpack_parts, unpack_result, unpack_stream_end
+from scalepool._wire.records import MISSING, PARTS, unpack_missing, unpack_parts, unpack_result, unpack_stream_end
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scalepool._core.endings import Endings
     from scalepool._core.functions import FunctionRecord
     from scalepool._core.state import HubState
+    from scalepool._core.task import Task
     from scalepool._core.workers import Worker
     from scalepool._wire.records import Part, ResultRecord
 
@@ -69,11 +70,8 @@ class Reports:
         for task_id, attempt, status, count, micros, payload in results:
             worker.received += 1
             mine: m.Ints = ()
-            parts: Sequence[Part] = ()
-            number = count
-            if status == PARTS:
-                parts = unpack_parts(payload)
-                number = sum(part.objects for part in parts)
+            parts: Sequence[Part] = unpack_parts(payload) if status == PARTS else ()
+            number = sum(part.objects for part in parts) if parts else count
             if number:
                 mine = objects[at * 4 : (at + number) * 4 : 4]
                 at += number
@@ -85,7 +83,8 @@ class Reports:
             if task is None or task.attempt != attempt:
                 self._endings.free(state.objects.unpin(mine))  # late, or cancelled meanwhile
                 continue
-            whole = payload if task.returns >= 0 else self._whole(worker, task_id, payload, mine)
+            is_whole = task.returns >= 0 and status != MISSING
+            whole = payload if is_whole else self._whole(worker, task, status, payload, mine)
             if whole is None:
                 continue
             if task.function is not function:
@@ -101,14 +100,24 @@ class Reports:
             note_led(state, (next(reversed(held.values())),))
         self.settle(worker)
 
-    def _whole(self, worker: Worker, task_id: int, payload: bytes, mine: m.Ints) -> bytes | None:
-        """Return how a stream has ended; ``None`` where some of its values never came, which makes it no end."""
+    def _whole(self, worker: Worker, task: Task, status: int, payload: bytes, mine: m.Ints) -> bytes | None:
+        """Return how a stream has ended; ``None`` where it has not, or a task has not begun: for lack of some value."""
+        if status == MISSING:
+            self._not_begun(worker, task, payload)
+            return None
         sent, whole = unpack_stream_end(payload)
-        if not is_short(self._state.streams[task_id], sent):
+        if not is_short(self._state.streams[task.id], sent):
             return whole
         self._endings.free(self._state.objects.unpin(mine))
-        self._note_lost(worker, task_id)
+        self._note_lost(worker, task.id)
         return None
+
+    def _not_begun(self, worker: Worker, task: Task, payload: bytes) -> None:
+        """A task could not read what it needs: it waits until that has been made again."""
+        value, object_id = unpack_missing(payload)
+        self._endings.keeping.lineage.unreadable(value, (object_id,))
+        if worker.held.pop(task.id, None) is not None:
+            self._endings.requeue((task,))
 
     def _note_lost(self, worker: Worker, task_id: int) -> None:
         # The objects were in the memory of a worker that is dead or dying, or nobody can open them. The task did run:

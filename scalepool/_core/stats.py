@@ -13,7 +13,7 @@ from scalepool._core.workers import WorkerState
 from scalepool._wire.messages import DRIVER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from scalepool._core.state import HubState
 
@@ -86,6 +86,7 @@ def violations(state: HubState) -> list[str]:
         _idle_violations,
         _leaks,
         _value_violations,
+        _recipe_violations,
         _actor_violations,
         _lease_violations,
     )
@@ -197,6 +198,8 @@ def _references(state: HubState) -> Counter[int]:
         pins.update(group.references)
     for value in state.values.records():
         pins.update(value.references)
+    for recipe in dict.fromkeys(state.values.recipes.values()):
+        pins.update(recipe.references)
     return pins
 
 
@@ -230,6 +233,25 @@ def _expected(task: KeptTask, *, is_ready: bool) -> tuple[TaskState, ...]:
     return TaskState.QUEUED, TaskState.ASSIGNED
 
 
+def _recipe_violations(state: HubState) -> Iterator[str]:
+    recipes = dict.fromkeys(state.values.recipes.values())
+    users = Counter(used for recipe in recipes for used in recipe.uses)
+    for recipe in recipes:
+        alive = sum(value in state.values for value in recipe.task.values)
+        if (recipe.alive, recipe.users) != (alive, users[recipe]) or not (alive or users[recipe]):
+            yield f"{recipe} has {alive} values and {users[recipe]} users"
+
+
+def _status_violations(state: HubState, making: Mapping[int, int]) -> Iterator[str]:
+    for value_id, value in state.values.items():
+        # Of a task that runs again only those of its values are pending that were lost.
+        is_other = value.status != PENDING and making.get(value_id, 0) > 1
+        if not is_other and (value.status == PENDING) != (value_id in making):
+            yield f"value {value_id} is {value} although its task says otherwise"
+        if value.status != PENDING and (value.dependents or value.wanted):
+            yield f"value {value_id} is there, and somebody still waits for it"
+
+
 def _value_violations(state: HubState) -> Iterator[str]:
     kept = [task for task in state.tasks.values() if isinstance(task, KeptTask)]
     pins = _references(state)
@@ -244,7 +266,8 @@ def _value_violations(state: HubState) -> Iterator[str]:
     borrowed = sum(peer != DRIVER for value in state.values.records() for peer in value.holders)
     if borrowed != state.values.borrowed:
         yield f"{state.values.borrowed} holds of workers are counted, not {borrowed}"
-    making = {value for task in kept for value in task.values}
+    making = {value: task.attempt for task in kept for value in task.values}
+    yield from _status_violations(state, making)
     for value_id, value in state.values.items():
         if value.pins != pins[value_id]:
             yield f"value {value_id} counts {value.pins} pins, not {pins[value_id]}"
@@ -252,7 +275,3 @@ def _value_violations(state: HubState) -> Iterator[str]:
             yield f"value {value_id} is kept for nobody"
         if gone := [peer for peer in value.holders if peer != DRIVER and peer not in state.roster.workers]:
             yield f"value {value_id} is held by {gone}, who are gone"
-        if (value.status == PENDING) != (value_id in making):
-            yield f"value {value_id} is {value} although its task says otherwise"
-        if value.status != PENDING and (value.dependents or value.wanted):
-            yield f"value {value_id} is there, and somebody still waits for it"

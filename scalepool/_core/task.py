@@ -131,12 +131,6 @@ class KeptTask(Task):
         self.parent = 0
         """The task that submitted it; 0: none."""
 
-    def move(self, state: TaskState, worker: int = 0) -> None:
-        """Go to ``state``; only what comes back from a worker can have to wait again. Raises as for any task."""
-        if state is TaskState.WAITING and self.state is not TaskState.ASSIGNED:
-            raise IllegalTransition(f"task {self.id} cannot go from {self.state.value} to {state.value}")
-        super().move(state, worker)
-
     @property
     def values(self) -> range:
         """The values that it makes; of a stream, its end and the right to read it."""

@@ -14,6 +14,7 @@ from scalepool._wire.messages import DRIVER
 if TYPE_CHECKING:
     from collections.abc import ItemsView, Iterable, Sequence
 
+    from scalepool._core.lineage import Recipe
     from scalepool._core.task import KeptTask
 
 __all__ = ["PENDING", "ValueRecord", "ValueTable"]
@@ -49,7 +50,7 @@ class ValueRecord:
 class ValueTable:
     """Counts references to values; says what falls away with a value."""
 
-    __slots__ = ("_records", "abandoned", "borrowed", "dropped", "get", "handles")
+    __slots__ = ("_records", "abandoned", "borrowed", "dropped", "get", "handles", "loose", "recipes")
 
     def __init__(self) -> None:
         self.abandoned: list[KeptTask] = []
@@ -61,6 +62,10 @@ class ValueTable:
         """The peer that each actor is itself: what it holds of its own does not keep it alive."""
         self.dropped: list[int] = []
         """Actors that nobody has a handle of any more."""
+        self.recipes: dict[int, Recipe] = {}
+        """How values can be made again, those included that are forgotten and that others were made of."""
+        self.loose: list[Recipe] = []
+        """Recipes whose last value was forgotten, for whoever looks after them."""
         self.get = self._records.get
         """Returns the record of a value; ``None`` when it is not (or no longer) there."""
 
@@ -71,6 +76,11 @@ class ValueTable:
             record = self._records[value] = ValueRecord(holders)
             record.maker = maker
             self.borrowed += peer != DRIVER
+
+    def reopen(self, value: int, maker: KeptTask) -> None:
+        """Enter a value that was forgotten, and that is to be made again for a task that needs it."""
+        record = self._records[value] = ValueRecord(())
+        record.maker = maker
 
     def open_handle(self, actor: int, peer: int, payload: bytes) -> None:
         """Enter what the handles of an actor refer to; ``peer`` has one."""
@@ -136,6 +146,10 @@ class ValueTable:
                 self.borrowed -= len(record.holders)
             if record.maker is not None and record.maker.returns < 0:
                 self.abandoned.append(record.maker)
+            if self.recipes and (recipe := self.recipes.get(value)) is not None:
+                recipe.alive -= 1
+                if not recipe.alive and not recipe.users:
+                    self.loose.append(recipe)
             loose.extend(record.objects)
             for reference in record.references:
                 other = self._records.get(reference)

@@ -6,6 +6,9 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from scalepool._runtime.recovery import report
+from scalepool._store.files import SegmentLost
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -42,7 +45,12 @@ async def until_over(values: Values, slot: Slot) -> None:
 def result(values: Values, ref: ObjectRef[Any]) -> Generator[Any, None, Any]:
     """Wait likewise for the value of ``ref``, which is kept until then; return it, or raise what became of it."""
     (slot,) = values.slots([ref])
-    yield from until_over(values, slot).__await__()
-    value = values.load(slot)
-    _ = ref
-    return value
+    while True:
+        yield from until_over(values, slot).__await__()
+        try:
+            value = values.load(slot)
+        except SegmentLost as error:
+            report(values, slot, error)
+        else:
+            _ = ref
+            return value

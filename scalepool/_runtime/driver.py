@@ -77,7 +77,12 @@ class LocalSession(DriverSession):
         plan = plan_of(own, self._dir.path, zygote.pid)
         self.client = Client(m.DRIVER, own, plan)
         self.client.session = sender_number(token, m.DRIVER)
-        self.hub = Hub(idle_worker_s=own.idle_worker_s, store_limit_bytes=plan.memory_bytes, capacity=self._capacity)
+        self.hub = Hub(
+            idle_worker_s=own.idle_worker_s,
+            store_limit_bytes=plan.memory_bytes,
+            lineage_limit_bytes=own.lineage_limit_bytes,
+            capacity=self._capacity,
+        )
         self.station = LocalStation(self.hub, channel, self.client, token)
         self.station.printer = Printer(own.worker_output)
         if own.timeline:

@@ -8,12 +8,13 @@ from scalepool._base.clock import monotonic_s
 from scalepool._base.ids import peer_of
 from scalepool._runtime.packing import part_of
 from scalepool._runtime.randomness import seed_torch
+from scalepool._runtime.recovery import NeedLost
 from scalepool._store.flight import LOG_CAPACITY
 from scalepool._wire.messages import Status
 from scalepool._wire.payload import dumps_scalar, loads_inline
 from scalepool._wire.pickling.exceptions import ResultEncodingError, encode_exception
 from scalepool._wire.pickling.traceback_text import format_traceback
-from scalepool._wire.records import PARTS, pack_parts, pack_result, pack_stream_end
+from scalepool._wire.records import MISSING, PARTS, pack_missing, pack_parts, pack_result, pack_stream_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -269,6 +270,8 @@ class Executor:
 
     def pack_failure(self, item: KeptItem, error: BaseException) -> tuple[int, bytes, Packed | None]:
         """Pack what a task raised whose results are kept."""
+        if type(error) is NeedLost:
+            return MISSING, pack_missing(error.value, error.object_id), None
         status, data, packed = self.pack_error(error, None)
         return status, data if item.returns > 0 else pack_stream_end(item.sent, data), packed
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._runtime.failures import error_of
@@ -39,7 +41,25 @@ def error_in(slot: Slot, values: Values) -> BaseException:
                 culprit = values.table.get(origin)
                 name = culprit.name if culprit is not None else "a task whose value it needs"
         return error_of(_ERRORS, name, slot.status, data)
+    if slot.data:
+        return _lost(slot, values)
     return ObjectLostError(
         f"value {slot.id} of {slot.name or 'a task'} is gone: the last reference that the session knew of was dropped. "
         "References are counted when they travel in arguments, results and put(); not in files, queues or exceptions"
     )
+
+
+def _lost(slot: Slot, values: Values) -> ObjectLostError:
+    """Name the value, who made it and where, and say why nobody makes it again."""
+    facts = json.loads(slot.data)
+    value, worker, host = facts["value"], facts["worker"], os.uname().nodename
+    found = slot if value == slot.id else values.table.get(value)
+    name = found.name if found is not None and found.name else "a task"
+    needs = "" if value == slot.id else f", which {slot.name or 'this task'} needs,"
+    maker = f"worker {worker}" if worker else "the driver"
+    error = ObjectLostError(
+        f"value {value} of {name}{needs} is lost: what {maker} had made on host {host} cannot be read any more, and "
+        f"{facts['why']}"
+    )
+    error.task, error.host = name, host
+    return error

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from scalepool._runtime.functions import name_of
 from scalepool._runtime.instance import Method
 from scalepool._runtime.packing import Packed, part_of
+from scalepool._runtime.recovery import NeedLost
 from scalepool._runtime.session import current
 from scalepool._runtime.values import values_of
+from scalepool._store.files import SegmentLost
 from scalepool._wire.messages import Status
 from scalepool._wire.payload import dumps_scalar
 from scalepool._wire.pickling.exceptions import encode_exception
@@ -193,9 +195,12 @@ def _arguments(item: KeptItem, packer: Packer) -> tuple[Any, Any]:
         return loaded  # type: ignore[no-any-return]
     given, kwargs, where = loaded
     args = list(given)
-    for place, data in zip(where, item.inputs, strict=True):
+    for place, need, data in zip(where, item.needs, item.inputs, strict=True):
         assert data is not None  # see Executor.lacks
-        value = packer.unpack(data, item.places, "r")
+        try:
+            value = packer.unpack(data, item.places, "r")
+        except SegmentLost as error:
+            raise NeedLost(need, error.object_id) from error
         if isinstance(place, int):
             args[place] = value
         else:

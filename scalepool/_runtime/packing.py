@@ -8,10 +8,10 @@ object.
 from __future__ import annotations
 
 from scalepool._runtime.parts import IN_MESSAGE, Packed, Parts, read_table
+from scalepool._store.files import SegmentLost
 from scalepool._wire import payload as codec
 from scalepool._wire.pickling.exceptions import encode_result
 from scalepool._wire.records import Part
-from scalepool.errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ class Packer:
     def _open(self, object_id: int, places: Mapping[int, SegmentRef], mode: ViewMode) -> memoryview:
         ref = places.get(object_id)
         if ref is None:
-            raise StoreError(f"object {object_id} is gone: the process that made it has ended")
+            raise SegmentLost(object_id, f"object {object_id} is gone: the process that made it has ended")
         return self._views.open(ref, mode)
 
 

@@ -16,7 +16,7 @@ from scalepool._core.events import Received, WorkerExited, WorkerStarted
 from scalepool._wire import messages as m
 from scalepool._wire.actors import OpenActor
 from scalepool._wire.messages import Status
-from scalepool._wire.records import PARTS, unpack_result
+from scalepool._wire.records import MISSING, PARTS, unpack_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -149,6 +149,8 @@ class Timeline:
 
     def _done(self, record: bytes, now: float) -> None:
         result = unpack_result(record)
+        if result.status == MISSING:
+            return  # it will be sent again
         one = self._open.get(result.task)
         if one is not None and one.attempt == result.attempt:
             one.received, one.status = now, _STATUSES.get(result.status, "error")

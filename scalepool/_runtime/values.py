@@ -14,11 +14,14 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.clock import monotonic_s
+from scalepool._base.ids import take_in_a_row
 from scalepool._runtime.fates import error_in
 from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.generators import Stream
+from scalepool._runtime.recovery import renew, report
 from scalepool._runtime.refs import ObjectRef
 from scalepool._runtime.slots import ENDED, UNASKED, WAITING, Slot
+from scalepool._store.files import SegmentLost
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
 from scalepool._wire.payload import dumps_scalars
@@ -98,7 +101,7 @@ class Values:
         """Submit one call whose arguments are packed; ``task`` is its number, if it has one already."""
         client = self.client
         data, packed, size_bytes = arguments
-        task = task or _take_in_a_row(client.new_object_id, kept.count)
+        task = task or take_in_a_row(client.new_object_id, kept.count)
         refs: list[ObjectRef[Any]] = []
         for value in range(task, task + kept.count):
             slot = self.table[value] = Slot(value, task, kept.name, WAITING)
@@ -210,6 +213,8 @@ class Values:
             if slot is None or slot.status >= 0:
                 if slot is None:
                     self.client.outgoing.released.extend(own)
+                elif own and slot.status == _VALUE == status:
+                    renew(self, slot, data, {one: places[one] for one in own if one in places})
                 return
             if slot.status == WAITING:
                 self.awaited -= 1
@@ -320,6 +325,10 @@ class Values:
                 return
             try:
                 value = self.load(slot)
+            except SegmentLost as error:
+                report(self, slot, error)
+                self._futures.add(future)
+                self.watch([slot], settle)
             except BaseException as error:  # noqa: BLE001 - whatever became of it, or loading it raises
                 future.settle(None, error)
             else:
@@ -370,17 +379,6 @@ def values_of(client: Client) -> Values:
                 Values(client)
     assert client.kept is not None
     return client.kept
-
-
-def _take_in_a_row(take: Callable[[], int], count: int) -> int:
-    """Take so many ids that follow each other, whoever takes some at the same time; return the first."""
-    first = last = take()
-    while last - first < count - 1:
-        following = take()
-        if following != last + 1:
-            first = following
-        last = following
-    return first
 
 
 def deadline_of(timeout_s: float | None) -> float | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FDS_PER_MAPPING",
     "HAS_MEMFD",
+    "SegmentLost",
     "SegmentRef",
     "anonymous_file",
     "can_look_into",
@@ -47,6 +48,7 @@ FDS_PER_MAPPING = 0 if sys.version_info >= (3, 13) else 1
 # this.
 _IO_BYTES = 1 << 28
 _COPY_BYTES = 1 << 22
+_GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.EBADF})
 
 
 class SegmentRef(NamedTuple):
@@ -71,6 +73,23 @@ class SegmentRef(NamedTuple):
 def places_of(columns: Sequence[int]) -> dict[int, SegmentRef]:
     """Return the places of objects that are described by four integers each, as messages have them."""
     return {columns[at]: SegmentRef(*columns[at : at + 4]) for at in range(0, len(columns), 4)}
+
+
+class SegmentLost(StoreError):
+    """The object is nowhere any more, or its file is damaged: nobody can read it, whoever tries.
+
+    Attributes
+    ----------
+    object_id
+        The object.
+    """
+
+    def __init__(self, object_id: int, text: str) -> None:
+        super().__init__(text)
+        self.object_id = object_id
+
+    def __reduce__(self) -> tuple[type[SegmentLost], tuple[int, str]]:
+        return SegmentLost, (self.object_id, str(self))
 
 
 def default_max_fds() -> int:
@@ -222,7 +241,8 @@ def open_segment(ref: SegmentRef) -> int:
     try:
         fd = _open_descriptor_of(ref.pid, ref.fd)
     except OSError as error:
-        raise StoreError(_why_not_opened(ref, error)) from error
+        text = _why_not_opened(ref, error)
+        raise (SegmentLost(ref.object_id, text) if error.errno in _GONE else StoreError(text)) from error
     return check_stamp(fd, ref)
 
 
@@ -238,10 +258,12 @@ def check_stamp(fd: int, ref: SegmentRef) -> int:
         found = os.pread(fd, STAMP_BYTES, stamp_offset(ref.size_bytes))
     except OSError as error:  # not a file at all
         os.close(fd)
-        raise StoreError(f"descriptor {ref.fd} of process {ref.pid} is no segment: {error}") from error
+        text = f"descriptor {ref.fd} of process {ref.pid} cannot be read, or is no segment: {error}"
+        raise SegmentLost(ref.object_id, text) from error
     if found != pack_stamp(ref.object_id, ref.size_bytes):
         os.close(fd)
-        raise StoreError(f"object {ref.object_id} is gone: descriptor {ref.fd} of process {ref.pid} no longer holds it")
+        text = f"object {ref.object_id} is gone: descriptor {ref.fd} of process {ref.pid} no longer holds it"
+        raise SegmentLost(ref.object_id, text)
     return fd
 
 
@@ -266,7 +288,7 @@ def _open_descriptor_of(pid: int, fd: int) -> int:
 
 def _why_not_opened(ref: SegmentRef, error: OSError) -> str:
     start = f"object {ref.object_id} ({ref.size_bytes} bytes) cannot be reached: process {ref.pid}"
-    if error.errno in (errno.ENOENT, errno.ESRCH, errno.EBADF):
+    if error.errno in _GONE:
         if os.access(f"/proc/{ref.pid}", os.F_OK):
             return f"{start} no longer holds it (descriptor {ref.fd} is closed)"
         return f"{start}, which held it, is gone"

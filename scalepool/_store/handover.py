@@ -20,7 +20,7 @@ import struct
 import threading
 import time
 
-from scalepool._store.files import SegmentRef, check_stamp, open_segment
+from scalepool._store.files import SegmentLost, SegmentRef, check_stamp, open_segment
 from scalepool.errors import StoreError
 
 TYPE_CHECKING = False
@@ -98,7 +98,7 @@ def opened(ref: SegmentRef, fetch: int | OSError) -> int:
     if isinstance(fetch, OSError):
         start = f"object {ref.object_id} ({ref.size_bytes} bytes) cannot be reached"
         if fetch.errno == errno.ENOENT:
-            raise StoreError(f"{start}: nobody holds it any more") from fetch
+            raise SegmentLost(ref.object_id, f"{start}: nobody holds it any more") from fetch
         raise StoreError(f"{start}: {fetch}") from fetch
     return check_stamp(fetch, ref)
 

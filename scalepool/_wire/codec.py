@@ -49,7 +49,7 @@ def _kinds() -> list[type[Any]]:
         messages.Enter, messages.Stop, messages.Memory, messages.Discard, messages.Trim, messages.Keep, messages.Hold,
         messages.Want, messages.Help, actors.OpenActor, actors.FindActor, actors.ActorFound, actors.EndActor,
         messages.Yield, messages.Yielded, messages.Taken, messages.Inquire, messages.Inventory, messages.Traced,
-        messages.Revoke,
+        messages.Revoke, messages.Missing,
         actors.WatchPeers, actors.PeerGone,
     ]  # fmt: skip
 

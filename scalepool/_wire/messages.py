@@ -21,7 +21,7 @@ from scalepool._base.tuples import NamedTuple
 from scalepool._wire.actors import ActorMessage
 from scalepool._wire.return_messages import CancelTasks, Recall, Returned, Revoke
 from scalepool._wire.status import CloseMode, Status
-from scalepool._wire.value_messages import Hold, Keep, Taken, Want, Yield, Yielded
+from scalepool._wire.value_messages import Hold, Keep, Missing, Taken, Want, Yield, Yielded
 
 __all__ = [
     "DRIVER",
@@ -47,6 +47,7 @@ __all__ = [
     "Keep",
     "Memory",
     "Message",
+    "Missing",
     "OpenGroup",
     "Output",
     "Put",
@@ -376,5 +377,5 @@ Message: TypeAlias = (
     | Recall | CancelTasks | Exit | Done | Returned | Sync | InitializerFailed | Output | Replies | CancelAnswer
     | GroupClosed | Put | Release | Free | Stop | Memory | Discard | Trim | Keep | Hold | Want | Help
     | Inquire | Inventory
-    | Yield | Yielded | Taken | Traced | ActorMessage | Revoke
+    | Yield | Yielded | Taken | Traced | Missing | ActorMessage | Revoke
 )  # fmt: skip

@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "MISSING",
     "PARTS",
     "Part",
     "ResultRecord",
     "has_parts",
+    "pack_missing",
     "pack_parts",
     "pack_result",
     "pack_stream_end",
+    "unpack_missing",
     "unpack_parts",
     "unpack_result",
     "unpack_stream_end",
@@ -40,6 +43,9 @@ _LAST_STATUS: Final = int(Status.ERROR)
 """A task that a worker finished ended with a value or an error; all other ends are for the hub to tell."""
 PARTS: Final = 0x80
 """In place of a status: the task ended with a value, and its payload is a list of parts, which count the objects."""
+MISSING: Final = 0x81
+"""In place of a status: the task could not begin, as a value that it needs cannot be read; see `pack_missing`."""
+_MISSING: Final = struct.Struct("<qq")
 _COUNT: Final = struct.Struct("<I")
 _SENT: Final = struct.Struct("<Q")
 _PART: Final = struct.Struct("<III")
@@ -86,9 +92,10 @@ def unpack_result(record: bytes) -> ResultRecord:
     except struct.error as error:
         raise ProtocolError("a result record ends too early") from error
     if status > _LAST_STATUS or micros < 0:
-        if status != PARTS or micros < 0 or objects:
+        if status not in (PARTS, MISSING) or micros < 0 or objects:
             raise ProtocolError(f"a result record says that task {task} ended as {status} after {micros} us")
-        unpack_parts(record[_HEAD_BYTES:])  # here, while nothing has been believed yet
+        # Here, while nothing has been believed yet.
+        unpack_parts(record[_HEAD_BYTES:]) if status == PARTS else unpack_missing(record[_HEAD_BYTES:])
     return _new(ResultRecord, (task, attempt, status, objects, micros, record[_HEAD_BYTES:]))
 
 
@@ -131,6 +138,25 @@ def unpack_parts(data: bytes) -> list[Part]:
         at += size
         first += references
     return parts
+
+
+def pack_missing(value: int, object_id: int) -> bytes:
+    """Return the payload of a record whose status is ``MISSING``: the value, and the object of it that is lost."""
+    return _MISSING.pack(value, object_id)
+
+
+def unpack_missing(data: bytes) -> tuple[int, int]:
+    """Return what :func:`pack_missing` packed.
+
+    Raises
+    ------
+    ProtocolError
+        When ``data`` is anything else.
+    """
+    if len(data) != _MISSING.size:
+        raise ProtocolError(f"{len(data)} bytes do not say which value is missing")
+    value, object_id = _MISSING.unpack(data)
+    return int(value), int(object_id)
 
 
 def pack_stream_end(sent: int, payload: bytes) -> bytes:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from scalepool._base.tuples import NamedTuple
 
-__all__ = ["Hold", "Keep", "Taken", "Want", "Yield", "Yielded"]
+__all__ = ["Hold", "Keep", "Missing", "Taken", "Want", "Yield", "Yielded"]
 
 Ints: TypeAlias = Sequence[int]
 
@@ -38,6 +38,16 @@ class Want(NamedTuple):
     """Tell the peer, by Replies, how each of these values ends; it holds them."""
 
     values: Ints
+
+
+class Missing(NamedTuple):
+    """The peer was told that ``value`` is there, and cannot read these ``objects`` that it lies in.
+
+    Answered as Want is: once the value has been made again, or cannot be.
+    """
+
+    value: int
+    objects: Ints
 
 
 # ---- streams -------------------------------------------------------------------------------------------------------

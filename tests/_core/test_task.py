@@ -17,6 +17,7 @@ LEGAL = {
     (TaskState.WAITING, TaskState.ENDED),
     (TaskState.ASSIGNED, TaskState.WAITING),
     (TaskState.QUEUED, TaskState.ASSIGNED),
+    (TaskState.QUEUED, TaskState.WAITING),
     (TaskState.QUEUED, TaskState.ENDED),
     (TaskState.ASSIGNED, TaskState.QUEUED),
     (TaskState.ASSIGNED, TaskState.ENDED),
