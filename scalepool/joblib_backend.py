@@ -31,7 +31,8 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError as Loky
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
 
 from scalepool._joblib import pickling
-from scalepool._joblib.arrays import ArrayMapper, arrays_from
+from scalepool._joblib.arrays import ArrayMapper
+from scalepool._joblib.batches import Callers
 from scalepool._joblib.completions import Completions
 from scalepool._joblib.progress import BatchProgress
 from scalepool._joblib.registration import BACKEND_NAME, install
@@ -114,6 +115,7 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._max_retries = max_retries
         self._progress = progress
         self._counter: BatchProgress | None = None
+        self._callers = Callers()
         self._n_jobs = 1
         self._workers: WorkerGroup | None = None
         self._completions = Completions()
@@ -182,6 +184,7 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         """Begin a call."""
         self._completions = Completions()
         self._counter = BatchProgress(self._progress, self.parallel) if self._wants_progress() else None
+        self._callers = Callers()  # to hold no function of an earlier call
         # Between two calls the user may have changed an array that the first call has stored.
         self._mapper.forget()
         if not in_worker() and (self.parallel.return_generator or self.parallel.timeout is not None):
@@ -194,7 +197,8 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         completions = self._completions
         try:
             used: list[Any] = []
-            data, buffers, gaps = pickling.dumps(func, self._mapper.reducers(used))
+            run, rest = self._callers.split(func, self._workers)
+            data, buffers, gaps = pickling.dumps(rest, self._mapper.reducers(used))
         except pickling.UnpicklableTaskError as error:
             from scalepool._shims.places import name_call
 
@@ -203,22 +207,22 @@ class ScalepoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             batch: Future[Any] = Future()
             batch.set_exception(error)
         else:
-            batch = self._submit((data, tuple(used), buffers, gaps))
+            batch = self._submit(run, (data, tuple(used), buffers, gaps))
         if callback is not None:
             completions.expect(batch, callback if self._counter is None else self._counter.watch(func, callback))
         return batch
 
-    def _submit(self, call: tuple[Any, ...]) -> Future[Any]:
+    def _submit(self, run: Callable[..., Any], call: tuple[Any, ...]) -> Future[Any]:
         workers = self._workers
         try:
             if workers is None:
                 raise RuntimeError("the workers of this call are gone")
             try:
-                return workers.submit(_run_batch, call, on_done=self._completions.finished)
+                return workers.submit(run, call, on_done=self._completions.finished)
             except SessionError:  # the session that they belong to was shut down meanwhile
                 _reusable.forget(workers)
                 self._workers = workers = self._open_group()
-                return workers.submit(_run_batch, call, on_done=self._completions.finished)
+                return workers.submit(run, call, on_done=self._completions.finished)
         except RuntimeError as error:
             # The call was aborted while joblib was about to submit from another thread.
             batch: Future[Any] = Future()
@@ -345,10 +349,3 @@ def _are_equal(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
         return bool(one == other)
     except Exception:  # noqa: BLE001 - arrays, for one, have no single answer
         return False
-
-
-def _run_batch(data: Any, shared: tuple[Any, ...], buffers: list[Any], gaps: tuple[int, ...]) -> Any:
-    """Run a batch in the worker."""
-    with arrays_from(shared):
-        func = pickling.loads(data, buffers, gaps)
-    return func()

@@ -83,7 +83,9 @@ def _keeps_out(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuf
 
 
 def _pickled(pieces: Pieces, buffers: list[pickle.PickleBuffer]) -> Pickled:
-    data, large, gaps = pieces
+    plain, large, gaps = pieces
+    data = by_value_modules().directed(plain)
+    gaps = tuple(gap + len(data) - len(plain) for gap in gaps)
     return Pickled(pickle.PickleBuffer(data), [*map(pickle.PickleBuffer, large), *buffers], gaps)
 
 
@@ -96,8 +98,9 @@ def _dumps_plain(value: object, reducers: Reducers) -> Pickled | None:
         pickler.dump(value)
     except Exception:  # noqa: BLE001 - whatever went wrong, the other pickler either succeeds or says so
         return None
-    pieces = writer.pieces()
-    return None if by_value_modules().mentioned_in(pieces.data) else _pickled(pieces, buffers)
+    pieces, modules = writer.pieces(), by_value_modules()
+    is_plain = not modules.mentioned_in(pieces.data) or modules.needs_only_directions(pieces.data)
+    return _pickled(pieces, buffers) if is_plain else None
 
 
 def _dumps_by_value(value: object, reducers: Reducers) -> Pickled:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from scalepool._base.clock import monotonic_s
 from scalepool._base.ids import peer_of
 from scalepool._runtime.packing import part_of
+from scalepool._runtime.parts import has_arrays
 from scalepool._runtime.randomness import seed_torch
 from scalepool._runtime.recovery import NeedLost
 from scalepool._store.flight import LOG_CAPACITY
@@ -41,11 +42,12 @@ _ERROR: Final = int(Status.ERROR)
 class FunctionSlot:
     """A function as it came, loaded when it is first called."""
 
-    __slots__ = ("_data", "_places", "fn")
+    __slots__ = ("_data", "fn", "places")
 
     def __init__(self, data: bytes, places: Mapping[int, SegmentRef]) -> None:
         self._data = data
-        self._places = places
+        self.places = places
+        """Where its large parts were by the latest call."""
         self.fn: Callable[..., Any] | None = None
 
     def unload(self) -> None:
@@ -55,9 +57,9 @@ class FunctionSlot:
     def load(self, packer: Packer) -> Callable[..., Any]:
         """Return the function; raises what loading it raises."""
         if self.fn is None:
-            fn: Callable[..., Any] = packer.unpack(self._data, self._places)
+            fn: Callable[..., Any] = packer.unpack(self._data, self.places)
             seed_torch()  # which this may have imported
-            if self._data[0] != _PICKLE:
+            if has_arrays(self._data):
                 return fn  # its large arrays are this task's own, as arguments are, and go when the task has ended
             self.fn = fn
         return self.fn

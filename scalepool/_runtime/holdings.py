@@ -97,6 +97,8 @@ class Holdings:
                     self._loaded.append(slot)
                     if len(self._loaded) > KEEP_LOADED:
                         self._loaded.popleft().unload()
+                elif places:
+                    slot.places = places
             slots.append(slot)  # type: ignore[arg-type]  # set for the first call at the latest
         return slots
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scalepool._store.files import SegmentRef
     from scalepool._wire import payload as codec
 
-__all__ = ["IN_MESSAGE", "Packed", "Parts", "read_table"]
+__all__ = ["IN_MESSAGE", "Packed", "Parts", "has_arrays", "read_table"]
 
 _PARTS: Final = b"\x01"
 _COUNTS: Final = struct.Struct("<II")  # parts, gaps
@@ -111,6 +111,14 @@ class Parts:
         references = tuple(dict.fromkeys([*self._references, *objects]))
         size_bytes = sum(segment.size_bytes for segment in segments) + len(data)
         return Packed(data, references, segments, size_bytes, tuple(self._stored), self.stored_bytes)
+
+
+def has_arrays(data: bytes) -> bool:
+    """Tell whether a packed value has large buffers beside its pickle, which it uses where they are mapped."""
+    if data[:1] != _PARTS:
+        return False
+    count, gap_count = _COUNTS.unpack_from(data, 1)
+    return bool(count > 1 + gap_count)
 
 
 def read_table(data: bytes) -> tuple[list[tuple[int, int, int]], tuple[int, ...], int]:

@@ -206,14 +206,14 @@ def test_two_arrays_on_the_same_memory_arrive_as_two(owner: Owner) -> None:
 
 def test_a_function_keeps_all_that_it_needs(owner: Owner) -> None:
     large, small = np.ones(SHARED_BYTES), np.ones(LIMIT)
-    packed = owner.packer.pack_function([large, small, small + 1])
+    packed = owner.packer.pack_function([large, small, small + 1]).packed
     assert (packed.segments, len(packed.stored)) == ((), 2)
     assert packed.references == tuple(one.ref.object_id for one in packed.stored)
     assert owner.read(packed)[2].sum() == 2 * LIMIT
     del packed
     assert len(owner.outgoing.released) == 2
 
-    tiny = owner.packer.pack_function(len)
+    tiny = owner.packer.pack_function(len).packed
     assert (tiny.data[:1], tiny.stored) == (b"\x80", ())
 
 
@@ -222,6 +222,6 @@ def test_without_descriptors_large_arguments_travel_inline() -> None:
     poor.store = SegmentStore(max_fds=0)
     poor.packer = Packer(poor.store, poor.views, poor.new_object_id, LIMIT, poor.stored)
     large = np.arange(SHARED_BYTES, dtype="u1")
-    for packed in (poor.packer.pack(large), poor.packer.pack_function(large)):
+    for packed in (poor.packer.pack(large), poor.packer.pack_function(large).packed):
         assert (packed.segments, packed.stored, packed.references) == ((), (), ())
         assert np.array_equal(poor.packer.unpack(packed.data, {}), large)

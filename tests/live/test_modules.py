@@ -161,7 +161,7 @@ path = pathlib.Path("edited.py")
 def write(text):
     path.write_text(f"K = {text!r}\\ndef g(x): return K, x\\nclass Q:\\n    def m(self): return {text!r}\\n")
 write("old")
-import edited
+import edited, joblib, scalepool
 from scalepool.api import WorkerGroup
 group = WorkerGroup(2)
 def everywhere(fn, *args): return {future.result(120) for future in [group.submit(fn, args) for _ in range(8)]}
@@ -171,6 +171,8 @@ for text in ("new", "newest"):
     write(text)
     importlib.reload(edited)
     assert everywhere(edited.g, 1) == everywhere(use) == {(text, 1)}, everywhere(use)
+    parallel = joblib.Parallel(2, backend="scalepool")
+    assert set(parallel(joblib.delayed(edited.g)(1) for _ in range(8))) == {(text, 1)}
     assert everywhere(edited.Q().m) == everywhere(lambda: edited.Q().m()) == {text}
 print("end")
 """
