@@ -20,9 +20,20 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1
 # Loaded before the first fork: dlopen is no thing to do in each child.
-_prctl = ctypes.CDLL(None, use_errno=True).prctl
+_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = _libc.prctl
 # The module below ``signal``, whose functions have to load none of the enumerations that a worker has no other use for.
 _plain: Any = sys.modules["_signal"]
+
+_LINE_BUFFERED = 1
+outputs: tuple[int, int] = (-1, -1)
+"""Of a worker: the files that its stdout and stderr may lead to, which its zygote reads when it has ended."""
+
+
+def pass_on_lines() -> None:
+    """Have the C library pass on each line that is printed by C code, also where no terminal is."""
+    with contextlib.suppress(ValueError):  # a C library where the stream goes by another name
+        _libc.setvbuf(ctypes.c_void_p.in_dll(_libc, "stdout"), None, _LINE_BUFFERED, ctypes.c_size_t(0))
 
 
 def detach(zygote_pid: int) -> None:
@@ -105,11 +116,12 @@ def _finish() -> int:
 
 
 def flush_stdio() -> None:
-    """Flush stdout and stderr; a reader that went away is not our failure."""
+    """Flush stdout and stderr, and those of C; a reader that went away is not our failure."""
     for stream in (sys.stdout, sys.stderr):
         # No stream (closed descriptor), closed by the user, or a broken pipe: nobody is there to be told.
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.flush()
+    _libc.fflush(None)
 
 
 def flush_queues(timeout_s: float = 1.0) -> None:

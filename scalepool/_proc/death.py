@@ -106,6 +106,8 @@ class ProcessWatcher:
         self._closing = False
         self.peaks_bytes: dict[int, int] = {}
         """Most memory that a worker had, for those that have ended; whoever takes in their end takes it out."""
+        self.said: dict[int, tuple[list[list[int]], bytes]] = {}
+        """The same for what they wrote to stdout and stderr; see ``ending.tails``."""
         self._serve: dict[str, Callable[[Zygote, Frame], None]] = {
             "here": _note_here,
             "ready": Zygote.note_ready,
@@ -253,6 +255,8 @@ class ProcessWatcher:
         watched = self._workers.get(frame.fields["worker_id"])
         if watched is not None and watched.pid == frame.fields["pid"]:
             self.peaks_bytes[watched.worker_id] = frame.fields.get("peak_kib", 0) * 1024
+            if frame.body:
+                self.said[watched.worker_id] = frame.fields["said"], frame.body
             self._forget(watched, frame.fields["exitcode"])
 
     def _fork_failed(self, zygote: Zygote, frame: Frame) -> None:

@@ -43,6 +43,8 @@ class ZygoteOptions(NamedTuple):
         is the exit code.
     flight_factory
         ``"module:function"`` called in the zygote as ``function(name: str) -> int``, a new descriptor per worker.
+    output_factory
+        The same for two descriptors, where the worker's stdout and stderr may lead: ``child.outputs`` there.
     sys_path
         Import path of the zygote; None stands for the driver's at the start.
     """
@@ -50,6 +52,7 @@ class ZygoteOptions(NamedTuple):
     name: str = "default"
     entry: str = "scalepool._runtime.worker:main"
     flight_factory: str = "scalepool._store.flight:create"
+    output_factory: str = "scalepool._store.written:create_outputs"
     sys_path: tuple[str, ...] | None = None
 
 
@@ -284,6 +287,7 @@ class Zygote:
             "op": "load",
             "entry": options.entry,
             "flight_factory": options.flight_factory,
+            "output_factory": options.output_factory,
             "sys_path": list(driver_sys_path() if options.sys_path is None else options.sys_path),
         }
         # Our own pidfd, not our pid: the zygote then cannot miss our death, whatever runs between us and it.

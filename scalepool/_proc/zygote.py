@@ -27,13 +27,13 @@ import os
 import select
 import signal
 import socket
-import stat
 import sys
 import time
 import warnings
 
 from scalepool._proc import child
 from scalepool._proc.channel import Channel, Frame, close_fds
+from scalepool._proc.ending import kill_group, remove_private_dir, tails
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,25 +49,29 @@ _MAX_FDS = 1 << 16
 
 
 class Worker:
-    """A child that has not been reaped yet."""
+    """A child that has not been reaped yet; ``outputs`` are where its stdout and stderr go."""
 
-    __slots__ = ("pid", "pidfd", "worker_id")
+    __slots__ = ("outputs", "pid", "pidfd", "worker_id")
 
-    def __init__(self, worker_id: int, pid: int, pidfd: int) -> None:
+    def __init__(self, worker_id: int, pid: int, pidfd: int, outputs: tuple[int, int]) -> None:
         self.worker_id = worker_id
         self.pid = pid
         self.pidfd = pidfd
+        self.outputs = outputs
 
 
 class Job:
     """What a forked child has to run; returned up to ``main`` so that the zygote's frames are left behind."""
 
-    __slots__ = ("config", "entry", "flight_fd")
+    __slots__ = ("config", "entry", "flight_fd", "outputs")
 
-    def __init__(self, entry: Callable[[bytes, int], object], config: bytes, flight_fd: int) -> None:
+    def __init__(
+        self, entry: Callable[[bytes, int], object], config: bytes, flight_fd: int, outputs: tuple[int, int]
+    ) -> None:
         self.entry = entry
         self.config = config
         self.flight_fd = flight_fd
+        self.outputs = outputs
 
 
 class Server:
@@ -91,6 +95,7 @@ class Server:
         self._stopping = False
         self._entry: Callable[[bytes, int], object] | None = None
         self._create_flight: Callable[[str], int] | None = None
+        self._create_outputs: Callable[[str], tuple[int, int]] | None = None
         self._load_error = ""
         self._threads = 1
 
@@ -128,6 +133,7 @@ class Server:
         with self._watch_driver():
             try:
                 self._create_flight = load(frame.fields["flight_factory"])
+                self._create_outputs = load(frame.fields["output_factory"])
                 self._entry = load(frame.fields["entry"])
             except (Exception, SystemExit) as error:  # noqa: BLE001 - importing runs anybody's code
                 # Told with every fork request, so that no caller waits for a worker that cannot be.
@@ -180,34 +186,39 @@ class Server:
 
     def _fork(self, request: Frame) -> Job | None:
         worker_id: int = request.fields["worker_id"]
-        if self._entry is None or self._create_flight is None:
+        if self._entry is None or self._create_flight is None or self._create_outputs is None:
             self._refuse(worker_id, self._load_error, 0)
             return None
+        flight_fd = -1
         try:
             flight_fd = self._create_flight(f"scalepool-flight-{worker_id}")
+            outputs = self._create_outputs(f"scalepool-output-{worker_id}")
         except Exception as error:  # noqa: BLE001
             # Not our code: whatever it raises (no descriptors, no memory) means that this worker cannot be.
+            close_fds([flight_fd] if flight_fd >= 0 else [])
             self._refuse(worker_id, f"flight record: {error}", getattr(error, "errno", None) or 0)
             return None
         child.flush_stdio()  # or the child would write what is buffered a second time
         try:
             pid = fork_quietly(self._threads)
         except OSError as error:
-            os.close(flight_fd)
+            close_fds([flight_fd, *outputs])
             self._refuse(worker_id, _errno_text("fork", error), error.errno or 0)
             return None
         if pid == 0:
-            return self._become_worker(Job(self._entry, request.body, flight_fd))
-        self._adopt(worker_id, pid, flight_fd)
+            return self._become_worker(Job(self._entry, request.body, flight_fd, outputs))
+        self._adopt(worker_id, pid, flight_fd, outputs)
         return None
 
     def _become_worker(self, job: Job) -> Job:
         child.detach(self._pid)
         self._channel.close()
         close_fds([self._driver_pidfd, *self._workers])
+        for sibling in self._workers.values():
+            close_fds(sibling.outputs)
         return job
 
-    def _adopt(self, worker_id: int, pid: int, flight_fd: int) -> None:
+    def _adopt(self, worker_id: int, pid: int, flight_fd: int, outputs: tuple[int, int]) -> None:
         # The child does it too; here for a signal that comes before the child runs.
         with contextlib.suppress(ProcessLookupError, PermissionError):  # ended already, or went on to exec
             os.setpgid(pid, pid)
@@ -218,10 +229,10 @@ class Server:
         except OSError as error:  # too many open files: a worker that nobody can watch must not be
             kill_group(pid)
             os.waitpid(pid, 0)
-            os.close(flight_fd)
+            close_fds([flight_fd, *outputs])
             self._refuse(worker_id, _errno_text("pidfd_open", error), error.errno or 0)
             return
-        self._workers[pidfd] = Worker(worker_id, pid, pidfd)
+        self._workers[pidfd] = Worker(worker_id, pid, pidfd, outputs)
         self._poller.register(pidfd, select.POLLIN)
         started = {"op": "started", "worker_id": worker_id, "pid": pid}
         self._channel.send(started, fds=(for_driver, flight_fd), close_after=(for_driver, flight_fd))
@@ -251,7 +262,9 @@ class Server:
         os.close(self._workers.pop(worker.pidfd).pidfd)
         exitcode = os.waitstatus_to_exitcode(status)
         told = {"op": "exited", "worker_id": worker.worker_id, "pid": worker.pid, "exitcode": exitcode}
-        self._channel.send({**told, "peak_kib": usage.ru_maxrss})
+        sizes, said = tails(worker.outputs)
+        close_fds(worker.outputs)
+        self._channel.send({**told, "peak_kib": usage.ru_maxrss, "said": sizes}, said)
 
     def _driver_gone(self) -> bool:
         poller = select.poll()
@@ -316,37 +329,6 @@ def fork_quietly(thread_count: int) -> int:
         return os.fork()
 
 
-def kill_group(group: int) -> None:
-    """SIGKILL the process group of a child that we have not reaped: its number cannot be anybody else's."""
-    for kill in (os.killpg, os.kill):  # the process too: it may have left its group
-        # The group is empty, or all of it runs under another user by now.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            kill(group, signal.SIGKILL)
-
-
-def remove_private_dir(path: str) -> bool:
-    """Remove a session directory with its content; True when it is gone.
-
-    Only a real directory of ours that nobody else may enter: a path that leads anywhere else is left alone.
-    """
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return True
-    private = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == 0o700
-    if not private:
-        sys.stderr.write(f"scalepool: {path} is not a private directory of ours, left alone\n")
-        return False
-    import shutil  # late: 5 ms of imports that a running zygote never needs
-
-    # Errors are ignored because the session's other zygotes may be at the same work; what counts is the outcome.
-    shutil.rmtree(path, ignore_errors=True)
-    if os.path.lexists(path):
-        sys.stderr.write(f"scalepool: could not remove {path}\n")
-        return False
-    return True
-
-
 def open_fds() -> list[int]:
     """Return the descriptors that are open; without /proc all that may be."""
     try:
@@ -387,6 +369,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if job is None:
         child.flush_stdio()
         os._exit(0)
+    child.outputs = job.outputs
     child.run(job.entry, job.config, job.flight_fd)
 
 

@@ -24,6 +24,8 @@ from scalepool._wire.codec import decode
 from scalepool.errors import ProtocolError, SessionError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scalepool._core.hub import Hub
     from scalepool._net.channel import HubChannel
     from scalepool._runtime.client import Client
@@ -166,7 +168,9 @@ class LocalStation:
         if fate is not None:
             running = fate.flight.running_items()
             records = tuple(fate.flight.unacked(self._hub.received_from(worker)))
-        report = _report(self.engine, event)
+        output, report = _findings(self.engine, event, is_shown=self.printer.is_on)
+        for message in output:
+            self._handle(Received(worker, message))
         self._handle(WorkerExited(worker, event.exitcode, tuple(running), records, tuple(running.values()), report))
         self._keeper.worker_gone(worker)
         self.engine.bury(worker)
@@ -264,12 +268,13 @@ class LocalStation:
         sys.stdout.flush() if sys.stdout is not None else None
 
 
-def _report(engine: LocalEngine, event: Exited) -> bytes:
-    """Return what can be found out about the end of a worker; see ``WorkerExited``."""
+def _findings(engine: LocalEngine, event: Exited, *, is_shown: bool) -> tuple[Sequence[m.Output], bytes]:
+    """Return what a worker wrote last, and what can be found out about its end; see ``WorkerExited``."""
     peak_bytes, oom = engine.circumstances(event.worker_id, event.exitcode)
-    if not event.exitcode:
-        return b""  # it was told to leave, or nobody knows
-    from scalepool._runtime.lastwords import report_of
+    fate, said = engine.fates.get(event.worker_id), engine.said(event.worker_id)
+    if fate is None or (said is None and not event.exitcode):
+        return (), b""  # it was told to leave, or nobody knows
+    from scalepool._runtime.lastwords import last_output, report_of
 
-    fate = engine.fates.get(event.worker_id)
-    return report_of(None if fate is None else fate.flight, event.exitcode, peak_bytes, oom)
+    output = [] if said is None else list(last_output(fate.flight, said, is_shown=is_shown))
+    return output, report_of(fate.flight, event.exitcode, peak_bytes, oom, said) if event.exitcode else b""

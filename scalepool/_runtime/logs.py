@@ -55,8 +55,14 @@ def apply_levels(levels: Mapping[str, int], before: Mapping[str, int]) -> None:
             logging.getLogger(name).setLevel(level)
 
 
-def forward(put: Callable[[str], object]) -> None:
-    """From now on pass records that no handler of this process takes to ``put``, as text without line ends."""
+def forward(put: Callable[[str], object]) -> Callable[[], None]:
+    """From now on pass records that no handler of this process takes to ``put``, as text without line ends.
+
+    Returns
+    -------
+    Callable
+        Ends that.
+    """
     import logging
 
     own = logging.Logger.callHandlers
@@ -72,7 +78,11 @@ def forward(put: Callable[[str], object]) -> None:
         else:
             put(text)
 
+    def resume() -> None:
+        logging.Logger.callHandlers = own  # type: ignore[method-assign]
+
     logging.Logger.callHandlers = call_handlers  # type: ignore[method-assign, assignment]
+    return resume
 
 
 def _has_handler(logger: logging.Logger | None, null: type[Any]) -> bool:

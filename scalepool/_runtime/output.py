@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable, Sequence
+    from typing import TextIO
 
     from scalepool._runtime.folding import Folder
+    from scalepool._store.written import Written
 
 __all__ = ["LOG", "Printer", "TaskOutput", "run_for", "show"]
 
@@ -45,7 +47,8 @@ class Printer:
     Parameters
     ----------
     mode
-        ``"auto"``: folded as described above; ``"fold"``: folded on both streams; ``"plain"``: as it comes.
+        ``"auto"``: folded as described above; ``"fold"``: folded on both streams; ``"plain"``: as it comes; ``"off"``:
+        nothing comes.
 
     Attributes
     ----------
@@ -57,6 +60,11 @@ class Printer:
         self._mode = mode
         self._folders: dict[int, Folder] = {}
         self.due_at: float | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether what workers say is to be shown at all."""
+        return self._mode != "off"
 
     def show(self, stream: int, text: str, now: float) -> None:
         """Show printed text, or have ``logging`` records handled."""
@@ -116,6 +124,9 @@ _KEPT_CHARACTERS = 2000
 class TaskOutput(io.TextIOBase):
     """Stands in for a standard stream in a worker: passes on whole lines, and the rest when flushed.
 
+    It also passes on what C code and child processes write to the descriptor below it, in the order in which it finds
+    it: before what is printed next, before a message leaves, and every few milliseconds while a task runs.
+
     Parameters
     ----------
     stream
@@ -131,6 +142,12 @@ class TaskOutput(io.TextIOBase):
         The task that what is written belongs to; 0: it is to be shown.
     keep
         Called with the last of what was written, after each write.
+    written
+        What else is written to its descriptor.
+    switched
+        Called when what is written from now on belongs to another task.
+    fallback
+        In a process that a task has forked, which nobody passes anything on for: where to write.
     """
 
     def __init__(self, stream: int, queue: deque[tuple[int, str, int]], *, is_shown: bool = True) -> None:
@@ -140,7 +157,12 @@ class TaskOutput(io.TextIOBase):
         self._is_shown = is_shown
         self.task = 0
         self.keep: Callable[[bytes], None] | None = None
-        self._lock = threading.Lock()
+        self.written: Written | None = None
+        self.switched: Callable[[], object] | None = None
+        self.fallback: TextIO | None = None
+        # A signal's handler may print in the middle of all this.
+        self._lock = threading.RLock()
+        self._looking = False
         self._rest = ""
         self._said = ""
 
@@ -170,25 +192,65 @@ class TaskOutput(io.TextIOBase):
         """Take ``text``; whole lines are passed on."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if self.fallback is not None:
+            return self.fallback.write(text)
+        if self.written is not None and self.written.has_grown:
+            self.look()
         with self._lock:
             whole, newline, rest = (self._rest + text).rpartition("\n")
             self._rest = rest
-        if newline and (self._is_shown or self.task):
-            self._queue.append((self._stream, whole + newline, self.task))
+        if newline:
+            self._pass_on(whole + newline)
         if self.keep is not None:
-            self._said = (self._said + text)[-_KEPT_CHARACTERS:]
-            self.keep(self._said.encode("utf-8", "replace"))
+            self._keep_end(text)
         return len(text)
 
     def flush(self) -> None:
         """Pass on an unfinished line, too."""
+        if self.fallback is not None:
+            self.fallback.flush()
+            return
         with self._lock:
             rest, self._rest = self._rest, ""
-        if rest and (self._is_shown or self.task):
-            self._queue.append((self._stream, rest, self.task))
+        if rest:
+            self._pass_on(rest)
+
+    def look(self, *, everything: bool = False) -> None:
+        """Pass on what was written to the descriptor: whole lines, with ``everything`` also an unfinished one."""
+        if self.written is None:
+            return
+        with self._lock:
+            if self._looking:
+                return
+            self._looking = True
+            try:
+                text = self.written.take(everything=everything).decode("utf-8", "backslashreplace")
+            finally:
+                self._looking = False
+            if text:
+                self._pass_on(text)
+                self._keep_end(text)
+
+    def _pass_on(self, text: str) -> None:
+        if self._is_shown or self.task:
+            self._queue.append((self._stream, text, self.task))
+
+    def _keep_end(self, text: str) -> None:
+        if self.keep is not None:
+            self._said = (self._said + text)[-_KEPT_CHARACTERS:]
+            self.keep(self._said.encode("utf-8", "replace"))
 
     def switch(self, task: int) -> int:
         """What is written from now on belongs to ``task``; return whose it was before."""
+        self.look(everything=True)
         self.flush()
         before, self.task = self.task, task
+        if self.switched is not None:
+            self.switched()
         return before
+
+    def leave_to(self, fallback: TextIO | None) -> None:
+        """From now on write there; for a process that a task has forked."""
+        self._lock = threading.RLock()  # another thread of the parent may have had it
+        self._rest = ""
+        self.fallback = fallback

@@ -21,10 +21,10 @@ from scalepool._runtime.gauge import MemoryGauge
 from scalepool._runtime.holdings import Holdings
 from scalepool._runtime.lastwords import write_crashes_to
 from scalepool._runtime.lending import Lending
-from scalepool._runtime.logs import forward
-from scalepool._runtime.output import LOG, TaskOutput, run_for
+from scalepool._runtime.output import TaskOutput, run_for
 from scalepool._runtime.pump import Pump
 from scalepool._runtime.randomness import seed_torch
+from scalepool._runtime.redirecting import end_output, redirect_output
 from scalepool._runtime.results import Results
 from scalepool._runtime.session import WorkerSession, set_current
 from scalepool._runtime.spec import WorkerConfig
@@ -43,6 +43,7 @@ from scalepool._wire.pickling.traceback_text import format_traceback
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from scalepool._net.channel import PeerChannel
     from scalepool._runtime.concurrency import Concurrency
     from scalepool._runtime.tracing import Tracer
 
@@ -64,7 +65,6 @@ class WorkerStation:
         self._flush_count = config.settings.result_flush_count
         self._client = client
         self._flight = flight
-        self.keep_words = flight.keep_words
         self._channel = open_peer_channel(config.address, max_message_bytes=MAX_MESSAGE_BYTES)
         self.holdings = Holdings()
         self.surroundings = Surroundings(config.spec)
@@ -80,6 +80,7 @@ class WorkerStation:
         self.streams: tuple[TaskOutput, ...] = ()
         self.mourners: list[Callable[[int], object]] = []
         """Called with the number of each worker that is gone, once ``watch_peers`` has asked for it."""
+        self.note_passed: Callable[[], object] = bool
         self.leaving = False
         self.introduced = False
         self.concurrency: Concurrency | None = None
@@ -128,6 +129,8 @@ class WorkerStation:
     def rest(self) -> None:
         """Give back shared memory that was kept for the next object of its size; be there for who asks."""
         now = monotonic_s()
+        for each in self.streams:
+            each.look(everything=True)
         self._client.stored.rest(now, tight=self._client.storage.budget.tight)
         self._client.storage.rest(now)
         self._whereabouts.look(self.executor)
@@ -165,12 +168,13 @@ class WorkerStation:
         if not self.introduced:
             return
         self._flushed_at = monotonic_s()
+        for each in self.streams:
+            if each.written is not None and each.written.has_grown:
+                each.look()
         output = self.output
-        while output:
-            stream, text, task = output.popleft()
-            while output and output[0][0] == stream and output[0][2] == task and len(text) < 65536:
-                text += output.popleft()[1]
-            self._channel.send(encode(m.Output(stream, text.encode("utf-8", "surrogatepass"), task)))
+        if output:
+            _send_output(self._channel, output)
+            self.note_passed()
         # Counted first: references that came with a task are told before its end.
         finished = len(self.results)
         for message in self._client.outgoing.drain():
@@ -294,6 +298,14 @@ class WorkerStation:
         self._channel.flush_and_close()
 
 
+def _send_output(channel: PeerChannel, output: deque[tuple[int, str, int]]) -> None:
+    while output:
+        stream, text, task = output.popleft()
+        while output and output[0][0] == stream and output[0][2] == task and len(text) < 65536:
+            text += output.popleft()[1]
+        channel.send(encode(m.Output(stream, text.encode("utf-8", "surrogatepass"), task)))
+
+
 def main(config_bytes: bytes, flight_fd: int) -> int:
     """Be a worker until the hub says Exit; the return value is the process's exit code."""
     config = WorkerConfig.decode(config_bytes)
@@ -310,7 +322,15 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
         station.tracer = Tracer(station.executor, client, station.holdings.queue)
         station.executor.run = station.tracer.run  # type: ignore[method-assign]
     _become_current(client, station, config)
-    _redirect_output(station, config.settings.worker_output)
+    redirect_output(station, flight, config.settings.worker_output)
+    try:
+        _serve(station, client, config)
+    finally:
+        end_output(station)
+    return 0
+
+
+def _serve(station: WorkerStation, client: Client, config: WorkerConfig) -> None:
     error = _initialize(client, config)
     station.introduce()
     if error is not None:
@@ -325,7 +345,6 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
     sys.stderr.flush()
     client.pump.close()
     station.close()
-    return 0
 
 
 def _loop(station: WorkerStation, pump: Pump) -> None:
@@ -338,17 +357,6 @@ def _loop(station: WorkerStation, pump: Pump) -> None:
             station.run_next()
         if station.leaving and not station.holdings.queue:
             return
-
-
-def _redirect_output(station: WorkerStation, mode: str) -> None:
-    is_shown = mode != "off"
-    sys.stdout = out = TaskOutput(1, station.output, is_shown=is_shown)
-    sys.stderr = err = TaskOutput(2, station.output, is_shown=is_shown)
-    station.streams = (out, err)
-    err.keep = station.keep_words
-    if is_shown:
-        put = station.output.append
-        forward(lambda text: put((LOG, text + "\n", 0)))
 
 
 def _become_current(client: Client, station: WorkerStation, config: WorkerConfig) -> None:

@@ -33,7 +33,7 @@ import os
 from scalepool._store.files import HAS_MEMFD, anonymous_file, map_file
 from scalepool.errors import StoreError
 
-__all__ = ["CRASH_OFFSET", "LOG_CAPACITY", "MAX_DEPTH", "FlightRecord"]
+__all__ = ["CRASH_OFFSET", "LOG_CAPACITY", "MAX_DEPTH", "FlightRecord", "note_passed", "passed"]
 
 MAX_DEPTH = 64
 """Tasks that may run inside each other in one worker (each but the last waits for one that runs in its place)."""
@@ -54,6 +54,9 @@ _MAGIC = 0x31_54_48_47_49_4C_46_53  # "SFLIGHT1"
 _MAGIC_WORD, _STATE, _LOG, _BASE, _STACK = range(5)
 _ITEMS = _STACK + 1 + MAX_DEPTH
 _REVOCATION = _ITEMS + 1 + MAX_DEPTH
+# Up to where the worker has passed on what was written to its stdout and its stderr, and the task that this is for.
+_PASSED = _REVOCATION + 1
+_PASSED_FOR = _PASSED + 2
 
 _BEGUN = 0x101  # added to the state word: one more started, one deeper
 _DEPTH_MASK = 0xFF
@@ -286,6 +289,18 @@ class FlightRecord:
         at = 1 + running.index(task_id)
         self._items[at] = self._items[depth]
         self._stack[at] = running[-1]
+
+
+def note_passed(record: FlightRecord, out: int, err: int, task_id: int) -> None:
+    """Note up to where a worker's stdout and stderr have been passed on, in bytes, and for which task the rest is."""
+    words = record._words
+    words[_PASSED], words[_PASSED + 1], words[_PASSED_FOR] = out, err, task_id
+
+
+def passed(record: FlightRecord) -> tuple[int, int, int]:
+    """Return what was noted last."""
+    words = record._words
+    return words[_PASSED], words[_PASSED + 1], words[_PASSED_FOR]
 
 
 create = FlightRecord.create

@@ -196,6 +196,10 @@ class LocalEngine:
         oom = self._oom.verdict() if exitcode == -signal.SIGKILL and self._oom is not None else ""
         return self._watcher.peaks_bytes.pop(worker, None), oom
 
+    def said(self, worker: int) -> tuple[list[list[int]], bytes] | None:
+        """Return what a worker that has ended wrote to its stdout and stderr last; see ``ending.tails``."""
+        return self._watcher.said.pop(worker, None)
+
     def bury(self, worker: int) -> None:
         """Forget a worker that is gone."""
         self._living.discard(worker)
