@@ -168,6 +168,8 @@ class WorkerStation:
         if not self.introduced:
             return
         self._flushed_at = monotonic_s()
+        # Counted first: what a task printed, and references that came with it, are told before its end.
+        finished = len(self.results)
         for each in self.streams:
             if each.written is not None and each.written.has_grown:
                 each.look()
@@ -175,8 +177,6 @@ class WorkerStation:
         if output:
             _send_output(self._channel, output)
             self.note_passed()
-        # Counted first: references that came with a task are told before its end.
-        finished = len(self.results)
         for message in self._client.outgoing.drain():
             self._channel.send(encode(message))
         if finished:
