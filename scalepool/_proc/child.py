@@ -28,6 +28,8 @@ _plain: Any = sys.modules["_signal"]
 _LINE_BUFFERED = 1
 outputs: tuple[int, int] = (-1, -1)
 """Of a worker: the files that its stdout and stderr may lead to, which its zygote reads when it has ended."""
+tracker_fd = -1
+"""Of a worker: the pipe to what removes what its standard library has shared by name; see ``tracker``."""
 
 
 def pass_on_lines() -> None:

@@ -34,6 +34,7 @@ import warnings
 from scalepool._proc import child
 from scalepool._proc.channel import Channel, Frame, close_fds
 from scalepool._proc.ending import kill_group, remove_private_dir, tails
+from scalepool._proc.tracker import TrackerPipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ class Server:
         self._workers: dict[int, Worker] = {}
         self._poller = select.poll()
         self._poller.register(channel.fileno(), select.POLLIN)
+        self._tracker = TrackerPipe()
+        self._poller.register(self._tracker.read_fd, select.POLLIN)
         self._stopping = False
         self._entry: Callable[[bytes, int], object] | None = None
         self._create_flight: Callable[[str], int] | None = None
@@ -214,6 +217,8 @@ class Server:
         child.detach(self._pid)
         self._channel.close()
         close_fds([self._driver_pidfd, *self._workers])
+        self._tracker.close_reader()
+        child.tracker_fd = self._tracker.write_fd
         for sibling in self._workers.values():
             close_fds(sibling.outputs)
         return job
@@ -251,6 +256,9 @@ class Server:
                 return True
             if fd in self._workers:
                 self._bury(self._workers[fd])
+            elif fd == self._tracker.read_fd:
+                self._poller.unregister(fd)
+                self._tracker.start()
             elif self._channel.has_backlog:
                 self._channel.flush()
         return False
@@ -276,6 +284,7 @@ class Server:
         for worker in self._workers.values():
             kill_group(worker.pid)
         self._bury_all(time.monotonic() + _KILL_DEADLINE_S)
+        self._tracker.finish()
         if remove_session_dir and self._session_dir:
             remove_private_dir(self._session_dir)
         self._flush(time.monotonic() + _FLUSH_DEADLINE_S)

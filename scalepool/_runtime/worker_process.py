@@ -7,8 +7,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from scalepool._base.gpus import VISIBLE
+from scalepool._proc import child
 from scalepool._proc.context import ProcessContext
 from scalepool._proc.marked import MARK
+from scalepool._proc.tracker import use_tracker
 from scalepool._runtime.randomness import seed_from_os
 from scalepool._wire.pickling.exchange import Exchange, install, sender_number
 from scalepool._wire.pickling.importable import by_value_modules
@@ -34,6 +36,7 @@ def set_up_process(config: WorkerConfig) -> None:
     if context.main_path:
         main_module.__file__ = context.main_path
     seed_from_os()
+    use_tracker(child.tracker_fd)
     process: Any = sys.modules.get("multiprocessing.process")
     if process is not None:
         current = process.current_process()

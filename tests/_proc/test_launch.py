@@ -59,7 +59,7 @@ def test_descriptors_that_the_user_made_inheritable_stay_here(family: Family) ->
 
     # Nobody else holds the other end: it is at its end, not waiting for somebody to write.
     assert wait_for(lambda: os.read(read_end, 1) == b"")
-    assert len(json.loads(record(started))["fds"]) == 7
+    assert len(json.loads(record(started))["fds"]) == 8
     os.close(read_end)
 
 
