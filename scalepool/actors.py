@@ -36,7 +36,10 @@ def method(**options: Any) -> Callable[[F], F]:
     concurrency_group
         The group of the class's ``concurrency_groups`` that its calls count for.
     max_task_retries
-        As the class's option of that name, for this method.
+        As the class's option of that name, for this method. With ``retry_exceptions`` 3, if neither says anything.
+    retry_exceptions
+        ``True``, or the exception classes after which a call is tried again, in the same process, with fresh arguments
+        and the state as it is then: up to ``max_task_retries`` times, deaths of the process included.
 
     Raises
     ------

@@ -25,7 +25,7 @@ from scalepool._runtime.demands import (
 )
 from scalepool._runtime.group import limits_of
 from scalepool._runtime.handles import ActorHandle, ActorMeta, MethodOptions, meta_of
-from scalepool._runtime.instance import Creation, Plan
+from scalepool._runtime.instance import MARK, Creation, Plan
 from scalepool._runtime.logs import current_levels
 from scalepool._runtime.options import changed, check_count
 from scalepool._runtime.outgoing import KeptCall
@@ -49,7 +49,6 @@ __all__ = ["ActorClass", "ActorOptions", "find_actor", "mark_method"]
 
 T = TypeVar("T")
 
-_MARK: Final = "__scalepool_method__"
 _ASYNC_CONCURRENCY: Final = 1000
 _ANSWER_S: Final = 60.0
 
@@ -123,7 +122,7 @@ def mark_method(changes: Mapping[str, Any]) -> Any:
     MethodOptions().updated(changes)
 
     def mark(function: Any) -> Any:
-        setattr(function, _MARK, dict(changes))
+        setattr(function, MARK, dict(changes))
         return function
 
     return mark
@@ -285,7 +284,7 @@ def _look_into(cls: type[Any]) -> tuple[dict[str, MethodOptions], dict[str, str]
             others[name] = "a property"
         elif isinstance(found, (staticmethod, classmethod)) or inspect.isroutine(found) or callable(found):
             function = getattr(found, "__func__", found)
-            options = MethodOptions().updated(getattr(function, _MARK, {}))
+            options = MethodOptions().updated(getattr(function, MARK, {}))
             if options.num_returns is None and yields(function):
                 options = options._replace(num_returns="streaming")
             methods[name] = options

@@ -10,7 +10,7 @@ from scalepool._runtime.group import terms_of
 from scalepool._runtime.instance import Method, actor_id, note_own_call
 from scalepool._runtime.options import FOR_EVER, changed, check_count
 from scalepool._runtime.outgoing import KeptCall
-from scalepool._runtime.returning import Returning, check_ahead, check_returns
+from scalepool._runtime.returning import Returning, check_ahead, check_returns, checked_kinds, kinds_of
 from scalepool._runtime.session import current
 from scalepool._wire.actors import EndActor, EndMode
 from scalepool._wire.payload import dumps_inline, loads_inline
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ActorHandle", "ActorMeta", "ActorMethod", "MethodOptions"]
 
+_RETRIES: Final = 3
+"""How often a call with ``retry_exceptions`` is tried again where nothing is said, as with remote functions."""
+_MARKED: Final = "marked"
+"""In place of exceptions: those that the class says."""
+
 
 class MethodOptions(NamedTuple):
     """How the calls of a method run; see ``scalepool.method`` for what each means."""
@@ -34,6 +39,7 @@ class MethodOptions(NamedTuple):
     max_task_retries: int | None = None
     name: str | None = None
     generator_backpressure: int | None = None
+    retry_exceptions: bool | str | tuple[type[BaseException], ...] = False
 
     def updated(self, changes: Mapping[str, Any]) -> MethodOptions:
         """Return these options with some others.
@@ -45,18 +51,30 @@ class MethodOptions(NamedTuple):
         """
         options = changed(self, changes, "a method")
         given: tuple[Any, ...] = options  # whatever the caller has written
-        returns, timeout_s, group, retries, name, ahead = given
+        returns, timeout_s, group, retries, name, ahead, kinds = given
         check_returns(returns)
         check_ahead(ahead)
         check_count("max_task_retries", retries, none=True)
         if not isinstance(group, str) or (name is not None and not isinstance(name, str)):
             raise TypeError("concurrency_group and name must be a str")
         terms_of(timeout_s, 0)
-        return options
+        return options if "retry_exceptions" not in changes else options._replace(retry_exceptions=checked_kinds(kinds))
+
+    @property
+    def kinds(self) -> tuple[type[BaseException], ...] | None:
+        """The exceptions after which a call is tried again; ``None``: only the class knows them."""
+        kinds = self.retry_exceptions
+        return None if isinstance(kinds, str) else kinds_of(kinds)
+
+    def travelling(self) -> MethodOptions:
+        """Return the same for a handle in another process, which may not have the class's exceptions."""
+        return self._replace(retry_exceptions=_MARKED) if isinstance(self.retry_exceptions, tuple) else self
 
     def terms(self, retries: int) -> Terms:
         """The same for the hub; ``retries`` is what the actor says."""
         own = self.max_task_retries if self.max_task_retries is not None else retries
+        if self.retry_exceptions and self.max_task_retries is None and not retries:
+            own = _RETRIES
         return terms_of(self.timeout_s, FOR_EVER if own < 0 else own) if own or self.timeout_s else PLAIN
 
 
@@ -88,7 +106,7 @@ class ActorMeta(NamedTuple):
 
     def packed(self) -> bytes:
         """Return it as bytes."""
-        plain = {name: tuple(options) for name, options in self.methods.items()}
+        plain = {name: tuple(options.travelling()) for name, options in self.methods.items()}
         return dumps_inline((self.cls, self.name, plain, dict(self.others), self.groups, self.max_task_retries))
 
 
@@ -157,7 +175,10 @@ class ActorMethod:
 
     def _export(self) -> Function:
         client = self._ref._table().client
-        method = Method(self._meta.cls, self._name, self._options.concurrency_group, self._returning.way)
+        options = self._options
+        kinds = options.kinds
+        times = 0 if kinds == () else self._terms.max_retries
+        method = Method(self._meta.cls, self._name, options.concurrency_group, self._returning.way, kinds, times)
         self._function = client.exporter.export(method)
         return self._function
 

@@ -23,6 +23,8 @@ __all__ = [
 
 _ALL: Final = 1 << 40
 _CALLS_MAX: Final = 1000
+MARK: Final = "__scalepool_method__"
+"""Attribute of methods that have options of their own: what these are."""
 LOOP_NAME: Final = "actor-loop"
 """Of the thread that runs an actor's event loop."""
 
@@ -122,11 +124,22 @@ class Creation:
 class Method:
     """The function of a call: the method ``name`` of this process's actor; ``cls`` is for people.
 
-    ``way`` says what becomes of its result; see ``Returning``.
+    ``way`` says what becomes of its result; see ``Returning``. It is tried again up to ``times`` times when it raises
+    one of ``kinds``, or with ``None`` one of those that the class says.
     """
 
-    def __init__(self, cls: str, name: str, group: str = "", way: str = "") -> None:
+    def __init__(
+        self,
+        cls: str,
+        name: str,
+        group: str = "",
+        way: str = "",
+        kinds: tuple[type[BaseException], ...] | None = (),
+        times: int = 0,
+    ) -> None:
         self.way = way
+        self.times = times
+        self._kinds = kinds
         self.__qualname__ = f"{cls}.{name}"
         self.cls = cls
         self.name = name
@@ -144,7 +157,17 @@ class Method:
         return self.bound()(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Method, (self.cls, self.name, self.group, self.way)
+        return Method, (self.cls, self.name, self.group, self.way, self._kinds, self.times)
+
+    @property
+    def kinds(self) -> tuple[type[BaseException], ...]:
+        """The exceptions after which it is tried again."""
+        if self._kinds is None:
+            from scalepool._runtime.returning import checked_kinds, kinds_of
+
+            marked = getattr(getattr(_own.instance, self.name), MARK, {})
+            self._kinds = kinds_of(checked_kinds(marked.get("retry_exceptions", False)))
+        return self._kinds
 
 
 def note_own_call(slot: Slot) -> None:

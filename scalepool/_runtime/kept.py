@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from scalepool._runtime.functions import name_of
-from scalepool._runtime.instance import Method
+from scalepool._runtime.instance import ActorExit, Method
 from scalepool._runtime.packing import Packed, part_of
 from scalepool._runtime.recovery import NeedLost
 from scalepool._runtime.session import current
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Collecting", "Dropping", "Retrying", "call", "call_async", "finished", "items_of", "pack"]
 
+_Kinds: TypeAlias = "tuple[type[BaseException], ...]"
+_FINAL: Final = (ActorExit, NeedLost)
+"""Never a reason to try again, whatever exceptions are given as such: a wish that the task ends."""
 _VALUE: Final = int(Status.VALUE)
 _SCALAR_BYTES: Final = 4096
 _RECORD_BYTES: Final = 256 << 10
@@ -113,11 +116,14 @@ class Collecting:
 def call(item: KeptItem, packer: Packer) -> list[Any]:
     """Call the function of ``item`` and return the values that it made; raises what it raises."""
     fn: Any = item.slot.fn or item.slot.load(packer)
-    if type(fn) is Method:
-        fn = _with_way(fn.way, fn.bound())
     left = 0
     kinds: tuple[type[BaseException], ...] = ()
-    if type(fn) is Retrying:
+    if type(fn) is Method:
+        bound = fn.bound()
+        if fn.times:
+            kinds, left = fn.kinds, fn.times - (item.attempt - 1)
+        fn = _with_way(fn.way, bound, kinds)
+    elif type(fn) is Retrying:
         # What was lost to workers' deaths counts, too.
         fn, kinds, left = fn.fn, fn.kinds, fn.times - (item.attempt - 1)
     producer = _producer(item) if item.returns < 0 else None
@@ -128,8 +134,8 @@ def call(item: KeptItem, packer: Packer) -> list[Any]:
                 producer.run(items_of(fn(*args, **kwargs)))
                 return [None]
             return _values(finished(fn(*args, **kwargs)), item.returns)
-        except kinds:
-            if left <= 0:
+        except kinds as error:
+            if left <= 0 or isinstance(error, _FINAL):
                 raise
             left -= 1
         finally:
@@ -142,21 +148,37 @@ async def call_async(item: KeptItem, packer: Packer) -> list[Any]:
     """Do the same for a method of an actor that has an event loop; one that is no coroutine blocks the loop."""
     method: Any = item.slot.fn or item.slot.load(packer)
     bound = method.bound()
+    kinds, left = (method.kinds, method.times - (item.attempt - 1)) if method.times else ((), 0)
+    import asyncio  # here is an event loop: it is there
+
+    producer = _producer(item) if item.returns < 0 else None
+    while True:
+        try:
+            return await _once_async(item, packer, producer, (method.way, bound, kinds))
+        except kinds as error:
+            if left <= 0 or isinstance(error, (*_FINAL, asyncio.CancelledError)):
+                raise
+            left -= 1
+
+
+async def _once_async(
+    item: KeptItem, packer: Packer, producer: Producer | None, called: tuple[str, Callable[..., Any], _Kinds]
+) -> list[Any]:
+    way, bound, kinds = called
     args, kwargs = _arguments(item, packer)
-    if item.returns < 0:
-        producer = _producer(item)
+    if producer is not None:
         try:
             await producer.run_async(await _awaited(bound(*args, **kwargs)))
         finally:
             item.sent = producer.sent
         return [None]
-    if not method.way:
+    if not way:
         result = await _awaited(bound(*args, **kwargs))
         if item.returns > 1 and hasattr(result, "__aiter__"):
             result = [value async for value in result]
         return _values(result, item.returns)
     ended = await _ended(bound(*args, **kwargs))
-    return _values(_with_way(method.way, ended)(), item.returns)
+    return _values(_with_way(way, ended, kinds)(), item.returns)
 
 
 async def _awaited(result: Any) -> Any:
@@ -183,10 +205,10 @@ def _replay(made: list[Any], error: Exception | None) -> Iterator[Any]:
         raise error
 
 
-def _with_way(way: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+def _with_way(way: str, fn: Callable[..., Any], kinds: _Kinds) -> Callable[..., Any]:
     if not way:
         return fn
-    return Dropping(fn) if way == "none" else Collecting(fn, ())
+    return Dropping(fn) if way == "none" else Collecting(fn, kinds)
 
 
 def _arguments(item: KeptItem, packer: Packer) -> tuple[Any, Any]:

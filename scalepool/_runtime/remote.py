@@ -27,7 +27,7 @@ from scalepool._runtime.group import Need, WorkerGroup, limits_of, terms_of
 from scalepool._runtime.kept import Retrying
 from scalepool._runtime.options import FOR_EVER, changed, check_count
 from scalepool._runtime.outgoing import KeptCall
-from scalepool._runtime.returning import Returning, check_ahead, check_returns
+from scalepool._runtime.returning import Returning, check_ahead, check_returns, checked_kinds, kinds_of
 from scalepool._runtime.session import current
 from scalepool._runtime.values import values_of
 from scalepool._wire.pickling.importable import by_value_modules
@@ -86,11 +86,9 @@ class Options(NamedTuple):
         terms_of(timeout_s, 0)
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a str, not {name!r}")
-        if not isinstance(kinds, bool):
-            kinds = tuple(kinds) if isinstance(kinds, (list, tuple)) else (kinds,)
-            if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-                raise TypeError("retry_exceptions must be True, False, or a list of exception classes")
-        options = options._replace(retry_exceptions=kinds, resources=checked_resources(options.resources))
+        options = options._replace(
+            retry_exceptions=checked_kinds(kinds), resources=checked_resources(options.resources)
+        )
         options.demand  # noqa: B018 - raises where it makes no sense
         return options
 
@@ -115,9 +113,7 @@ class Options(NamedTuple):
     @property
     def kinds(self) -> tuple[type[BaseException], ...]:
         """The exceptions after which it is."""
-        if isinstance(self.retry_exceptions, bool):
-            return (Exception,) if self.retry_exceptions else ()
-        return self.retry_exceptions
+        return kinds_of(self.retry_exceptions)
 
 
 _DEFAULT: Final = Options()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from scalepool._runtime.refs import ObjectRef
 
-__all__ = ["AHEAD", "MAX_RETURNS", "Returning", "check_ahead", "check_returns", "yields"]
+__all__ = ["AHEAD", "MAX_RETURNS", "Returning", "check_ahead", "check_returns", "checked_kinds", "kinds_of", "yields"]
 
 MAX_RETURNS: Final = 10_000
 AHEAD: Final = 1000
@@ -87,6 +87,29 @@ class Returning:
         if self._wrapper is Collecting:
             return Collecting(function, kinds)
         return Dropping(function) if self._wrapper is Dropping else function
+
+
+def checked_kinds(kinds: Any) -> bool | tuple[type[BaseException], ...]:
+    """Return ``retry_exceptions=`` as it is kept.
+
+    Raises
+    ------
+    TypeError
+        When it is neither a bool nor exception classes.
+    """
+    if isinstance(kinds, bool):
+        return kinds
+    kinds = tuple(kinds) if isinstance(kinds, (list, tuple)) else (kinds,)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise TypeError("retry_exceptions must be True, False, or a list of exception classes")
+    return kinds  # type: ignore[no-any-return]
+
+
+def kinds_of(checked: bool | tuple[type[BaseException], ...]) -> tuple[type[BaseException], ...]:
+    """Return the exceptions that this means."""
+    if isinstance(checked, bool):
+        return (Exception,) if checked else ()
+    return checked
 
 
 def yields(function: Callable[..., Any]) -> bool:
