@@ -63,7 +63,10 @@ class Drop(NamedTuple):
 
 
 class Spill(NamedTuple):
-    """Move these objects from memory to disk, where nobody notices but by the time it takes; answered by Spilled."""
+    """Move these objects from memory to disk, one after the other, while all else goes on.
+
+    Each is answered for in a Spilled, sooner or later.
+    """
 
     objects: tuple[int, ...]
 

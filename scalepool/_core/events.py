@@ -67,9 +67,15 @@ class Inspected(NamedTuple):
 
 
 class Spilled(NamedTuple):
-    """What a Spill command asked for: these objects are on the disk now; all others of it are where they were."""
+    """What became of objects that Spill commands named: these are on the disk now.
+
+    ``failed`` could not be written, for lack of room; ``read`` were not, since the hub's host reads them. They are
+    where they were. What is in none of the three is still on its way.
+    """
 
     objects: tuple[int, ...]
+    failed: tuple[int, ...] = ()
+    read: tuple[int, ...] = ()
 
 
 class ObjectsLost(NamedTuple):

@@ -23,30 +23,31 @@ NOBODY = -1
 class ObjectRecord:
     """One object. ``place`` is (pid, fd, size_bytes); ``pins`` counts tasks that carry it.
 
-    ``fixed``: it is no candidate for being spilled, as it is on the disk, on its way there, or could not be written.
-    ``spilled``: it is on the disk.
+    ``moving``: it is on its way to the disk. ``spilled``: it is there.
     """
 
-    __slots__ = ("fixed", "holders", "owner", "pins", "place", "spilled")
+    __slots__ = ("holders", "moving", "owner", "pins", "place", "spilled")
 
     def __init__(self, owner: int, place: tuple[int, int, int]) -> None:
         self.owner = owner
         self.place = place
         self.pins = 0
         self.holders: set[int] = set()
-        self.fixed = False
+        self.moving = False
         self.spilled = False
 
 
 class ObjectDirectory:
     """Counts references; says what has become free."""
 
-    __slots__ = ("_records", "memory_bytes")
+    __slots__ = ("_records", "memory_bytes", "moving_bytes")
 
     def __init__(self) -> None:
         self._records: dict[int, ObjectRecord] = {}
         self.memory_bytes = 0
         """Of all objects that are not on the disk."""
+        self.moving_bytes = 0
+        """Of those of them that are on their way there."""
 
     def add(self, owner: int, columns: Sequence[int], *, held: bool) -> None:
         """Enter objects given as flat columns of four; with ``held`` ``owner`` holds each of them.
@@ -134,17 +135,32 @@ class ObjectDirectory:
 
     def spilling(self, object_id: int) -> None:
         """It will be written to the disk."""
-        self._records[object_id].fixed = True
+        record = self._records[object_id]
+        record.moving = True
+        self.moving_bytes += record.place[2]
+
+    def stays(self, object_id: int) -> None:
+        """It could not be written, or not now; of those that could be, it is the last one from here on."""
+        record = self._records.pop(object_id, None)
+        if record is not None:
+            self._arrived(record)
+            self._records[object_id] = record
 
     def spilled(self, object_id: int) -> int:
         """It is on the disk: return who has it in memory still and should let go of it, else `NOBODY`."""
         record = self._records.get(object_id)
         if record is None:
             return NOBODY  # freed meanwhile: its owner has been told so
+        self._arrived(record)
         if not record.spilled:
             self.memory_bytes -= record.place[2]
-        record.spilled = record.fixed = True
+        record.spilled = True
         return record.owner
+
+    def _arrived(self, record: ObjectRecord) -> None:
+        if record.moving:
+            record.moving = False
+            self.moving_bytes -= record.place[2]
 
     def disown(self, object_id: int) -> None:
         """Its owner need not be told when it is free."""
@@ -155,6 +171,7 @@ class ObjectDirectory:
         if record.pins > 0 or record.holders:
             return []
         del self._records[object_id]
+        self._arrived(record)
         if not record.spilled:
             self.memory_bytes -= record.place[2]
         return [(record.owner, object_id)]

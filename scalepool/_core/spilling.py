@@ -7,6 +7,10 @@ mark it lets everybody give back idle memory, and has objects spilled until they
 Only such as nobody maps are worth it: memory that is mapped is not free before its last reader is gone. First those
 that no task carries, used longest ago first; then those whose tasks wait in a queue, the last in line first, since
 theirs is the longest wait.
+
+A disk takes its time, so the host copies beside its other work and tells of each object when it is there. What is on
+its way counts as if it were gone already: it is not ordered again, nor is another one in its place. What could not be
+written is the last to be tried again, and not before some room may have been made.
 """
 
 from __future__ import annotations
@@ -32,6 +36,8 @@ _LOWER: Final = 5 / 8
 _TRIM_EVERY_S: Final = 0.5
 _BARREN_S: Final = 0.02
 """After a look that found nothing that could be spilled, the next one waits so long."""
+_FULL_S: Final = 1.0
+"""And so long when the disk has no room."""
 
 
 def candidates(objects: ObjectDirectory, busy: Container[int]) -> Iterator[tuple[int, int]]:
@@ -44,7 +50,7 @@ def candidates(objects: ObjectDirectory, busy: Container[int]) -> Iterator[tuple
     """
     waiting = []
     for object_id, record in objects.items():
-        if record.fixed or object_id in busy or not record.holders <= {record.owner}:
+        if record.spilled or record.moving or object_id in busy or not record.holders <= {record.owner}:
             continue
         if record.pins:
             waiting.append((object_id, record.place[2]))
@@ -78,8 +84,9 @@ class Spilling:
         if limit is None or in_memory <= seen or in_memory <= _TRIM * limit:
             return  # it is more objects that make it necessary
         self._trim()
-        if in_memory > _UPPER * limit and self._state.now >= self._barren_until:
-            self._spill(in_memory - int(_LOWER * limit))
+        staying = in_memory - objects.moving_bytes
+        if staying > _UPPER * limit and self._state.now >= self._barren_until:
+            self._spill(staying - int(_LOWER * limit))
 
     def _trim(self) -> None:
         state = self._state
@@ -114,8 +121,13 @@ class Spilling:
             self._barren_until = state.now + _BARREN_S
 
     def done(self, event: Spilled) -> None:
-        """Objects are on the disk: nobody need have them in memory."""
+        """Objects are on the disk: nobody need have them in memory. Or they are not, and stay."""
         state = self._state
+        for object_id in (*event.failed, *event.read):
+            state.objects.stays(object_id)
+        if event.failed or event.read:
+            pause_s = _FULL_S if event.failed else _BARREN_S
+            self._barren_until = max(self._barren_until, state.now + pause_s)
         told: dict[int, list[int]] = {}
         for object_id in event.objects:
             owner = state.objects.spilled(object_id)

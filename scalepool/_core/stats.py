@@ -207,6 +207,9 @@ def _leaks(state: HubState) -> Iterator[str]:
     in_memory = sum(record.place[2] for _, record in state.objects.items() if not record.spilled)
     if in_memory != state.objects.memory_bytes:
         yield f"{state.objects.memory_bytes} bytes of objects are counted, not {in_memory}"
+    moving = sum(record.place[2] for _, record in state.objects.items() if record.moving)
+    if moving != state.objects.moving_bytes:
+        yield f"{state.objects.moving_bytes} bytes of objects are counted as on their way to the disk, not {moving}"
     pins = _references(state)
     for value in state.values.records():
         pins.update(value.objects)

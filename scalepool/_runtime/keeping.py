@@ -9,13 +9,15 @@ from scalepool._base.ids import peer_of
 from scalepool._core.events import Spilled
 from scalepool._store.adopted import AdoptedSegments
 from scalepool._store.files import SegmentRef, in_memory, open_segment
+from scalepool._store.spiller import Spiller
 from scalepool._wire import messages as m
 from scalepool.errors import ProtocolError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from scalepool._runtime.storage import Storage
+    from scalepool._store.holder import SegmentHolder
 
 __all__ = ["ObjectKeeper"]
 
@@ -27,12 +29,17 @@ class ObjectKeeper:
     ----------
     storage
         The host's own part of the store. What its own client makes stays there; what workers make is kept here.
+    on_written
+        Called, in another thread, when there is something for `written` to tell.
     """
 
-    __slots__ = ("_adopted", "_made_on_disk", "_storage")
+    __slots__ = ("_adopted", "_made_on_disk", "_spiller", "_storage", "waiting")
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, on_written: Callable[[], None]) -> None:
         self._storage = storage
+        self._spiller = Spiller(storage.budget, on_written)
+        self.waiting = self._spiller.written
+        """Not empty when `written` has something to tell."""
         host = storage.host
         self._adopted = AdoptedSegments(storage.budget, open_segment if host is None else host.claim)
         if host is not None:
@@ -63,10 +70,32 @@ class ObjectKeeper:
                 with contextlib.suppress(KeyError):  # where its adoption had failed
                     self._adopted.drop(object_id)
 
-    def spill(self, objects: Sequence[int]) -> Spilled:
-        """Move objects to disk, those that can be: one may be read here, or the disk be full."""
-        unread = (object_id for object_id in objects if not self._storage.views.live(object_id))
-        return Spilled(tuple(filter(self._move, unread)))
+    def spill(self, objects: Sequence[int]) -> Spilled | None:
+        """Begin to move objects to disk; return what can be said of some at once. Of the others `written` tells."""
+        there, failed, read = list[int](), list[int](), list[int]()
+        for object_id in objects:
+            if self._storage.views.live(object_id):
+                read.append(object_id)
+                continue
+            holder = self._holder(object_id)
+            try:
+                source = holder.begin_spill(object_id)
+            except (KeyError, OSError):  # it never came to be, or there is no descriptor left
+                failed.append(object_id)
+                continue
+            if source is None:
+                there.append(object_id)
+            else:
+                self._spiller.order(holder, object_id, source)
+        return Spilled(tuple(there), tuple(failed), tuple(read)) if there or failed or read else None
+
+    def written(self) -> Spilled:
+        """Put the copies that are there by now into their places, and say which."""
+        there, failed = list[int](), list[int]()
+        for holder, object_id, copy in self._spiller.take():
+            is_there = copy is not None and holder.end_spill(object_id, copy)
+            (there if is_there else failed).append(object_id)
+        return Spilled(tuple(there), tuple(failed))
 
     def made_on_disk(self) -> Spilled | None:
         """Objects that found no room in memory: their makers need not keep them, and the hub need not count them."""
@@ -75,7 +104,7 @@ class ObjectKeeper:
             return None
         made = [*self._made_on_disk, *(own.popleft() for _ in range(len(own)))]
         self._made_on_disk.clear()
-        return Spilled(tuple(filter(self._move, made)))  # they are there already: nothing is copied
+        return Spilled(tuple(filter(self._is_on_disk, made)))
 
     def worker_gone(self, worker: int) -> None:
         """A worker has ended: what it leaves is kept and counted here."""
@@ -85,14 +114,13 @@ class ObjectKeeper:
 
     def close(self) -> None:
         """Let go of everything."""
+        self._spiller.close()
         self._adopted.close()
 
-    def _move(self, object_id: int) -> bool:
-        try:
-            if peer_of(object_id) == m.DRIVER:
-                self._storage.store.spill(object_id)
-            else:
-                self._adopted.spill(object_id)
-        except (KeyError, StoreError):  # it never came to be, or there is no room
-            return False
-        return True
+    def _holder(self, object_id: int) -> SegmentHolder:
+        return self._storage.store if peer_of(object_id) == m.DRIVER else self._adopted
+
+    def _is_on_disk(self, object_id: int) -> bool:
+        with contextlib.suppress(KeyError):  # it is gone already
+            return self._holder(object_id).is_on_disk(object_id)
+        return False

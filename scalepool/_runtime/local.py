@@ -66,7 +66,7 @@ class LocalStation:
         self._links = PeerLinks(channel, token)
         # Objects made by workers are kept open here, so that they outlive their makers; not in the client's store,
         # whose ids are its own.
-        self._keeper = ObjectKeeper(client.storage)
+        self._keeper = ObjectKeeper(client.storage, lambda: client.pump.kick(now=False))
         self.printer = Printer("auto")
         self.exitcodes: dict[int, int | None] = {}
         self._notes = Notes()
@@ -94,7 +94,7 @@ class LocalStation:
                 # One message per poll: asking for a second that is not there costs more than the next poll.
                 channel.receive_into(self._receive)
                 arrived = False
-            if self.events or self._exits:
+            if self.events or self._exits or self._keeper.waiting:
                 # What a dead worker had sent comes before the news of its death.
                 while channel.receive_into(self._receive):
                     pass
@@ -109,7 +109,8 @@ class LocalStation:
 
     def pending(self) -> bool:
         """Whether something is queued."""
-        return bool(self._client.pending or self.events or self._exits or self._todo or self._own)
+        queued = self.events or self._exits or self._todo or self._own or self._keeper.waiting
+        return bool(self._client.pending or queued)
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a message or a wake-up."""
@@ -155,6 +156,8 @@ class LocalStation:
         self._client.pump.kick(now=False)
 
     def _process_events(self) -> None:
+        if self._keeper.waiting:
+            self.events.append(self._keeper.written())
         while self.events:
             self._handle(self.events.popleft())
         while self._exits and not self.events:
@@ -246,7 +249,8 @@ class LocalStation:
             elif type(command) is Drop:
                 self._keeper.drop(command.objects)
             elif type(command) is Spill:
-                self.events.append(self._keeper.spill(command.objects))
+                event = self._keeper.spill(command.objects)
+                self.events.extend(() if event is None else (event,))
             elif type(command) is Note:
                 self._notes.show(command.text, monotonic_s())
 

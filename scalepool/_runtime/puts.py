@@ -58,4 +58,6 @@ def _keep(values: Values, name: str, status: Status, made: bytes | Packed) -> Ob
     values.table[slot.id] = slot
     flat = [number for segment in segments for number in segment]
     client.outgoing.queue.append(m.Keep(slot.id, data, references, flat, int(status)))
+    if segments:  # the hub is to count their memory, and somebody to see when they are dropped, whatever comes next
+        client.pump.kick(now=False)
     return ObjectRef(slot.id, values)

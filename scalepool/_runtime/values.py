@@ -25,7 +25,7 @@ from scalepool._store.files import SegmentLost
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
 from scalepool._wire.payload import dumps_scalars
-from scalepool.errors import SessionError
+from scalepool.errors import SessionError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -308,7 +308,15 @@ class Values:
     def load(self, slot: Slot, mode: ViewMode = "r") -> Any:
         """Return a new object that is the value, or raise what became of it."""
         if slot.status == _VALUE:
-            return self.client.packer.unpack(slot.data, slot.places or {}, mode)
+            try:
+                return self.client.packer.unpack(slot.data, slot.places or {}, mode)
+            except StoreError:
+                from scalepool._runtime.moved import asked_again
+
+                if not asked_again(self, slot):
+                    raise
+            if slot.status == _VALUE:
+                return self.client.packer.unpack(slot.data, slot.places or {}, mode)
         raise error_in(slot, self)
 
     def future(self, ref: ObjectRef[Any]) -> TaskFuture:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 
 from scalepool._base.ids import peer_of
-from scalepool._store.allocator import spilled_copy
 from scalepool._store.budget import Usage
 from scalepool._store.files import SegmentRef, in_memory, open_segment
-from scalepool._store.layout import STAMP_BYTES, stamp_offset
+from scalepool._store.holder import SegmentHolder
 from scalepool.errors import StoreError
 
 TYPE_CHECKING = False
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scalepool._store.budget import Budget
+    from scalepool._store.holder import DiskCopy
 
 __all__ = ["AdoptedSegments"]
 
@@ -24,7 +23,7 @@ _BLOCK_BYTES = 512  # what st_blocks counts, whatever the file system uses
 _NOTHING = Usage(0, 0)
 
 
-class AdoptedSegments:
+class AdoptedSegments(SegmentHolder):
     """Segments that others wrote. Thread-safe.
 
     Their memory is counted by who wrote it, until that process is gone or the object has been spilled from here.
@@ -38,10 +37,10 @@ class AdoptedSegments:
     """
 
     def __init__(self, budget: Budget | None = None, opener: Callable[[SegmentRef], int] = open_segment) -> None:
+        super().__init__()
         self._budget = budget
         self._open = opener
         self._pid = os.getpid()
-        self._lock = threading.RLock()
         self._refs: dict[int, SegmentRef] = {}
         self._charged: dict[int, Usage] = {}
         self._closed = False
@@ -75,18 +74,6 @@ class AdoptedSegments:
             return held
         raise StoreError("the segment store is closed")
 
-    def find(self, object_id: int) -> int | None:
-        """Return a new descriptor of an object's segment; ``None`` when it is not held here.
-
-        Raises
-        ------
-        OSError
-            No descriptor is left.
-        """
-        with self._lock:
-            ref = self._refs.get(object_id)
-            return None if ref is None else os.dup(ref.fd)
-
     def drop(self, object_id: int) -> None:
         """Let go of an object; views on it stay valid.
 
@@ -102,29 +89,36 @@ class AdoptedSegments:
         if self._budget is not None:
             self._budget.give(*charged)
 
-    def spill(self, object_id: int) -> None:
-        """Move an object to disk; its descriptor here keeps its number. Its maker still has it in memory.
+    def end_spill(self, object_id: int, copy: DiskCopy) -> bool:
+        """Let a copy be the object from now on; its maker still has it in memory. See `SegmentHolder`."""
+        assert self._budget is not None  # where nothing is counted nothing is spilled
+        with self._lock:
+            ref = self._refs.get(object_id)
+            charged = self._charged.get(object_id, _NOTHING)
+            if ref is None or charged.disk_bytes:
+                copy.drop(self._budget)
+                return ref is not None
+            os.dup2(copy.fd, ref.fd, inheritable=False)
+            self._charged[object_id] = Usage(0, copy.charged_bytes)
+        os.close(copy.fd)
+        self._budget.give(memory_bytes=charged.memory_bytes)  # of a maker that is gone
+        return True
 
-        Raises
-        ------
-        KeyError
-            It is not held here.
-        ObjectStoreFullError
-            There is no room on the disk.
-        """
+    def _held(self, object_id: int) -> tuple[int, int] | None:
+        ref = self._refs.get(object_id)
+        return None if ref is None else (ref.fd, ref.size_bytes)
+
+    def is_on_disk(self, object_id: int) -> bool:
+        """Whether an object is on the disk; from then on it is counted here. See `SegmentHolder`."""
         with self._lock:
             ref = self._refs[object_id]
-            charged = self._charged.get(object_id, _NOTHING)
-        if self._budget is None or charged.disk_bytes:
-            return
-        if not in_memory(ref.fd):  # it was made there, as there was no memory
-            with self._lock:
-                self._charged[object_id] = self._charge(ref)
-            return
-        cost = spilled_copy(self._budget, ref.fd, stamp_offset(ref.size_bytes) + STAMP_BYTES)
-        self._budget.give(memory_bytes=charged.memory_bytes)  # of a maker that is gone
-        with self._lock:
-            self._charged[object_id] = Usage(0, cost)
+            if self._charged.get(object_id, _NOTHING).disk_bytes:
+                return True
+            if in_memory(ref.fd):
+                return False
+            if self._budget is not None:
+                self._charged[object_id] = self._charge(ref)  # it was made there, as there was no memory
+            return True
 
     def take_over(self, peer: int) -> None:
         """Count here what a process leaves behind that is gone, and no longer there."""

@@ -11,8 +11,9 @@ import threading
 
 from scalepool._base.tuples import NamedTuple
 from scalepool._store.budget import Budget, BudgetLimits
-from scalepool._store.files import HAS_MEMFD, anonymous_file, copy_file, unlinked_file
-from scalepool._store.layout import align, capacity_for
+from scalepool._store.files import HAS_MEMFD, anonymous_file
+from scalepool._store.holder import file_on_disk
+from scalepool._store.layout import capacity_for, pages
 from scalepool._store.recycle import RecycleLimits, RecyclePool, Segment
 from scalepool._store.writing import fill, unmap
 from scalepool.errors import StoreError
@@ -21,9 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Allocator", "SegmentFiles", "pages", "spilled_copy"]
+__all__ = ["Allocator", "SegmentFiles"]
 
-_PAGE_BYTES = 4096
 _EXHAUSTED = frozenset({errno.ENOSPC, errno.ENOMEM, errno.EDQUOT, errno.EFBIG})
 _BOUNDLESS = BudgetLimits(1 << 62)
 
@@ -182,12 +182,12 @@ class Allocator:
         """Return a new segment, which is paid for."""
         cost = pages(need_bytes)
         try:
+            capacity = capacity_for(need_bytes)
             if on_disk:
-                segment = _file_on_disk(self.budget, need_bytes)
+                fd = file_on_disk(self.budget, need_bytes)
             else:
-                capacity = capacity_for(need_bytes)
                 fd = anonymous_file("scalepool", capacity, use_memfd=self._files.use_memfd, folder=self._files.folder)
-                segment = Segment(fd, capacity)
+            segment = Segment(fd, capacity)
         except BaseException:
             self.budget.give(0 if on_disk else cost, cost if on_disk else 0)
             raise
@@ -203,53 +203,3 @@ class Allocator:
                     break
                 surplus.append(oldest)
         return surplus
-
-
-def spilled_copy(budget: Budget, fd: int, size_bytes: int) -> int:
-    """Put a copy on the disk in the place of the file behind *fd*: under the same number, in one step.
-
-    Returns
-    -------
-    int
-        Bytes of disk that the budget counts for it.
-
-    Raises
-    ------
-    ObjectStoreFullError
-        The disk, or what the budget allows of it, is full.
-    """
-    cost = pages(size_bytes)
-    if not budget.take_disk(cost):
-        raise budget.full(size_bytes)
-    try:
-        segment = _file_on_disk(budget, size_bytes)
-        try:
-            copy_file(fd, segment.fd, size_bytes)
-            os.dup2(segment.fd, fd, inheritable=False)
-        except OSError as error:
-            raise budget.full(size_bytes, str(error)) from error
-        finally:
-            os.close(segment.fd)
-    except BaseException:
-        budget.give(disk_bytes=cost)
-        raise
-    return cost
-
-
-def _file_on_disk(budget: Budget, need_bytes: int) -> Segment:
-    capacity = capacity_for(need_bytes)  # a hole up to there costs nothing, and readers map few different lengths
-    try:
-        fd = unlinked_file(budget.limits.folder)
-    except OSError as error:
-        raise budget.full(need_bytes, str(error)) from error
-    try:
-        os.ftruncate(fd, capacity)
-    except OSError as error:
-        os.close(fd)
-        raise budget.full(need_bytes, str(error)) from error
-    return Segment(fd, capacity)
-
-
-def pages(size_bytes: int) -> int:
-    """Round up to whole pages."""
-    return align(size_bytes, _PAGE_BYTES)

@@ -9,7 +9,7 @@ import ctypes
 import os
 import threading
 
-__all__ = ["address_of", "are_equal", "look_alike", "sample_of"]
+__all__ = ["address_of", "advise", "are_equal", "look_alike", "sample_of"]
 
 _COMPARE_BYTES = 1 << 24  # at a time; between two of these a difference that another thread has found ends it
 _COMPARE_ALONE_BYTES = 64 << 20
@@ -45,9 +45,13 @@ _get.restype = ctypes.c_int
 _release = ctypes.pythonapi.PyBuffer_Release
 _release.argtypes = [ctypes.POINTER(_Buffer)]
 _release.restype = None
-_memcmp = ctypes.CDLL(None).memcmp
+_libc = ctypes.CDLL(None)
+_memcmp = _libc.memcmp
 _memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 _memcmp.restype = ctypes.c_int
+_madvise = _libc.madvise
+_madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_madvise.restype = ctypes.c_int
 
 
 def address_of(view: memoryview) -> int:
@@ -57,6 +61,14 @@ def address_of(view: memoryview) -> int:
     address = buffer.buf or 0
     _release(ctypes.byref(buffer))
     return address
+
+
+def advise(address: int, size_bytes: int, advice: int) -> bool:
+    """Tell the kernel what to do with some pages, as ``mmap.madvise``, but without the interpreter's lock.
+
+    False: it does not know that advice, or could not follow it.
+    """
+    return _madvise(address, size_bytes, advice) == 0  # type: ignore[no-any-return]
 
 
 def are_equal(one: memoryview, other: memoryview) -> bool:

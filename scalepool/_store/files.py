@@ -18,7 +18,7 @@ from scalepool.errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = [
     "FDS_PER_MAPPING",
@@ -211,8 +211,8 @@ def in_memory(fd: int) -> bool:
     return True
 
 
-def copy_file(source: int, target: int, size_bytes: int) -> None:
-    """Write the first *size_bytes* of one file into another.
+def copy_file(source: int, target: int, size_bytes: int) -> Iterator[int]:
+    """Write the first *size_bytes* of one file into another; yield after each few MB how much there is.
 
     Raises
     ------
@@ -220,12 +220,14 @@ def copy_file(source: int, target: int, size_bytes: int) -> None:
         Either cannot be read or written, or the disk is full.
     """
     at = 0
+    room = memoryview(bytearray(min(_COPY_BYTES, size_bytes)))
     while at < size_bytes:
-        chunk = os.pread(source, min(_COPY_BYTES, size_bytes - at), at)
-        if not chunk:
+        count = os.preadv(source, [room[: size_bytes - at]], at)
+        if not count:
             raise OSError(errno.EIO, f"the file ends after {at} of {size_bytes} bytes")
-        write_buffers(target, [(at, memoryview(chunk))])
-        at += len(chunk)
+        write_buffers(target, [(at, room[:count])])
+        at += count
+        yield at
 
 
 def open_segment(ref: SegmentRef) -> int:

@@ -28,6 +28,7 @@ __all__ = [
     "align",
     "capacity_for",
     "pack_stamp",
+    "pages",
     "place",
     "stamp_offset",
 ]
@@ -39,6 +40,7 @@ MIN_CAPACITY = 64 * 1024
 """Bytes. Smaller objects travel inside messages, where they are cheaper."""
 
 _CLASSES_PER_DOUBLING_LOG2 = 2
+_PAGE_BYTES = 4096
 
 _STAMP = struct.Struct("<qq")
 STAMP_BYTES = _STAMP.size
@@ -81,6 +83,11 @@ def place(sizes_bytes: Iterable[int]) -> Layout:
         offsets.append(start)
         end = start + size_bytes
     return Layout(tuple(offsets), end)
+
+
+def pages(size_bytes: int) -> int:
+    """Round up to whole pages."""
+    return align(size_bytes, _PAGE_BYTES)
 
 
 def stamp_offset(size_bytes: int) -> int:

@@ -5,7 +5,7 @@ and only pages that exist are ever written through a mapping. A segment vanishes
 whoever is killed.
 
 Where the budget of memory is spent, an object goes into a nameless file on a disk instead: the same thing to whoever
-reads it, only slower. `SegmentStore.spill` moves one there that was in memory. Its descriptor keeps its number, so
+reads it, only slower. One that was in memory may be moved there, see ``holder``. Its descriptor keeps its number, so
 nobody needs to be told where it is now; and its memory is given up, not written again, so whoever is just opening or
 reading it goes on with what was there.
 
@@ -22,9 +22,10 @@ import threading
 from collections import deque
 
 from scalepool._base.tuples import NamedTuple
-from scalepool._store.allocator import Allocator, SegmentFiles, pages, spilled_copy
+from scalepool._store.allocator import Allocator, SegmentFiles
 from scalepool._store.budget import Patience
 from scalepool._store.files import SegmentRef, default_max_fds
+from scalepool._store.holder import SegmentHolder
 from scalepool._store.layout import STAMP_BYTES, pack_stamp, place, stamp_offset
 from scalepool._store.recycle import RecycleLimits, Segment
 from scalepool._store.writing import unmap, window
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from scalepool._store.budget import Budget
     from scalepool._store.handover import Handover
+    from scalepool._store.holder import DiskCopy
 
 __all__ = ["RecycleLimits", "SegmentFiles", "SegmentRef", "SegmentStore", "StoreStatistics"]
 
@@ -73,7 +75,7 @@ class StoreStatistics(NamedTuple):
     spilled: int
 
 
-class SegmentStore:
+class SegmentStore(SegmentHolder):
     """The segments of this process. Thread-safe; a child that inherits it by fork cannot write to it.
 
     Parameters
@@ -97,11 +99,10 @@ class SegmentStore:
         files: SegmentFiles | None = None,
         budget: Budget | None = None,
     ) -> None:
+        super().__init__()
         self._max_fds = default_max_fds() if max_fds is None else max_fds
         self._pid = os.getpid()
-        # Guards the tables; never held while bytes are copied. Reentrant: the collector may run user code in between.
-        self._lock = threading.RLock()
-        self._mapping_lock = threading.Lock()  # for `content` and `spill`: mapping a large segment takes long
+        self._mapping_lock = threading.Lock()  # for `content` and spilling: mapping a large segment takes long
         self._allocator = Allocator(files or SegmentFiles(), limits or RecycleLimits(), budget)
         self._segments: dict[int, Segment] = {}
         self._writing: set[int] = set()
@@ -195,27 +196,22 @@ class SegmentStore:
         if segment is not None:
             self._allocator.close_all([segment])
 
-    def spill(self, object_id: int) -> None:
-        """Move an object from memory to disk; its descriptor keeps its number.
-
-        Raises
-        ------
-        KeyError
-            No such object was created here, or it is freed already.
-        ObjectStoreFullError
-            There is no room on the disk.
-        """
+    def end_spill(self, object_id: int, copy: DiskCopy) -> bool:
+        """Let a copy be the object from now on; its descriptor keeps its number. See `SegmentHolder`."""
+        budget = self._allocator.budget
         with self._lock:
-            segment = self._segments[object_id]
-        if segment.on_disk:
-            return
-        need_bytes = stamp_offset(segment.size_bytes) + STAMP_BYTES
-        spilled_copy(self._allocator.budget, segment.fd, need_bytes)
+            segment = self._segments.get(object_id)
+            if segment is None or segment.on_disk:
+                copy.drop(budget)
+                return segment is not None
+            os.dup2(copy.fd, segment.fd, inheritable=False)
+            charged, segment.charged_bytes, segment.on_disk = segment.charged_bytes, copy.charged_bytes, True
+            segment.written_bytes = stamp_offset(segment.size_bytes) + STAMP_BYTES
+        os.close(copy.fd)
         with self._mapping_lock:
             unmap(segment)
-        self._allocator.budget.give(memory_bytes=segment.charged_bytes)
-        segment.charged_bytes, segment.on_disk = pages(need_bytes), True
-        segment.written_bytes = need_bytes
+        budget.give(memory_bytes=charged)
+        return True
 
     def expire(self, now: float) -> None:
         """Give memory back that has been idle for ``limits.idle_s``; to be called every few seconds.
@@ -255,18 +251,6 @@ class SegmentStore:
             memory = window(segment)
         return None if memory is None else memory[: segment.size_bytes].toreadonly()
 
-    def find(self, object_id: int) -> int | None:
-        """Return a new descriptor of an object's segment; ``None`` when the object is not here (any more).
-
-        Raises
-        ------
-        OSError
-            No descriptor is left.
-        """
-        with self._lock:
-            segment = self._segments.get(object_id)
-            return None if segment is None else os.dup(segment.fd)
-
     def has_capacity(self) -> bool:
         """Whether another object fits the budget of descriptors; if not, send it inside the message."""
         with self._lock:
@@ -286,6 +270,15 @@ class SegmentStore:
                 recycled=self._allocator.recycled,
                 spilled=sum(segment.on_disk for segment in self._segments.values()),
             )
+
+    def _held(self, object_id: int) -> tuple[int, int] | None:
+        segment = self._segments.get(object_id)
+        return None if segment is None else (segment.fd, segment.size_bytes)
+
+    def is_on_disk(self, object_id: int) -> bool:
+        """Whether an object is on the disk. See `SegmentHolder`."""
+        with self._lock:
+            return self._segments[object_id].on_disk
 
     def _fds_in_use(self) -> int:
         return sum(segment.open_fds for segment in self._segments.values())

@@ -3,14 +3,19 @@
 By measurement (100 MiB, two cores; a memcpy into touched memory takes 8-9 ms):
 
 * fresh pages: pwrite 41-52 ms, through a new mapping 80 ms, posix_fallocate and pwrite 48 ms: hence pwrite;
-* first reuse: pwrite 20 ms, mapping with MAP_POPULATE and copy 20 ms, mapping without 38 ms: hence the mapping,
+* first reuse: pwrite 20 ms, mapping with MAP_POPULATE and copy 20 ms, mapping without 38 ms; mapping, with another
+  thread filling the page table while this one copies, 11-13 ms where a second core is free, else 25-28 ms: hence that,
 * every later reuse is a copy into the mapping that was kept: 8-9 ms.
+
+Filling the page table during the first write would make that one slower (60 ms in the same thread or in another one;
+50 ms afterwards), and most segments are never written again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import mmap
+import threading
 
 from scalepool._store.files import map_file, write_buffers
 from scalepool.errors import StoreError
@@ -25,6 +30,11 @@ __all__ = ["fill", "unmap", "window"]
 
 # Bytes per slice assignment. A copy holds the GIL; between two of them (0.4 ms) other threads get their turn.
 _COPY_BYTES = 4 << 20
+
+# Below this, a thread costs more than it saves.
+_BESIDE_BYTES = 16 << 20
+# madvise, Linux 5.14: fill the page table as reading would, so that nothing is allocated where there are holes' worth.
+_POPULATE_READ = 22
 
 
 def fill(segment: Segment, need_bytes: int, parts: Sequence[tuple[int, memoryview]], *, may_map: bool) -> None:
@@ -60,17 +70,44 @@ def fill(segment: Segment, need_bytes: int, parts: Sequence[tuple[int, memoryvie
 def window(segment: Segment) -> memoryview | None:
     """The segment's memory; ``None`` where the system allows no more mappings: the file can still be written."""
     if segment.window is None:
-        # MAP_POPULATE fills the page table at once, for half the price of one fault per page. Not beyond
-        # written_bytes: it would allocate the holes there.
-        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+        # Not beyond written_bytes: holes there would get pages.
+        size_bytes, prot = segment.written_bytes, mmap.PROT_READ | mmap.PROT_WRITE
+        beside = size_bytes >= _BESIDE_BYTES and _can_populate()
+        # MAP_POPULATE fills the page table at once, for half the price of one fault per page.
+        flags = mmap.MAP_SHARED | (0 if beside else getattr(mmap, "MAP_POPULATE", 0))
         try:
-            segment.mapping = map_file(
-                segment.fd, segment.written_bytes, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE
-            )
+            segment.mapping = map_file(segment.fd, size_bytes, flags=flags, prot=prot)
         except StoreError:
             return None
         segment.window = memoryview(segment.mapping)
+        if beside:
+            _populate_beside(memoryview(segment.mapping))
     return segment.window
+
+
+def _populate_beside(memory: memoryview) -> None:
+    """Fill the page table of a mapping in a thread, which keeps the mapping until it is through."""
+    from scalepool._store.content import address_of, advise
+
+    def populate() -> None:
+        with memory:
+            advise(address_of(memory), memory.nbytes, _POPULATE_READ)
+
+    with contextlib.suppress(RuntimeError):  # no thread can be had: then each page has its fault
+        threading.Thread(target=populate, name="scalepool-map", daemon=True).start()
+
+
+_populates: list[bool] = []
+
+
+def _can_populate() -> bool:
+    """Whether this kernel knows how to fill a page table on demand; asked once."""
+    if not _populates:
+        from scalepool._store.content import address_of, advise
+
+        with mmap.mmap(-1, mmap.PAGESIZE) as page, memoryview(page) as memory:
+            _populates.append(advise(address_of(memory), mmap.PAGESIZE, _POPULATE_READ))
+    return _populates[0]
 
 
 def _copy(memory: memoryview, offset: int, view: memoryview) -> None:

@@ -79,15 +79,41 @@ def test_without_a_limit_nothing_ever_goes() -> None:
     assert puts(talk, *range(1, 1000)) == []
 
 
-def test_what_is_on_the_way_is_not_ordered_again_and_what_failed_is_not_tried_again() -> None:
+def test_what_is_on_the_way_counts_as_gone_and_is_not_ordered_again() -> None:
     talk = Dialogue(store_limit_bytes=LIMIT)
     assert puts(talk, *range(1, 9)) == [1, 2]
-    assert puts(talk, 9) == [3, 4, 5]
-    talk.happens(Spilled((1, 3, 4)))  # 2 and 5 could not be written
-    assert talk.hub.statistics().spilled == 3
-    assert talk.hub.statistics().object_bytes == 6 * SIZE
-    talk.now = 1.0
-    assert puts(talk, 10, 11) == [6, 7]
+    assert puts(talk, 9) == []  # there is room for it when those two are gone
+    assert puts(talk, 10) == [3, 4]
+    talk.happens(Spilled((1,)))
+    assert talk.hub.statistics().spilled == 1
+    assert talk.hub.statistics().object_bytes == 9 * SIZE
+    assert puts(talk, 11) == []
+    talk.happens(Spilled((2, 3, 4)))
+    assert talk.hub.statistics().object_bytes == 7 * SIZE
+    assert puts(talk, 12) == [5, 6]
+
+
+def test_after_a_failure_the_disk_has_its_time_and_then_others_are_tried_first() -> None:
+    talk = Dialogue(store_limit_bytes=LIMIT)
+    assert puts(talk, *range(1, 9)) == [1, 2]
+    talk.happens(Spilled((1,), failed=(2,)))
+    assert talk.hub.statistics().object_bytes == 7 * SIZE
+    assert puts(talk, 9, 10) == []
+    talk.now = 1.1
+    assert puts(talk, 11) == [3, 4, 5, 6]
+    talk.happens(Spilled((3, 4, 5, 6)))
+    assert puts(talk, 12, 13) == [7, 8]
+    talk.happens(Spilled((7, 8)))
+    assert puts(talk, 14, 15) == [2, 9]  # the one that failed comes between those before and those after that
+
+
+def test_what_the_host_reads_is_tried_again_soon() -> None:
+    talk = Dialogue(store_limit_bytes=LIMIT)
+    assert puts(talk, *range(1, 9)) == [1, 2]
+    talk.happens(Spilled((), read=(1, 2)))
+    assert puts(talk, 9) == []
+    talk.now = 0.1
+    assert puts(talk, 10) == [3, 4, 5, 6]
 
 
 def test_without_more_objects_there_is_no_reason_to_look_again() -> None:
@@ -128,7 +154,7 @@ def test_what_is_freed_on_its_way_to_the_disk_is_forgotten() -> None:
     talk = Dialogue(store_limit_bytes=LIMIT)
     goes = puts(talk, *range(1, 9))
     talk.says(DRIVER, m.Release(goes))
-    assert talk.happens(Spilled(tuple(goes))) == []
+    assert talk.happens(Spilled(tuple(goes[:1]), failed=tuple(goes[1:]))) == []
     assert talk.hub.statistics().spilled == 0
     assert talk.hub.statistics().object_bytes == 6 * SIZE
 

@@ -16,6 +16,7 @@ from scalepool._base.ids import make_id
 from scalepool._store.adopted import AdoptedSegments
 from scalepool._store.budget import Budget, BudgetLimits, Patience
 from scalepool._store.files import SegmentRef, in_memory
+from scalepool._store.holder import copy_to_disk
 from scalepool._store.mapping import Views
 from scalepool._store.recycle import RecycleLimits
 from scalepool._store.segments import SegmentStore
@@ -23,6 +24,8 @@ from scalepool.errors import ObjectStoreFullError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from scalepool._store.holder import SegmentHolder
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -243,7 +246,7 @@ def test_a_full_disk_is_that_error_too(pair: tuple[Process, Process], monkeypatc
         with pytest.raises(ObjectStoreFullError, match="No space left"):
             one.put(100 * KIB)
         with pytest.raises(ObjectStoreFullError, match="No space left"):
-            one.store.spill(kept.object_id)
+            spill(one.store, one.budget, kept.object_id)
     assert one.budget.usage() == (MIB, 0)
     assert content(kept)[:1] == b"\1"
 
@@ -309,6 +312,15 @@ def test_waiting_ends_when_nobody_gives_anything_back(tmp_path: Path, monkeypatc
 # Moving what is there
 
 
+def spill(holder: SegmentHolder, budget: Budget, object_id: int) -> None:
+    source = holder.begin_spill(object_id)
+    if source is not None:
+        try:
+            assert holder.end_spill(object_id, copy_to_disk(budget, source))
+        finally:
+            os.close(source.fd)
+
+
 def test_a_spilled_object_keeps_its_place_and_whoever_reads_it_goes_on(pair: tuple[Process, Process]) -> None:
     one, _ = pair
     ref = one.put(256 * KIB)
@@ -316,8 +328,8 @@ def test_a_spilled_object_keeps_its_place_and_whoever_reads_it_goes_on(pair: tup
     before = views.open(ref, "c")
     before[:1] = b"?"
     compared = one.store.content(ref.object_id)
-    one.store.spill(ref.object_id)
-    one.store.spill(ref.object_id)
+    spill(one.store, one.budget, ref.object_id)
+    spill(one.store, one.budget, ref.object_id)
     assert not in_memory(ref.fd)
     assert one.budget.usage() == (0, 256 * KIB)
     assert content(ref) == bytes([1]) * ref.size_bytes
@@ -326,7 +338,7 @@ def test_a_spilled_object_keeps_its_place_and_whoever_reads_it_goes_on(pair: tup
     one.store.free(ref.object_id)
     assert one.budget.usage() == (0, 0)
     with pytest.raises(KeyError):
-        one.store.spill(ref.object_id)
+        spill(one.store, one.budget, ref.object_id)
 
 
 def test_the_memory_of_a_discarded_object_is_not_written_again(pair: tuple[Process, Process]) -> None:
@@ -344,8 +356,8 @@ def test_adopted_objects_are_spilled_and_counted_here(pair: tuple[Process, Proce
     driver, worker = pair
     adopted = AdoptedSegments(driver.budget)
     ref = adopted.adopt(worker.put(256 * KIB))
-    adopted.spill(ref.object_id)
-    adopted.spill(ref.object_id)
+    spill(adopted, driver.budget, ref.object_id)
+    spill(adopted, driver.budget, ref.object_id)
     assert driver.budget.usage() == (256 * KIB, 256 * KIB)
     worker.store.discard(ref.object_id)
     assert driver.budget.usage() == (0, 256 * KIB)
@@ -353,7 +365,7 @@ def test_adopted_objects_are_spilled_and_counted_here(pair: tuple[Process, Proce
     adopted.drop(ref.object_id)
     assert driver.budget.usage() == (0, 0)
     with pytest.raises(KeyError):
-        adopted.spill(ref.object_id)
+        spill(adopted, driver.budget, ref.object_id)
 
 
 def test_what_a_dead_worker_leaves_is_counted_by_who_keeps_it(account: str, tmp_path: Path) -> None:

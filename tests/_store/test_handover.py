@@ -17,6 +17,7 @@ from scalepool._store.adopted import AdoptedSegments
 from scalepool._store.files import SegmentRef, can_look_into
 from scalepool._store.handover import HandoverPeer
 from scalepool._store.handover_host import HandoverHost
+from scalepool._store.holder import copy_to_disk
 from scalepool._store.mapping import Views
 from scalepool._store.segments import SegmentStore
 from scalepool.errors import StoreError
@@ -100,7 +101,11 @@ def test_it_can_be_fetched_before_it_is_adopted_and_while_it_is_spilled(session:
     session.store._allocator.budget.limits = session.store._allocator.budget.limits._replace(
         disk_bytes=1 << 20, folder=str(tmp_path)
     )
-    session.store.spill(8)
+    source = session.store.begin_spill(8)
+    assert source is not None
+    copy = copy_to_disk(session.store._allocator.budget, source)
+    os.close(source.fd)
+    assert session.store.end_spill(8, copy)
     assert bytes(Views(opener=session.peer.open).open(elsewhere(own), "r")) == b"y" * 5000
 
 

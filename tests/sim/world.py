@@ -70,6 +70,8 @@ class World:
         self.kills = 0
         self.most_workers = 0
         self.spilled = 0
+        self.moving: set[int] = set()
+        """Objects on their way to the disk."""
         self.helped = 0
         """How often a worker in a wait was given what its wait depends on."""
         self.notes: list[str] = []
@@ -153,10 +155,7 @@ class World:
         elif isinstance(command, Note):
             self.notes.append(command.text)
         elif isinstance(command, Spill):
-            # The disk may be full, and the answer may come late.
-            written = tuple(one for one in command.objects if not self.chance(0.2))
-            self.spilled += len(written)
-            self.after(self.random.uniform(0, 0.001), lambda: self.feed(Spilled(written)))
+            self._spill(command.objects)
         else:
             assert isinstance(command, Drop)
             self._note_drop(command.objects)
@@ -168,6 +167,21 @@ class World:
             running = tuple(frame.task for frame in worker.frames)
             records = tuple(worker.log[self.hub.received_from(worker_id) :]) if revocation else ()
             self.after(0.0, lambda: self.feed(Inspected(worker_id, running, items, revocation, records)))
+
+    def _spill(self, objects: Sequence[int]) -> None:
+        """The disk may be full, an object be read meanwhile, and each answer come late."""
+        late_s = 0.0
+        for one in objects:
+            assert one not in self.moving, "ordered to the disk twice"
+            self.moving.add(one)
+            late_s += self.random.uniform(0, 0.01)
+            ends = self.random.choices(("written", "failed", "read"), (8, 1, 1))[0]
+            self.after(late_s, lambda one=one, ends=ends: self._spilled(one, ends))  # type: ignore[misc]
+
+    def _spilled(self, one: int, ends: str) -> None:
+        self.moving.discard(one)
+        self.spilled += ends == "written"
+        self.feed(Spilled(*((one,) if ends == kind else () for kind in ("written", "failed", "read"))))
 
     def _send(self, command: Send) -> None:
         message = command.message
