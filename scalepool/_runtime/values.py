@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.clock import monotonic_s
 from scalepool._base.ids import take_in_a_row
+from scalepool._runtime import moved
 from scalepool._runtime.fates import error_in
 from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.generators import Stream
@@ -310,13 +311,8 @@ class Values:
         if slot.status == _VALUE:
             try:
                 return self.client.packer.unpack(slot.data, slot.places or {}, mode)
-            except StoreError:
-                from scalepool._runtime.moved import asked_again
-
-                if not asked_again(self, slot):
-                    raise
-            if slot.status == _VALUE:
-                return self.client.packer.unpack(slot.data, slot.places or {}, mode)
+            except StoreError as error:
+                return moved.read_again(self, slot, mode, error)
         raise error_in(slot, self)
 
     def future(self, ref: ObjectRef[Any]) -> TaskFuture:

@@ -9,7 +9,7 @@ import ctypes
 import os
 import threading
 
-__all__ = ["address_of", "advise", "are_equal", "look_alike", "sample_of"]
+__all__ = ["address_of", "advise", "are_equal", "look_alike", "move", "sample_of"]
 
 _COMPARE_BYTES = 1 << 24  # at a time; between two of these a difference that another thread has found ends it
 _COMPARE_ALONE_BYTES = 64 << 20
@@ -49,6 +49,9 @@ _libc = ctypes.CDLL(None)
 _memcmp = _libc.memcmp
 _memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 _memcmp.restype = ctypes.c_int
+_memmove = _libc.memmove
+_memmove.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+_memmove.restype = None
 _madvise = _libc.madvise
 _madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _madvise.restype = ctypes.c_int
@@ -69,6 +72,11 @@ def advise(address: int, size_bytes: int, advice: int) -> bool:
     False: it does not know that advice, or could not follow it.
     """
     return _madvise(address, size_bytes, advice) == 0  # type: ignore[no-any-return]
+
+
+def move(target: int, source: int, size_bytes: int) -> None:
+    """Copy between two addresses, without the interpreter's lock; whose memory it is the caller keeps."""
+    _memmove(target, source, size_bytes)
 
 
 def are_equal(one: memoryview, other: memoryview) -> bool:

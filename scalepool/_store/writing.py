@@ -4,7 +4,7 @@ By measurement (100 MiB, two cores; a memcpy into touched memory takes 8-9 ms):
 
 * fresh pages: pwrite 41-52 ms, through a new mapping 80 ms, posix_fallocate and pwrite 48 ms: hence pwrite;
 * first reuse: pwrite 20 ms, mapping with MAP_POPULATE and copy 20 ms, mapping without 38 ms; mapping, with another
-  thread filling the page table while this one copies, 11-13 ms where a second core is free, else 25-28 ms: hence that,
+  thread filling the page table ahead of the copy, 11-13 ms where a second core is free, else as before: hence that;
 * every later reuse is a copy into the mapping that was kept: 8-9 ms.
 
 Filling the page table during the first write would make that one slower (60 ms in the same thread or in another one;
@@ -14,6 +14,7 @@ Filling the page table during the first write would make that one slower (60 ms 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 import threading
 
@@ -59,6 +60,11 @@ def fill(segment: Segment, need_bytes: int, parts: Sequence[tuple[int, memoryvie
         write_buffers(segment.fd, parts)
         segment.written_bytes = need_bytes
         return
+    if may_map and segment.window is None and need_bytes >= _BESIDE_BYTES and _can_populate():
+        memory = window(segment, populate=False)
+        if memory is not None:
+            _fill_beside(memory, parts)
+            return
     memory = window(segment) if may_map else None
     if memory is None:
         write_buffers(segment.fd, parts)
@@ -67,34 +73,73 @@ def fill(segment: Segment, need_bytes: int, parts: Sequence[tuple[int, memoryvie
         _copy(memory, offset, view)
 
 
-def window(segment: Segment) -> memoryview | None:
+def window(segment: Segment, *, populate: bool = True) -> memoryview | None:
     """The segment's memory; ``None`` where the system allows no more mappings: the file can still be written."""
     if segment.window is None:
-        # Not beyond written_bytes: holes there would get pages.
-        size_bytes, prot = segment.written_bytes, mmap.PROT_READ | mmap.PROT_WRITE
-        beside = size_bytes >= _BESIDE_BYTES and _can_populate()
-        # MAP_POPULATE fills the page table at once, for half the price of one fault per page.
-        flags = mmap.MAP_SHARED | (0 if beside else getattr(mmap, "MAP_POPULATE", 0))
+        # MAP_POPULATE fills the page table at once, for half the price of one fault per page. Not beyond
+        # written_bytes: it would allocate the holes there.
+        flags = mmap.MAP_SHARED | (getattr(mmap, "MAP_POPULATE", 0) if populate else 0)
         try:
-            segment.mapping = map_file(segment.fd, size_bytes, flags=flags, prot=prot)
+            segment.mapping = map_file(
+                segment.fd, segment.written_bytes, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE
+            )
         except StoreError:
             return None
         segment.window = memoryview(segment.mapping)
-        if beside:
-            _populate_beside(memoryview(segment.mapping))
     return segment.window
 
 
-def _populate_beside(memory: memoryview) -> None:
-    """Fill the page table of a mapping in a thread, which keeps the mapping until it is through."""
-    from scalepool._store.content import address_of, advise
+class _PageTable:
+    """Fills the page table of some memory, piece by piece, in any number of threads."""
 
-    def populate() -> None:
-        with memory:
-            advise(address_of(memory), memory.nbytes, _POPULATE_READ)
+    def __init__(self, address: int, size_bytes: int) -> None:
+        self._address = address
+        self._size_bytes = size_bytes
+        self._next = itertools.count(0, _COPY_BYTES)  # each piece is given to one thread
+        self._filled = bytearray(-(-size_bytes // _COPY_BYTES))
 
-    with contextlib.suppress(RuntimeError):  # no thread can be had: then each page has its fault
-        threading.Thread(target=populate, name="scalepool-map", daemon=True).start()
+    def fill_next(self) -> bool:
+        """Fill a piece that nobody has begun; False when there is none left."""
+        from scalepool._store.content import advise
+
+        at = next(self._next)
+        if at >= self._size_bytes:
+            return False
+        advise(self._address + at, min(_COPY_BYTES, self._size_bytes - at), _POPULATE_READ)
+        self._filled[at // _COPY_BYTES] = 1
+        return True
+
+    def fill(self) -> None:
+        """Fill what is left."""
+        while self.fill_next():
+            pass
+
+    def see_to(self, at: int, size_bytes: int) -> None:
+        """Help until a part is filled, or somebody is at its last pieces: then a few pages have a fault each."""
+        for piece in range(at // _COPY_BYTES, -(-(at + size_bytes) // _COPY_BYTES)):
+            while not self._filled[piece] and self.fill_next():
+                pass
+
+
+def _fill_beside(memory: memoryview, parts: Sequence[tuple[int, memoryview]]) -> None:
+    """Copy, while another thread fills the page table ahead; where no core is free for it, this one does both."""
+    from scalepool._store.content import address_of, move
+
+    start = address_of(memory)
+    pages = _PageTable(start, memory.nbytes)
+    helper = threading.Thread(target=pages.fill, name="scalepool-map", daemon=True)
+    with contextlib.suppress(RuntimeError):  # no thread can be had
+        helper.start()
+    try:
+        for offset, view in parts:
+            source = address_of(view)
+            for at in range(0, len(view), _COPY_BYTES):
+                size_bytes = min(_COPY_BYTES, len(view) - at)
+                pages.see_to(offset + at, size_bytes)
+                move(start + offset + at, source + at, size_bytes)
+    finally:
+        if helper.ident is not None:
+            helper.join()  # the memory may be unmapped after this
 
 
 _populates: list[bool] = []
