@@ -255,9 +255,10 @@ class Pump:
                 helper.start()
             except RuntimeError:
                 self._helper = None
-                if not is_ending():
+                if self._tick_s is None and not is_ending():
                     raise
-                return  # no threads any more: who waits does all the work
+                # No threads any more: who waits does all the work. A worker tries again with its next task.
+                return
         self._armed.set()
 
     def _help(self) -> None:

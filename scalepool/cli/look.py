@@ -31,6 +31,8 @@ _QUIET_S: Final = 0.01
 _KEEP_BYTES: Final = 1 << 20
 _FRAME: Final = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)$')
 _EXECUTOR: Final = re.compile(r"scalepool/_runtime/executor\.py$")
+_CALLS: Final = ("_call", "_call_kept")
+"""Its functions that call those of the user."""
 _OURS: Final = re.compile(r"scalepool/(_shims|_runtime|multiprocessing|concurrent|_joblib|joblib_backend)\b")
 _BUSY: Final = (
     "busy in C code that lets no other Python code run, so nothing more can be seen; "
@@ -116,7 +118,7 @@ def parse_dump(text: str) -> list[Frame]:
 
 def judge(pid: int, frames: list[Frame], note: dict[str, Any]) -> Look:
     """Say what a worker with this stack and this note does."""
-    below = [at for at, one in enumerate(frames) if one.function == "_call" and _EXECUTOR.search(one.file)]
+    below = [at for at, one in enumerate(frames) if one.function in _CALLS and _EXECUTOR.search(one.file)]
     if not below:
         return Look(pid, "idle")
     own = frames[: below[0]]

@@ -124,6 +124,39 @@ def test_a_task_that_lets_no_python_run_is_looked_into_only_when_told(tmp_path: 
             assert driver.read_line() == "0"
 
 
+REMOTE = """
+import sys, time
+import scalepool
+def nap():
+    time.sleep(600)
+def stream():
+    time.sleep(600)
+    yield 1
+class Counter:
+    def count(self):
+        time.sleep(600)
+running = [scalepool.remote(nap).remote(), scalepool.remote(stream).remote()]
+counter = scalepool.remote(Counter).remote()
+running.append(counter.count.remote())
+print("started", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_remote_tasks_and_actors_and_streams_are_shown(tmp_path: Path) -> None:
+    with script(tmp_path, REMOTE, environ={"SCALEPOOL_NUM_CPUS": "3"}) as driver:
+        assert driver.read_line() == "started"
+
+        def functions() -> set[str]:
+            return {one["stack"][-1]["function"] for one in workers_of(driver.process.pid) if one["stack"]}
+
+        wait_for(lambda: functions() == {"nap", "stream", "count"})
+        text = ask(str(driver.process.pid)).stdout
+        assert "nap, " in text
+        assert "count, " in text
+        driver.process.kill()
+
+
 def test_a_worker_that_is_stopped_is_shown_with_the_reason(tmp_path: Path) -> None:
     name = "nap"
     with script(tmp_path, SOURCE) as driver:
