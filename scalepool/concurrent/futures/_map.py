@@ -180,7 +180,7 @@ def _read(reader: _Reader, deadline: float | None, progress: ChunkProgress | Non
             yield from _outcomes(future, deadline, feeder)
     except KeyboardInterrupt as interrupt:
         feeder.stops_running = True  # nobody can get these results any more
-        raise interrupt.with_traceback(None) from None  # without the frames of ours below this one
+        raise interrupt.with_traceback(None) from interrupt.__cause__  # without the frames of ours below this one
     finally:
         feeder.cancel()
 
