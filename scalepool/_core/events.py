@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from scalepool._base.tuples import NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scalepool._wire.messages import Message
 
 __all__ = [
@@ -40,7 +42,8 @@ class WorkerExited(NamedTuple):
 
     ``running`` and ``records`` come from its flight record: the tasks it was in, outermost first, and the results
     that it had logged but that never arrived as a message. ``items`` are the items of their inputs that those tasks
-    worked on, counted from 1, 0 where nothing is known. ``report`` is what else could be found out about its end;
+    worked on, counted from 1, 0 where nothing is known. ``objects`` are the objects of the results in ``records``, as
+    in ``Done``, zeros for those that could not be saved. ``report`` is what else could be found out about its end;
     it goes unread to the owners of the tasks that it ran.
     """
 
@@ -50,6 +53,7 @@ class WorkerExited(NamedTuple):
     records: tuple[bytes, ...] = ()
     items: tuple[int, ...] = ()
     report: bytes = b""
+    objects: Sequence[int] = ()
 
 
 class Inspected(NamedTuple):

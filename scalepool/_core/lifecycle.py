@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from scalepool._core.commands import KillWorker, Note, Send
 from scalepool._core.deadlines import CONDEMNED_GRACE_S
 from scalepool._core.endings import Autopsy
+from scalepool._core.objects import NOBODY
 from scalepool._core.workers import LaunchTrouble, WorkerState
 from scalepool._wire import messages as m
 from scalepool._wire.actors import PeerGone
@@ -71,8 +72,9 @@ class Lifecycle:
         """A process is gone; its flight record tells what it had done."""
         worker = self._state.roster.workers.get(event.worker)
         if worker is None:
+            self._endings.free([(NOBODY, object_id) for object_id in event.objects[::4] if object_id])
             return
-        self._reports.take_results(worker, self._readable(event.records), ())
+        self._reports.salvaged(worker, self._readable(event.records), event.objects)
         running = {**dict.fromkeys(worker.lost, 0), **_items(event)}
         self._lost(worker, Autopsy(worker.pid, event.exitcode, running, report=event.report, lost=worker.lost))
 

@@ -60,6 +60,12 @@ class Reports:
         if message.objects:
             self._endings.free(objects.sweep(message.objects[::4]))
 
+    def salvaged(self, worker: Worker, results: Iterable[ResultRecord], objects: m.Ints) -> None:
+        """Results that ``worker`` had logged when it died, and the objects in them that could be saved."""
+        self._state.objects.add(worker.id, objects, held=False)
+        self.take_results(worker, results, objects)
+        self._endings.free(self._state.objects.sweep(objects[::4]))
+
     def take_results(self, worker: Worker, results: Iterable[ResultRecord], objects: m.Ints) -> None:
         """Results of ``worker``, as messages brought them or its flight record kept them."""
         state = self._state

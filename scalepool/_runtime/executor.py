@@ -15,7 +15,7 @@ from scalepool._wire.messages import Status
 from scalepool._wire.payload import dumps_scalar, loads_inline
 from scalepool._wire.pickling.exceptions import ResultEncodingError, encode_exception
 from scalepool._wire.pickling.traceback_text import format_traceback
-from scalepool._wire.records import MISSING, PARTS, pack_missing, pack_parts, pack_result, pack_stream_end
+from scalepool._wire.records import MISSING, PARTS, note_objects, pack_missing, pack_parts, pack_result, pack_stream_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -192,6 +192,8 @@ class Executor:
         record = pack_result(item.task, item.attempt, status, objects, micros, data)
         # What never fits (the store had no descriptor left for it) is logged as lost; the message still brings it.
         logged = record if len(record) <= _LOGGED_BYTES else _lost(item, status, micros)
+        if packed is not None and packed.segments and logged is record:
+            logged = note_objects(record, [(segment.object_id, segment.size_bytes) for segment in packed.segments])
         while not self.flight.log_result(logged):
             self._make_room()
         return record

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from scalepool._base.ids import peer_of
 from scalepool._core.events import Spilled
 from scalepool._store.adopted import AdoptedSegments
-from scalepool._store.files import SegmentRef, in_memory, open_segment
+from scalepool._store.files import SegmentRef, in_memory
 from scalepool._store.spiller import Spiller
 from scalepool._wire import messages as m
+from scalepool._wire.records import object_count, split_noted, unpack_result
 from scalepool.errors import ProtocolError, StoreError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from scalepool._store.holder import SegmentHolder
 
 __all__ = ["ObjectKeeper"]
+
+_MOST_UNNOTED = 255
 
 
 class ObjectKeeper:
@@ -41,7 +44,7 @@ class ObjectKeeper:
         self.waiting = self._spiller.written
         """Not empty when `written` has something to tell."""
         host = storage.host
-        self._adopted = AdoptedSegments(storage.budget, open_segment if host is None else host.claim)
+        self._adopted = AdoptedSegments(storage.budget, storage.claim)
         if host is not None:
             host.serve_from(self._adopted.find)
         self._made_on_disk: list[int] = []
@@ -62,6 +65,34 @@ class ObjectKeeper:
             if self._storage.plan.use_memfd and not in_memory(ref.fd):
                 self._made_on_disk.append(ref.object_id)
         return adopted
+
+    def salvage(self, logged: Sequence[bytes]) -> tuple[tuple[bytes, ...], list[int]]:
+        """Save the results that a dead worker has logged, and nobody was told of.
+
+        Returns
+        -------
+        tuple
+            The records as the hub reads them, and their objects, in columns of four; zeros for one that is lost.
+        """
+        records: list[bytes] = []
+        columns: list[int] = []
+        is_sound = True
+        for one in logged:
+            record, noted = split_noted(one)
+            records.append(record)
+            try:
+                count = object_count(unpack_result(record))
+            except ProtocolError:
+                continue  # the hub cannot read it either
+            if not is_sound:
+                continue
+            if len(noted) == count:
+                columns += [n for number, size_bytes in noted for n in (number, 0, -1, size_bytes)]
+            elif count <= _MOST_UNNOTED:
+                columns += [0] * (4 * count)
+            else:
+                is_sound = False  # it was scribbled over, and so may be all behind it
+        return tuple(records), self.adopt(columns)
 
     def drop(self, objects: Sequence[int]) -> None:
         """Nobody needs these any more."""
@@ -109,8 +140,7 @@ class ObjectKeeper:
     def worker_gone(self, worker: int) -> None:
         """A worker has ended: what it leaves is kept and counted here."""
         self._adopted.take_over(worker)
-        if self._storage.host is not None:
-            self._storage.host.forget(worker)
+        self._storage.forget(worker)
 
     def close(self) -> None:
         """Let go of everything."""

@@ -21,6 +21,7 @@ from scalepool._runtime.notes import Notes
 from scalepool._runtime.output import Printer, show
 from scalepool._wire import messages as m
 from scalepool._wire.codec import decode
+from scalepool._wire.records import split_noted
 from scalepool.errors import ProtocolError, SessionError
 
 if TYPE_CHECKING:
@@ -174,7 +175,10 @@ class LocalStation:
         output, report = _findings(self.engine, event, is_shown=self.printer.is_on)
         for message in output:
             self._handle(Received(worker, message))
-        self._handle(WorkerExited(worker, event.exitcode, tuple(running), records, tuple(running.values()), report))
+        records, objects = self._keeper.salvage(records)
+        items = tuple(running.values())
+        self._handle(WorkerExited(worker, event.exitcode, tuple(running), records, items, report, objects))
+        self._note_made_on_disk()
         self._keeper.worker_gone(worker)
         self.engine.bury(worker)
         self.exitcodes[worker] = event.exitcode
@@ -223,7 +227,7 @@ class LocalStation:
         if not command.revocation:
             return [Inspected(worker, tuple(running), items)]
         # Looked up later, as a task that ends meanwhile is logged first.
-        records = tuple(fate.flight.unacked(self._hub.received_from(worker)))
+        records = tuple(split_noted(one)[0] for one in fate.flight.unacked(self._hub.received_from(worker)))
         return [Inspected(worker, tuple(running), items, command.revocation, records)]
 
     # ---- out ----

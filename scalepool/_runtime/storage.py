@@ -15,6 +15,8 @@ from scalepool._wire import messages as m
 from scalepool.config import recycle_limit_bytes, store_limit_bytes
 
 if TYPE_CHECKING:
+    from scalepool._store.deposits import DepositBox
+    from scalepool._store.files import SegmentRef
     from scalepool._store.handover import Handover
     from scalepool._store.handover_host import HandoverHost
     from scalepool.config import Settings
@@ -47,7 +49,11 @@ class Storage:
         )
         self.host: HandoverHost | None = None
         """In the driver, where processes may not open each other's descriptors: gives them to who asks."""
+        self.box: DepositBox | None = None
+        """In the driver, elsewhere: where workers leave descriptors of what they make."""
         self.handover: Handover | None = self._hand_over(peer) if plan.key else None
+        if not plan.key and plan.directory:
+            self._leave_deposits(peer)
         opener = open_segment if self.handover is None else self.handover.open
         self.views = Views(idle=IdleLimits(max_bytes=kept_bytes), tight=self._is_tight, opener=opener)
 
@@ -63,6 +69,26 @@ class Storage:
 
         self.store.handover = HandoverPeer(plan.socket, bytes.fromhex(plan.key))
         return self.store.handover
+
+    def _leave_deposits(self, peer: int) -> None:
+        from scalepool._store.deposits import DepositBox, Depositor
+
+        if peer == m.DRIVER:
+            self.box = DepositBox(self.plan.socket)
+        else:
+            self.store.handover = Depositor(self.plan.socket)
+
+    def claim(self, ref: SegmentRef) -> int:
+        """In the driver: return a descriptor of an object that a worker has made; see ``DepositBox.claim``."""
+        if self.host is not None:
+            return self.host.claim(ref)
+        return open_segment(ref) if self.box is None else self.box.claim(ref)
+
+    def forget(self, worker: int) -> None:
+        """In the driver: a worker is gone."""
+        for one in (self.host, self.box):
+            if one is not None:
+                one.forget(worker)
 
     def _is_tight(self) -> bool:
         return self.budget.tight
@@ -98,8 +124,9 @@ class Storage:
         """Let go of everything."""
         self.store.close()
         self.views.close()
-        if self.handover is not None:
-            self.handover.close()
+        for one in (self.handover, self.box, self.store.handover):  # some are the same
+            if one is not None:
+                one.close()
         self.budget.close()
 
 

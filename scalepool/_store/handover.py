@@ -27,8 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    class Handover(Protocol):
-        """Either end."""
+    class Deposits(Protocol):
+        """Where descriptors are left for others."""
 
         def deposit(self, number: int, fd: int) -> None:
             """Let others fetch this descriptor; it stays the caller's, who keeps it open until it is withdrawn."""
@@ -36,14 +36,17 @@ if TYPE_CHECKING:
         def withdraw(self, number: int) -> None:
             """Nobody need be able to fetch it any more."""
 
+        def close(self) -> None:
+            """Let go of everything."""
+
+    class Handover(Deposits, Protocol):
+        """Either end."""
+
         def fetch(self, number: int) -> int:
             """Return a new descriptor of what was deposited under this number; raises OSError."""
 
         def open(self, ref: SegmentRef) -> int:
             """Return a new descriptor of an object's segment; see ``files.open_segment``."""
-
-        def close(self) -> None:
-            """Let go of everything."""
 
 
 __all__ = [

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from scalepool._store.budget import Budget
-    from scalepool._store.handover import Handover
+    from scalepool._store.handover import Deposits
     from scalepool._store.holder import DiskCopy
 
 __all__ = ["RecycleLimits", "SegmentFiles", "SegmentRef", "SegmentStore", "StoreStatistics"]
@@ -111,7 +111,7 @@ class SegmentStore(SegmentHolder):
         self._patience = Patience(self._allocator.budget)
         self.made_on_disk: deque[int] = deque()
         """Objects that found no room in memory, for whoever keeps the books; a few are enough."""
-        self.handover: Handover | None = None
+        self.handover: Deposits | None = None
         """Where descriptors of objects are deposited; ``None``: who wants one opens it through /proc, or asks here."""
         self.wait: Callable[[float], bool] | None = None
         """Lets some seconds pass in which others may free memory; False where one may not wait."""

@@ -25,10 +25,13 @@ __all__ = [
     "Part",
     "ResultRecord",
     "has_parts",
+    "note_objects",
+    "object_count",
     "pack_missing",
     "pack_parts",
     "pack_result",
     "pack_stream_end",
+    "split_noted",
     "unpack_missing",
     "unpack_parts",
     "unpack_result",
@@ -46,6 +49,9 @@ PARTS: Final = 0x80
 MISSING: Final = 0x81
 """In place of a status: the task could not begin, as a value that it needs cannot be read; see `pack_missing`."""
 _MISSING: Final = struct.Struct("<qq")
+_NOTED: Final = 0x40
+"""Added to the status of a record in a log that has the numbers of its objects behind it."""
+_OBJECT: Final = struct.Struct("<qq")
 _COUNT: Final = struct.Struct("<I")
 _SENT: Final = struct.Struct("<Q")
 _PART: Final = struct.Struct("<III")
@@ -102,6 +108,31 @@ def unpack_result(record: bytes) -> ResultRecord:
 def has_parts(record: bytes) -> bool:
     """Whether the payload of a record is a list of parts."""
     return record[_STATUS_AT] == PARTS
+
+
+def note_objects(record: bytes, objects: Sequence[tuple[int, int]]) -> bytes:
+    """Return a record for the log: with it the ids and sizes of its objects, which else travel in its message."""
+    noted = [_OBJECT.pack(*one) for one in objects]
+    status = bytes((record[_STATUS_AT] | _NOTED,))
+    return b"".join([record[:_STATUS_AT], status, record[_STATUS_AT + 1 :], *noted, _COUNT.pack(len(noted))])
+
+
+def split_noted(logged: bytes) -> tuple[bytes, list[tuple[int, int]]]:
+    """Return a record and the ids and sizes of its objects; none where they are not noted, or that makes no sense."""
+    if len(logged) <= _HEAD_BYTES or not logged[_STATUS_AT] & _NOTED:
+        return logged, []
+    status = bytes((logged[_STATUS_AT] ^ _NOTED,))
+    end = len(logged) - _COUNT.size
+    start = end - _OBJECT.size * _COUNT.unpack_from(logged, end)[0] if end >= _HEAD_BYTES else -1
+    if start < _HEAD_BYTES:
+        return logged, []  # as unreadable as it is
+    record = logged[:_STATUS_AT] + status + logged[_STATUS_AT + 1 : start]
+    return record, list(_OBJECT.iter_unpack(logged[start:end]))
+
+
+def object_count(result: ResultRecord) -> int:
+    """How many objects a result has."""
+    return sum(part.objects for part in unpack_parts(result.payload)) if result.status == PARTS else result.objects
 
 
 def pack_parts(parts: Sequence[Part]) -> bytes:

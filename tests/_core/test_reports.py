@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from _core.dialogue import Dialogue, dropped, ends, killed, runs, sent, started, told
+from scalepool._core.events import WorkerExited
 from scalepool._core.reports import LOST_AFTER_S
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, Status
@@ -233,3 +234,30 @@ def test_captured_output_goes_to_the_owner_of_its_task() -> None:
     assert sent(talk.says(worker, output), m.Output, DRIVER) == [output]
     talk.finishes(worker, [task])
     assert not sent(talk.says(worker, output), m.Output)
+
+
+def test_a_result_that_could_be_saved_from_a_dead_worker_is_a_result() -> None:
+    talk = Dialogue()
+    _, worker, (task, other) = working(talk, 2)
+    records = (record(task, objects=1),)
+    talk.happens(WorkerExited(worker, -9, (), records, objects=PLACE))
+    assert ends(talk.heard) == {task: Status.VALUE}
+    assert sent(talk.heard, m.Replies)[0].objects == [*PLACE]
+    assert dropped(talk.says(DRIVER, m.Release([OBJECT]))) == [OBJECT]
+    assert other not in ends(talk.heard)
+
+
+def test_a_result_of_which_one_part_could_not_be_saved_is_lost_and_no_other() -> None:
+    talk = Dialogue()
+    _, worker, (first, second) = working(talk, 2)
+    records = (record(first, objects=2), record(second, objects=1))
+    lost = (0, 0, 0, 0)
+    talk.happens(WorkerExited(worker, -9, (), records, objects=(OBJECT + 1, 1, 2, 3, *lost, *PLACE)))
+    assert ends(talk.heard) == {first: Status.WORKER_DIED, second: Status.VALUE}
+    assert dropped(talk.heard) == [OBJECT + 1]
+
+
+def test_what_was_saved_for_a_worker_that_nobody_knows_any_more_is_dropped() -> None:
+    talk = Dialogue()
+    talk.happens(WorkerExited(77, -9, (), (record(5, objects=1),), objects=PLACE))
+    assert dropped(talk.heard) == [OBJECT]

@@ -12,9 +12,12 @@ from scalepool._wire.records import (
     Part,
     ResultRecord,
     has_parts,
+    note_objects,
+    object_count,
     pack_parts,
     pack_result,
     pack_stream_end,
+    split_noted,
     unpack_parts,
     unpack_result,
     unpack_stream_end,
@@ -106,3 +109,19 @@ def test_parts_count_their_objects_themselves() -> None:
 def test_the_end_of_a_stream_says_how_many_values_it_had() -> None:
     assert unpack_stream_end(pack_stream_end(7, b"end")) == (7, b"end")
     assert unpack_stream_end(b"short") == (1 << 63, b""), "so many never came: it is not believed"
+
+
+@pytest.mark.parametrize("objects", [[], [(5, 70_000)], [(5, 70_000), (1 << 62, 0)]])
+def test_the_log_notes_objects_and_the_record_stays_what_it_was(objects: list[tuple[int, int]]) -> None:
+    parts = pack_parts([Part(b"x", len(objects))])
+    for record in (pack_result(1, 1, Status.VALUE, len(objects), 5, b"data"), pack_result(1, 1, PARTS, 0, 5, parts)):
+        noted = note_objects(record, objects)
+        assert split_noted(noted) == (record, objects)
+        assert split_noted(record) == (record, [])
+        assert object_count(unpack_result(record)) == len(objects)
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_a_noted_record_or_are_left_alone(data: bytes) -> None:
+    record, objects = split_noted(data)
+    assert note_objects(record, objects) == data if objects else data.startswith(record[:10])

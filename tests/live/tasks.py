@@ -228,3 +228,15 @@ def hold_the_interpreter_until(fifo: str) -> None:
     ctypes.PyDLL(None).read(fd, ctypes.create_string_buffer(1), 1)
     os.close(writer)
     os.close(fd)
+
+
+def filled(size_bytes: int, value: int) -> bytearray:
+    return bytearray([value]) * size_bytes
+
+
+def two_filled_by(size_bytes: int) -> tuple[bytearray, list[int]]:
+    return filled(size_bytes, 7), [os.getpid()]
+
+
+def total(data: bytearray) -> int:
+    return sum(data)

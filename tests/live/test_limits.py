@@ -31,7 +31,12 @@ def main(workers):
     with Pool(workers) as pool:
         assert pool.map(abs, range(-500, 0)) == list(range(500, 0, -1))
         assert pool.map(len, [bytes(200_000)] * 20) == [200_000] * 20
-        return len(set(pool.map(where, [0.02] * 4 * workers, chunksize=1)))
+        seen = set()
+        for _ in range(25):  # until all have come, where all can
+            seen.update(pool.map(where, [0.02] * 4 * workers, chunksize=1))
+            if len(seen) == workers:
+                break
+        return len(seen)
 
 print(main(int(sys.argv[1])), flush=True)
 """

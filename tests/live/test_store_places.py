@@ -120,7 +120,7 @@ assert isinstance(argument, {error}), argument
 pids = {{worker.pid for worker in group.workers()}}
 del futures
 assert group.submit(double, (np.ones(20_000),)).result(60)[-1] == 2.0
-assert pids == {{worker.pid for worker in group.workers()}}, "a worker has died"
+assert pids <= {{worker.pid for worker in group.workers()}}, "a worker has died"
 print("done")
 """
 

@@ -85,6 +85,7 @@ class SimWorker:
         self.revoked_tasks = 0
         self.frames: list[Frame] = []
         self.log: list[bytes] = []
+        self.logged_objects: list[tuple[int, ...]] = []
         self.unsent: list[tuple[bytes, tuple[int, ...], tuple[int, ...]]] = []
         self.computing = False
         self.begun = 0
@@ -289,6 +290,7 @@ class SimWorker:
             made = self.world.make_object(self.id)
         record, made = self._record(frame, made)
         self.log.append(record)
+        self.logged_objects.append(made)
         self.unsent.append((record, made, self._views(frame)))
         if len(self.unsent) >= 4:
             self._flush()

@@ -106,7 +106,7 @@ class World:
         if (
             isinstance(message, (m.Done, m.Yield))
             and message.objects
-            and (not worker.alive or self.chance(self.lost_objects))
+            and self.chance(self.lost_objects if worker.alive else 0.3)
         ):
             message = message._replace(objects=[0] * len(message.objects))  # nobody could open them
         self.feed(Received(worker.id, message))
@@ -253,8 +253,11 @@ class World:
 
         def noticed() -> None:
             # What the worker had sent may or may not have arrived; its flight record has all of it.
-            records = tuple(worker.log[self.hub.received_from(worker.id) :])
-            self.feed(WorkerExited(worker.id, exitcode, running, records, items))
+            unread = slice(self.hub.received_from(worker.id), None)
+            records = tuple(worker.log[unread])
+            saved = [made if self.chance(0.7) else (0,) * len(made) for made in worker.logged_objects[unread]]
+            objects = [number for made in saved for number in made]
+            self.feed(WorkerExited(worker.id, exitcode, running, records, items, objects=objects))
             del self.workers[worker.id]
 
         self.after(self.random.uniform(0.0005, 0.002), noticed)
