@@ -163,7 +163,7 @@ class Reports:
         worker = self._state.roster.known(peer)
         worker.recalled = False
         self.revoking.answered(worker, message.revocation)
-        back = [task for task_id in message.tasks if (task := worker.held.pop(task_id, None)) is not None]
+        back = self.revoking.given_back(worker, message.tasks)
         worker.assigned_total -= len(back)
         if worker.state is WorkerState.LEAVING and not (worker.used_up or worker.worn) and worker.force_at is None:
             worker.state = WorkerState.READY

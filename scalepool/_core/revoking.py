@@ -30,7 +30,7 @@ from scalepool._wire.records import unpack_result
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from scalepool._core.endings import Endings
     from scalepool._core.events import Inspected
@@ -122,10 +122,20 @@ class Revoking:
         back = [task for task in worker.held.values() if task.id not in begun] if None not in finished else []
         for task in back:
             del worker.held[task.id]
+            worker.revocation.taken.add(task.id)
         worker.assigned_total -= len(back)
         self._refuse(worker, [task for task in worker.held.values() if task.id in begun])
         self._endings.requeue(back)
         self._settle(worker)
+
+    def given_back(self, worker: Worker, tasks: Sequence[int]) -> list[Task]:
+        """Take these tasks off ``worker``, which gives them back, but for those that had been taken back before."""
+        taken = worker.revocation.taken
+        if taken:
+            before = taken.intersection(tasks)
+            taken -= before
+            tasks = [task_id for task_id in tasks if task_id not in before]
+        return [task for task_id in tasks if (task := worker.held.pop(task_id, None)) is not None]
 
     def _refuse(self, worker: Worker, begun: Iterable[Task]) -> None:
         """Tell the owners of tasks that cannot be cancelled any more; those to be stopped by force are looked for."""

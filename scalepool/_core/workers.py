@@ -77,9 +77,12 @@ class Revocation:
         How many there were.
     abandoned
         Tasks that have ended for their owners and may still run here, with the objects that they read.
+    taken
+        Tasks that were taken back, and that it has not given back yet: each will come once, perhaps when it has been
+        given the same one again.
     """
 
-    __slots__ = ("abandoned", "answered_at", "asked_at", "count", "judge_at", "looked_at", "pending")
+    __slots__ = ("abandoned", "answered_at", "asked_at", "count", "judge_at", "looked_at", "pending", "taken")
 
     def __init__(self) -> None:
         self.asked_at: float | None = None
@@ -89,6 +92,7 @@ class Revocation:
         self.judge_at: float | None = None
         self.count = 0
         self.abandoned: dict[int, Sequence[int]] = {}
+        self.taken: set[int] = set()
 
 
 class Worker(Level):

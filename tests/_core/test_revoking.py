@@ -148,3 +148,22 @@ def test_a_cancel_that_is_not_answered_cancels_what_has_not_begun(begun: bool) -
     story.record(*(story.held[: 2 if begun else 1]))
     assert ends(talk.heard) == ({} if begun else {task: Status.CANCELLED})
     assert sent(talk.heard, m.CancelAnswer) == ([m.CancelAnswer((task,))] if begun else [])
+
+
+def test_what_comes_back_late_is_not_what_the_worker_was_given_again() -> None:
+    # Given a worker that was stopped right before it began a task, which was taken back, and given to it again
+    talk = Dialogue()
+    group = talk.opens(1)
+    (worker,) = talk.starts_workers(group)
+    (task,) = talk.submits(group)
+    talk.later(2 * PATIENCE_S)
+    talk.looks(worker)
+    talk.later(2 * SETTLE_S)
+    talk.happens(Inspected(worker, (), (), 1))
+    assert runs(talk.says(worker, m.Returned([], (), 1))) == {worker: [task]}
+    # When it tells that it has not run it the first time, then that says nothing of the second time
+    assert runs(talk.says(worker, m.Returned([task], ()))) == {}
+    assert ends(talk.finishes(worker, [task])) == {task: Status.VALUE}
+    # Nor does it hold for ever: another task may come back
+    (other,) = talk.submits(group)
+    assert runs(talk.says(worker, m.Returned([other], ()))) == {worker: [other]}
