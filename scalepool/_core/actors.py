@@ -104,7 +104,7 @@ class Actors:
                 self._endings.unpin(row[3])
             return
         for task_id, function, payload, references, returns, needs in columns:
-            if actor.creation is None:
+            if task_id == group.id:
                 self._begin(group, actor, (task_id, function, payload, references, needs), message.parent)
                 continue
             task = ActorTask(task_id, group, function, payload, references)
@@ -127,15 +127,22 @@ class Actors:
         self, group: Group, actor: Actor, row: tuple[int, FunctionRecord, bytes, m.Ints, m.Ints], parent: int
     ) -> None:
         task_id, function, payload, references, needs = row
-        if task_id != group.id:
-            raise ProtocolError(f"task {task_id} is the first of actor {group.id}, and does not make it")
+        if actor.creation is not None:
+            raise ProtocolError(f"actor {group.id} is to be made twice")
         actor.creation = task = CreationTask(task_id, group, function, payload, references)
         task.parent = parent
         self._state.tasks[task_id] = task
         if needs:
             self._keeping.wait(task, needs)
         else:
-            group.push((task,))
+            group.push_front(task)  # whoever has found the actor by its name may have called it already
+
+    def forsake(self, opener: int) -> None:
+        """A peer is gone: the actors that it has opened, and not told how to make, will never be."""
+        for group in list(self._state.groups.values()):
+            actor = group.actor
+            if actor is not None and actor.creation is None and actor.opener == opener and group.failure is None:
+                self._die(group, _facts(actor, "the process that was about to make it has ended"))
 
     def created(self, task: CreationTask, status: int, payload: bytes) -> None:
         """The task that makes an actor has ended; called by ``Keeping.ended``."""

@@ -353,11 +353,12 @@ class Endings:
         if state.books is not None:
             state.books.lose(worker)
         self.keeping.disinherit(worker)
+        self.actors.forsake(worker.id)
         for group in list(state.groups.values()):
             group.workers.pop(worker.id, None)
             if group.owner == worker.id:
                 self.close(group, CloseMode.TERMINATE)
-        self.free(state.objects.forget_peer(worker.id))
+        self.free([*state.objects.unpin(worker.guarded), *state.objects.forget_peer(worker.id)])
         state.functions.pop(worker.id, None)
 
 
@@ -365,4 +366,6 @@ def keep_arguments(state: HubState, doomed: Sequence[Worker]) -> None:
     """See to it that no argument's memory gets other contents while a task that will be killed can read it."""
     for worker in doomed:
         for task in worker.held.values():
-            state.objects.hold(worker.id, task.references)
+            # Not held: a view of an earlier task, which the worker has just let go of, would take that away.
+            state.objects.pin(task.references)
+            worker.guarded.extend(task.references)

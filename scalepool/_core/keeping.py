@@ -155,6 +155,8 @@ class Keeping:
         """Tasks for a group that is no more: their values will not be."""
         state = self._state
         for task, returns in zip(message.tasks, message.returns, strict=True):
+            if task == message.group:
+                continue  # what makes an actor that was ended already: its value is there, as there are handles
             values = range(task, task + (returns if returns > 0 else 2))
             state.values.open(values, peer)
             for value in values:
@@ -169,6 +171,7 @@ class Keeping:
         """``task`` has ended: its values are there, or never will be. Called by ``Endings.finish``."""
         if isinstance(task, CreationTask):
             self.actors.created(task, status, payload)
+            _look_again(self, task.group)
             return
         if task.returns < 0:
             status, payload = end_stream(self._state, task, status, payload)
@@ -181,9 +184,11 @@ class Keeping:
         if task.needs:
             self.let_go(self._state.values.unpin(task.needs))
         actor = task.group.actor
-        if actor is not None and actor.lanes and isinstance(task, ActorTask):
-            for each in actor.advance(task.lane):
-                self._push(each)
+        if actor is not None:
+            if actor.lanes and isinstance(task, ActorTask):
+                for each in actor.advance(task.lane):
+                    self._push(each)
+            _look_again(self, task.group)
         self.end_the_doomed()
 
     def _settle(self, task: KeptTask, value: int, status: int, part: Part, objects: Sequence[int]) -> None:
@@ -380,3 +385,9 @@ def may_cancel(state: HubState, peer: int, task: Task) -> bool:
 
 def _is_needed(state: HubState, task: Task) -> bool:
     return isinstance(task, KeptTask) and any(value in state.values for value in task.values)
+
+
+def _look_again(keeping: Keeping, group: Group) -> None:
+    """A call of an actor has ended; perhaps its last handle went before."""
+    if not group.unfinished:
+        keeping.let_go(keeping._state.values.look_again(group.id))

@@ -61,6 +61,7 @@ class HubState:
         """Per submitting peer, what it has sent and may refer to."""
         self.objects = ObjectDirectory()
         self.values = ValueTable()
+        self.values.busy = self._is_busy
         self.followers: list[KeptTask] = []
         """Tasks that may be given to a worker before what they need is there; see ``following``."""
         self.streams: dict[int, Stream] = {}
@@ -78,6 +79,10 @@ class HubState:
         self.next_worker = 1
         self.now = 0.0
         self.alarm_at: float | None = None
+
+    def _is_busy(self, actor: int) -> bool:
+        group = self.groups.get(actor)
+        return group is not None and group.unfinished > 0
 
     def alarm(self, at: float) -> None:
         """Ask for a Tick at ``at`` (or earlier)."""

@@ -211,8 +211,8 @@ def _leaks(state: HubState) -> Iterator[str]:
     if moving != state.objects.moving_bytes:
         yield f"{state.objects.moving_bytes} bytes of objects are counted as on their way to the disk, not {moving}"
     pins = _references(state)
-    for value in state.values.records():
-        pins.update(value.objects)
+    pins.update(one for worker in state.roster.workers.values() for one in worker.guarded)
+    pins.update(one for value in state.values.records() for one in value.objects)
     for object_id, record in state.objects.items():
         if record.pins != pins[object_id]:
             yield f"object {object_id} counts {record.pins} that carry it, not {pins[object_id]}"
@@ -274,7 +274,7 @@ def _value_violations(state: HubState) -> Iterator[str]:
     for value_id, value in state.values.items():
         if value.pins != pins[value_id]:
             yield f"value {value_id} counts {value.pins} pins, not {pins[value_id]}"
-        if not value.pins and not value.holders:
+        if not value.pins and not value.holders and not state.values.busy(value_id):
             yield f"value {value_id} is kept for nobody"
         if gone := [peer for peer in value.holders if peer != DRIVER and peer not in state.roster.workers]:
             yield f"value {value_id} is held by {gone}, who are gone"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from scalepool._wire.messages import DRIVER
 
 if TYPE_CHECKING:
-    from collections.abc import ItemsView, Iterable, Sequence
+    from collections.abc import Callable, ItemsView, Iterable, Sequence
 
     from scalepool._core.lineage import Recipe
     from scalepool._core.task import KeptTask
@@ -50,7 +50,7 @@ class ValueRecord:
 class ValueTable:
     """Counts references to values; says what falls away with a value."""
 
-    __slots__ = ("_records", "abandoned", "borrowed", "dropped", "get", "handles", "loose", "recipes")
+    __slots__ = ("_records", "abandoned", "borrowed", "busy", "dropped", "get", "handles", "loose", "recipes")
 
     def __init__(self) -> None:
         self.abandoned: list[KeptTask] = []
@@ -60,6 +60,8 @@ class ValueTable:
         self._records: dict[int, ValueRecord] = {}
         self.handles: dict[int, int] = {}
         """The peer that each actor is itself: what it holds of its own does not keep it alive."""
+        self.busy: Callable[[int], bool] = bool
+        """Whether an actor has calls that have not ended: what these return may have a handle of it."""
         self.dropped: list[int] = []
         """Actors that nobody has a handle of any more."""
         self.recipes: dict[int, Recipe] = {}
@@ -127,6 +129,11 @@ class ValueTable:
                 unpinned.append(value)
         return self._forget(unpinned)
 
+    def look_again(self, actor: int) -> list[int]:
+        """All calls of an actor have ended; return what ``release`` returns."""
+        record = self._records.get(actor)
+        return self._forget([actor]) if record is not None and len(record.holders) <= 1 else []
+
     def forget_peer(self, peer: int) -> list[int]:
         """``peer`` is gone: it holds nothing any more; return what ``release`` returns."""
         return self.release(peer, [value for value, record in self._records.items() if peer in record.holders])
@@ -139,6 +146,8 @@ class ValueTable:
             record = self._records.get(value)
             if record is None or record.pins or (record.holders and not self._is_selfish(value, record)):
                 continue
+            if value in self.handles and self.busy(value):
+                continue  # see ``look_again``
             del self._records[value]
             if value in self.handles:
                 del self.handles[value]

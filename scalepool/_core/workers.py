@@ -109,6 +109,7 @@ class Worker(Level):
         "gone_by",
         "gpus",
         "group",
+        "guarded",
         "held",
         "hello_by",
         "id",
@@ -163,6 +164,8 @@ class Worker(Level):
         self.held: dict[int, Task] = {}
         self.known: Recent[bool] = Recent()
         self.entered: Recent[bool] = Recent()
+        self.guarded: list[int] = []
+        """Objects that tasks read which have ended here, and that it runs until it is killed."""
         self.followers: set[int] = set()
         """Tasks that it was given before what they need is there, and perhaps some that it holds no more."""
         self.assigned_total = self.received = self.blocks = 0  # tasks, results, waits that have begun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,14 @@ class Lending:
         # With a deadline nothing runs in place: it could take longer than the caller wants to wait.
         wanted = [future.task_id for future in futures if not future.is_over] if deadline is None else []
         wanted = list(dict.fromkeys(wanted))  # several values may come from one task
+        if _is_actor():
+            # What it holds are its own calls: nobody else can run them, nor may they run before this one has ended.
+            # Given back they would come again, perhaps behind some that are on their way now.
+            client.post(m.Block(wanted), now=True)
+            try:
+                return client.pump.wait_for(done, deadline)
+            finally:
+                client.post(m.Unblock(), now=True)
         return self._lend(done, wanted, deadline)
 
     def _lend(self, done: Callable[[], bool], wanted: Sequence[int], deadline: float | None) -> bool:
@@ -66,3 +75,8 @@ class Lending:
             station.give_back(holdings.take_all(), now=False)
             holdings.wanted = outer
             client.post(m.Unblock(), now=True)
+
+
+def _is_actor() -> bool:
+    instance = sys.modules.get("scalepool._runtime.instance")  # loaded where an actor is made
+    return instance is not None and bool(instance.actor_id())

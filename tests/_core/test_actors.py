@@ -337,10 +337,10 @@ def test_messages_that_make_no_sense() -> None:
     actor = stage.engages()
     with pytest.raises(ProtocolError, match="there already"):
         stage.says(DRIVER, OpenActor(actor, 0, b"spec", 0, 1, 0, b"", b"Class", b"meta"))
-    fresh = stage.new_id()
-    stage.says(DRIVER, OpenActor(fresh, 0, b"spec", 0, 1, 0, b"", b"Class", b"meta"))
-    with pytest.raises(ProtocolError, match="does not make it"):
-        stage.calls(fresh)
+    stage.worker_of(actor)
+    again = m.Submit(actor, 0, [7], [b"f"], [actor], [7], [b"args"], returns=[1])
+    with pytest.raises(ProtocolError, match="made twice"):
+        stage.says(DRIVER, again)
 
 
 def _record(task: int, attempt: int) -> bytes:

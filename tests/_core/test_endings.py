@@ -159,6 +159,8 @@ def test_the_arguments_of_a_killed_task_are_kept_until_its_process_is_dead() -> 
     talk.gets_ready(worker)
     talk.closes(group, CloseMode.TERMINATE)
     assert dropped(talk.heard) == []
+    talk.says(worker, m.Release([10]))  # of a view that an earlier task had left there
+    assert dropped(talk.heard) == []
     talk.dies(worker)
     assert dropped(talk.heard) == [10]
 

@@ -18,6 +18,22 @@ if TYPE_CHECKING:
 
 
 @scalepool.remote
+class Reflecting:
+    own: Any = None
+
+    def keep(self, own: Any) -> int:
+        self.own = own
+        return os.getpid()
+
+    def me(self) -> Any:
+        time.sleep(0.5)
+        return self.own
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+@scalepool.remote
 class Counter:
     step = 1
 
@@ -33,6 +49,11 @@ class Counter:
 
     def pid(self) -> int:
         return os.getpid()
+
+    def add_after(self, wait_s: float, by: int) -> int:
+        pending = scalepool.remote(time.sleep).remote(wait_s)
+        scalepool.wait([pending], timeout=wait_s / 4)
+        return self.add(by)
 
     def fail(self, text: str) -> None:
         raise KeyError(text)

@@ -61,6 +61,27 @@ def test_calls_run_in_order_and_state_is_kept() -> None:
     assert "Counter.add: ready" in repr(ref := counter.add.remote()) or get(ref) == 216
 
 
+def test_calls_run_in_order_although_some_of_them_wait() -> None:
+    counter = classes.Counter.remote()
+    refs = []
+    for number in range(60):  # some reach the actor before it waits, some while it does, some when it goes on
+        refs.append(counter.add_after.remote(0.004, 1) if number % 3 == 0 else counter.add.remote())
+        if number % 5 == 0:
+            scalepool.wait(refs, num_returns=len(refs) // 2 + 1, timeout=60)
+    assert get(refs) == list(range(1, 61))
+
+
+def test_an_actor_whose_only_handle_comes_out_of_its_own_call_lives() -> None:
+    actor = classes.Reflecting.remote()
+    pid = get(actor.keep.remote(actor))
+    ref = actor.me.remote()
+    del actor  # long before the call ends
+    me = get(ref)
+    assert get(me.pid.remote()) == pid
+    del me, ref
+    assert eventually(lambda: is_gone(pid))
+
+
 def test_two_actors_are_two_processes_and_two_states() -> None:
     one, other = classes.Counter.remote(), classes.Counter.remote(100)
     get([one.add.remote(), other.add.remote()])
