@@ -53,6 +53,8 @@ def get(result: ApplyResult) -> Any:
         if isinstance(error, KeyboardInterrupt):
             raise error.with_traceback(None) from error.__cause__  # without the frames of ours below this one
         raise
+    finally:
+        del result  # a traceback must not keep the error alive that it belongs to
 
 
 def snapshot(iterable: Iterable[Any]) -> Sequence[Any]:

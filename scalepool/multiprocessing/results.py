@@ -153,9 +153,13 @@ class ApplyResult:
             The exception of the task. After ``terminate()``: `TaskCancelledError` (the original waits for ever).
         """
         future = self._future
-        if not future.has_value:  # it has one already where many calls are made before the first result is asked for
+        if future.has_value:  # it has one already where many calls are made before the first result is asked for
+            return future.result()
+        try:
             self._await(timeout)
-        return future.result()
+            return future.result()
+        finally:
+            del self, future  # a traceback must not keep the error alive that it belongs to, and all arguments with it
 
     def _await(self, timeout: float | None) -> None:
         """Wait until there is a value; raises as `get` does."""
@@ -170,7 +174,7 @@ class ApplyResult:
             try:
                 raise error
             finally:
-                del error  # breaks the cycle error -> traceback -> this frame -> error
+                del error, self  # breaks the cycle error -> traceback -> this frame -> error
 
     @property
     def output(self) -> str | None:
@@ -257,8 +261,11 @@ class CallbackResult(ApplyResult):
 
     def get(self, timeout: float | None = None) -> Any:
         """As of an `ApplyResult`."""
-        self._await(timeout)
-        return self._settlement.value
+        try:
+            self._await(timeout)
+            return self._settlement.value
+        finally:
+            del self  # as there
 
     def _error(self) -> BaseException | None:
         return None if self._settlement.success else self._settlement.value
@@ -321,8 +328,11 @@ class MapResult(ApplyResult):
 
     def get(self, timeout: float | None = None) -> Any:
         """As of an `ApplyResult`."""
-        self._await(timeout)
-        return self._settlement.value
+        try:
+            self._await(timeout)
+            return self._settlement.value
+        finally:
+            del self  # as there
 
     def _error(self) -> BaseException | None:
         return None if self._settlement.success else self._settlement.value
