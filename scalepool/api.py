@@ -123,7 +123,8 @@ def init(  # noqa: PLR0913 - keywords, as ray.init has them
     Parameters
     ----------
     address
-        ``None`` or ``"local"``: a session of this process, on this host.
+        ``"tcp://host:port"`` of a cluster's head: workers are on the hosts of that cluster. ``"local"``: on this host.
+        ``None``: what ``SCALEPOOL_ADDRESS`` says, else on this host.
     num_cpus
         CPUs to plan with; default :func:`cpu_count`.
     num_gpus
@@ -154,11 +155,11 @@ def init(  # noqa: PLR0913 - keywords, as ray.init has them
     Raises
     ------
     SessionError
-        When a session runs that was started with something else.
+        When a session runs that was started with something else, or the cluster cannot be reached.
     ValueError, TypeError
         For what is no number or size, or out of range.
-    NotImplementedError
-        For an address: sessions of several hosts are not there yet.
+    AuthenticationError, KeyFileError
+        When the cluster does not let us in, or there is no key file; both are SessionErrors.
     """
     _check_address(address)
     given = {
@@ -175,21 +176,20 @@ def init(  # noqa: PLR0913 - keywords, as ray.init has them
         "timeline": timeline,
     }
     before = _session.existing()
-    session = _session.start(given)
-    asks = any(value is not None for value in given.values()) and not ignore_reinit_error
+    session = _session.start(given, address)
+    asks = (address or any(value is not None for value in given.values())) and not ignore_reinit_error
     if asks and isinstance(session, _session.DriverSession):  # another thread may have been first
         from scalepool._runtime.info import check_same
 
-        check_same(session, given)
+        check_same(session, given, address)
     return SessionHandle(session, is_owner=session is not before)
 
 
 def _check_address(address: str | None) -> None:
-    if address not in (None, "local"):
-        raise NotImplementedError(
-            f"address={address!r}: sessions that span several hosts are still to come; without an address "
-            f"scalepool.init() starts one on this host"
-        )
+    if address is not None and address != "local":
+        from scalepool._runtime.info import check_address
+
+        check_address(address)
 
 
 def _size(name: str, size: int | str | None) -> int | None:

@@ -44,7 +44,7 @@ class WorkerExited(NamedTuple):
     that it had logged but that never arrived as a message. ``items`` are the items of their inputs that those tasks
     worked on, counted from 1, 0 where nothing is known. ``objects`` are the objects of the results in ``records``, as
     in ``Done``, zeros for those that could not be saved. ``report`` is what else could be found out about its end;
-    it goes unread to the owners of the tasks that it ran.
+    it goes unread to the owners of the tasks that it ran. ``reason`` says why it ended, where nobody could look.
     """
 
     worker: int
@@ -54,6 +54,7 @@ class WorkerExited(NamedTuple):
     items: tuple[int, ...] = ()
     report: bytes = b""
     objects: Sequence[int] = ()
+    reason: str = ""
 
 
 class Inspected(NamedTuple):

@@ -10,6 +10,7 @@ leave a task without an end.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from scalepool._core.deadlines import Deadlines
@@ -155,6 +156,16 @@ class Hub:
     def has_task(self, task: int) -> bool:
         """Whether this task has not ended."""
         return task in self._state.tasks
+
+    def is_assigned(self, task: int) -> bool:
+        """Whether a worker has this task; from any thread."""
+        found = self._state.tasks.get(task)
+        return found is not None and found.worker in self._state.roster.workers
+
+    def presumed_running(self, worker_id: int) -> tuple[int, ...]:
+        """Tasks that a worker was in for all that is known here: the oldest that it holds, and those in its waits."""
+        worker = self._state.roster.workers.get(worker_id)
+        return () if worker is None else tuple(islice(worker.held, len(worker.waits) + 1))
 
     def statistics(self) -> HubStatistics:
         """Return a snapshot of the hub's counts."""

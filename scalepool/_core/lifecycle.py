@@ -76,7 +76,7 @@ class Lifecycle:
             return
         self._reports.salvaged(worker, self._readable(event.records), event.objects)
         running = {**dict.fromkeys(worker.lost, 0), **_items(event)}
-        self._lost(worker, Autopsy(worker.pid, event.exitcode, running, report=event.report, lost=worker.lost))
+        self._lost(worker, Autopsy(worker.pid, event.exitcode, running, event.reason, event.report, lost=worker.lost))
 
     def _readable(self, records: Sequence[bytes]) -> list[ResultRecord]:
         # A worker can scribble over its own memory before it dies of that: what it left must not stop us.

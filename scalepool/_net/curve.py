@@ -12,12 +12,12 @@ chooses. It is the first byte of the routing bytes that callers see.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import zmq
 
 from scalepool._base.clock import monotonic_s
 from scalepool._base.tuples import NamedTuple
+from scalepool._net.addresses import join_endpoint, split_endpoint
 from scalepool._net.keys import AGENT, DRIVER, HEAD, ClusterKeys, KeyPair
 from scalepool._net.waker import Wakeable
 from scalepool._net.zap import DOMAIN, Doorkeeper
@@ -26,7 +26,7 @@ from scalepool.errors import AuthenticationError, SessionError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Heartbeats", "Hub", "Peer", "role_of", "split_endpoint"]
+__all__ = ["Heartbeats", "Hub", "Peer", "role_of"]
 
 _POLLIN: Final = int(zmq.POLLIN)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
@@ -59,28 +59,6 @@ _BEATS: Final = Heartbeats()
 def role_of(routing: bytes) -> str:
     """Return which of the cluster's keys the sender of a message has, by the routing bytes that came with it."""
     return _ROLES[routing[:1]]
-
-
-def split_endpoint(address: str) -> tuple[str, int]:
-    """Return host and port of ``tcp://host:port``; an IPv6 address stands in brackets, as in URLs.
-
-    Raises
-    ------
-    SessionError
-        When it is none.
-    """
-    try:
-        parts = urlsplit(address)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not address.startswith("tcp://") or not host or port is None or parts.path or parts.query or parts.username:
-        raise SessionError(f"{address!r} is no address of a cluster: it has the form tcp://host:port")
-    return host, port
-
-
-def _endpoint(host: str, port: int) -> str:
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
 class _Channel(Wakeable):
@@ -116,9 +94,17 @@ class _Channel(Wakeable):
                 message = True
             elif source == self._waker.fd:
                 self._waker.drain()
-            else:
+            elif not isinstance(source, int):
                 self._take_news()
         return message
+
+    def watch(self, fd: int) -> None:
+        """Have ``poll`` return, too, when this descriptor is readable."""
+        self._poll_set.append((fd, _POLLIN))
+
+    def unwatch(self, fd: int) -> None:
+        """The reverse of ``watch``."""
+        self._poll_set.remove((fd, _POLLIN))
 
     def _take_news(self) -> None:
         """Something else in the poll set is readable."""
@@ -177,15 +163,15 @@ class Hub(_Channel):
 
     def _listen(self, host: str, port: int) -> None:
         try:
-            self._socket.bind(_endpoint(host, port) if port else _endpoint(host, port)[:-1] + "*")
+            self._socket.bind(join_endpoint(host, port) if port else join_endpoint(host, port)[:-1] + "*")
         except zmq.ZMQError as error:
-            raise SessionError(f"cannot listen at {_endpoint(host, port)}: {error.strerror}") from None
+            raise SessionError(f"cannot listen at {join_endpoint(host, port)}: {error.strerror}") from None
         self.address = str(self._socket.get_string(zmq.LAST_ENDPOINT)).rstrip("\0")
 
     def _knock(self, public: bytes) -> None:
         """Come as strangers, before anybody knows the address: nobody may hear us."""
         host, port = split_endpoint(self.address)
-        here = _endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
+        here = join_endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
         for stranger in (None, KeyPair.generate()):
             refused = _is_refused(here, public, stranger)
             if not refused or self._socket.poll(0) or not self.safe:
@@ -305,7 +291,7 @@ class Peer(_Channel):
             )
             self._sockets.append(self._news)
             self._poll_set.append((self._news, _POLLIN))
-            self._socket.connect(_endpoint(host, port))
+            self._socket.connect(join_endpoint(host, port))
             self._await_link(address, timeout_s)
         except BaseException:
             self._close(linger_ms=0)

@@ -52,6 +52,10 @@ class _Poller:
             return self._epoll.poll(timeout_s)
         return self._poller.poll(None if timeout_s is None else timeout_s * 1000)
 
+    def fileno(self) -> int:
+        """A descriptor that is readable when there are events; -1 where ``epoll`` is not to be had."""
+        return self._epoll.fileno() if self._epoll is not None else -1
+
     def close(self) -> None:
         if self._epoll is not None:
             self._epoll.close()
@@ -103,6 +107,10 @@ class Hub(Wakeable):
             elif fd == self._listener.fileno():
                 self._accept()
         return bool(readable)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when ``poll`` would return at once, for who waits for more than this."""
+        return self._poller.fileno()
 
     def receive_into(self, take: Callable[[bytes, bytes], None]) -> bool:
         """Hand (routing id, message) to ``take`` if a message is there; return whether one was."""

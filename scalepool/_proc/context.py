@@ -13,13 +13,13 @@ import json
 import multiprocessing.process
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from scalepool._base.tuples import NamedTuple
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["ProcessContext"]
 
@@ -67,6 +67,22 @@ class ProcessContext(NamedTuple):
             authkey=_authkey(),
             umask=_umask(),
         )
+
+    def on_host(self, environ: Mapping[str, str], sys_path: Sequence[str]) -> ProcessContext:
+        """Return it as it makes sense on another host.
+
+        Variables that describe a host or a login there stay as they are there, and folders for imports that only exist
+        there are looked into after those of the recorded process.
+
+        Parameters
+        ----------
+        environ, sys_path
+            Of a process there.
+        """
+        followed = {name: value for name, value in self.environ if not _is_of_host(name)}
+        own = {name: value for name, value in environ.items() if _is_of_host(name)}
+        extra = [entry for entry in sys_path if entry and entry not in self.sys_path]
+        return self._replace(environ=tuple(sorted({**followed, **own}.items())), sys_path=(*self.sys_path, *extra))
 
     def apply(self, overrides: Mapping[str, str] | None = None) -> None:
         """Make the calling process, a worker, look like the recorded one.
@@ -116,6 +132,18 @@ class ProcessContext(NamedTuple):
             )
         except (ValueError, TypeError) as error:
             raise ProtocolError(f"not a process context: {error}") from error
+
+
+_OF_HOST: Final = frozenset({
+    "CUDA_VISIBLE_DEVICES", "DISPLAY", "HOME", "HOSTNAME", "LD_LIBRARY_PATH", "LD_PRELOAD", "LOGNAME",
+    "NVIDIA_VISIBLE_DEVICES", "OLDPWD", "PATH", "PWD", "PYTHONHOME", "SHELL", "TEMP", "TERM", "TMP", "TMPDIR", "USER",
+    "VIRTUAL_ENV",
+})  # fmt: skip
+_OF_HOST_PREFIXES: Final = ("SSH_", "XDG_", "CONDA_", "SLURM_", "PBS_", "LSB_", "KUBERNETES_", "SCALEPOOL_")
+
+
+def _is_of_host(name: str) -> bool:
+    return name in _OF_HOST or name.startswith(_OF_HOST_PREFIXES)
 
 
 def _cwd() -> str:

@@ -360,8 +360,9 @@ class Client:
         self.pump.forked()
 
     def close(self, error: ScalepoolError) -> None:
-        """End every future that is open with ``error``; free the store."""
+        """End every future that is open with ``error``, and whatever comes later; free the store."""
         self.closed = True
+        self._end_text = str(error)
         if not self.at_exit:
             for future in list(self._futures.values()):
                 future.settle(None, error)

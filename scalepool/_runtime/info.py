@@ -62,10 +62,25 @@ class Node(NamedTuple):
     labels: Mapping[str, str]
 
 
-def check_same(session: DriverSession, given: Mapping[str, Any]) -> None:
+def check_address(address: str) -> None:
+    """Raise ValueError for what is no address of a cluster."""
+    from scalepool._net.addresses import split_endpoint
+
+    try:
+        split_endpoint(address)
+    except SessionError as error:
+        raise ValueError(str(error)) from None
+
+
+def check_same(session: DriverSession, given: Mapping[str, Any], address: str | None = None) -> None:
     """Raise SessionError unless ``session`` has been started with what is given, or has that anyway."""
     from scalepool.config import settings
 
+    if address is not None and address != session.address:
+        raise SessionError(
+            f"a session runs already, at {session.address}, and init() asks for {address}: call scalepool.shutdown() "
+            "first, or use the one that runs: init(..., ignore_reinit_error=True)"
+        )
     asked = settings(given, {})
     for name, value in given.items():
         there, wanted = getattr(session.settings, name), getattr(asked, name)
@@ -109,8 +124,21 @@ def available_resources() -> dict[str, float]:
 def nodes() -> list[Node]:
     """Return the hosts of the session, today one. Mirrors ``ray.nodes``, whose dicts are `Node` here."""
     session = sessions.current()
+    if isinstance(session, DriverSession) and session.address != "local":
+        return _cluster_nodes(session)
     labels = json.loads(session.settings.labels or "{}")
     return [Node(node_id_of(session), os.uname().nodename, "local", True, cluster_resources(), labels)]
+
+
+def _cluster_nodes(session: DriverSession) -> list[Node]:
+    found: Mapping[int, Any] = session.engine.nodes  # type: ignore[attr-defined]  # as that of a cluster has
+    return [
+        Node(
+            str(node.number), node.host, session.address, True,
+            {"CPU": float(node.slots), "memory": float(node.memory_bytes)}, {},
+        )
+        for node in found.values()
+    ]  # fmt: skip
 
 
 def get_gpu_ids() -> list[int | str]:

@@ -62,8 +62,7 @@ class ObjectKeeper:
                 adopted.extend((0, 0, 0, 0))
                 continue
             adopted.extend(ref)
-            if self._storage.plan.use_memfd and not in_memory(ref.fd):
-                self._made_on_disk.append(ref.object_id)
+            self.note_place(ref)
         return adopted
 
     def salvage(self, logged: Sequence[bytes]) -> tuple[tuple[bytes, ...], list[int]]:
@@ -93,6 +92,16 @@ class ObjectKeeper:
             else:
                 is_sound = False  # it was scribbled over, and so may be all behind it
         return tuple(records), self.adopt(columns)
+
+    @property
+    def segments(self) -> AdoptedSegments:
+        """What is kept."""
+        return self._adopted
+
+    def note_place(self, ref: SegmentRef) -> None:
+        """See to it that ``made_on_disk`` tells of an object that is there."""
+        if self._storage.plan.use_memfd and not in_memory(ref.fd):
+            self._made_on_disk.append(ref.object_id)
 
     def drop(self, objects: Sequence[int]) -> None:
         """Nobody needs these any more."""

@@ -46,6 +46,16 @@ class PeerLinks:
         peer = self._routes.get(routing)
         return self._introduce(routing, message) if peer is None else peer
 
+    def find(self, routing: bytes) -> int | None:
+        """Return who is behind a routing id, if that is known."""
+        return self._routes.get(routing)
+
+    def send_encoded(self, peer: int, data: bytes) -> None:
+        """As ``send``, for a message that is bytes already."""
+        routing = self._peers.get(peer)
+        if routing is not None:
+            self._channel.send(routing, data)
+
     def _introduce(self, routing: bytes, message: m.Message) -> int:
         if type(message) is not m.Hello or not compare_digest(message.token, self._token):
             raise ProtocolError("the first message of a peer was not a valid Hello")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from scalepool._runtime.timeline import Timeline
     from scalepool.engines.local import LocalEngine
 
-__all__ = ["LocalStation"]
+__all__ = ["LocalStation", "remember_exit"]
 
 _REMEMBERED_EXITS: Final = 4096
 _EAGER_QUEUE: Final = 256
@@ -181,9 +181,7 @@ class LocalStation:
         self._note_made_on_disk()
         self._keeper.worker_gone(worker)
         self.engine.bury(worker)
-        self.exitcodes[worker] = event.exitcode
-        if len(self.exitcodes) > _REMEMBERED_EXITS:
-            del self.exitcodes[next(iter(self.exitcodes))]
+        remember_exit(self.exitcodes, worker, event.exitcode)
         self._links.forget(worker)
 
     def _receive(self, routing: bytes, data: bytes) -> None:
@@ -248,8 +246,7 @@ class LocalStation:
             elif type(command) is Inspect:
                 self.events.extend(self._look_into(command))
             elif type(command) is Revoke:
-                if (fate := self.engine.fates.get(command.worker)) is not None:
-                    fate.flight.revoke(command.number)
+                self.engine.revoke(command.worker, command.number)
             elif type(command) is Drop:
                 self._keeper.drop(command.objects)
             elif type(command) is Spill:
@@ -274,6 +271,13 @@ class LocalStation:
         self._keeper.close()
         self.printer.flush(monotonic_s(), everything=True)
         sys.stdout.flush() if sys.stdout is not None else None
+
+
+def remember_exit(exitcodes: dict[int, int | None], worker: int, exitcode: int | None) -> None:
+    """Note how a worker has ended, for who asks; the oldest are forgotten."""
+    exitcodes[worker] = exitcode
+    if len(exitcodes) > _REMEMBERED_EXITS:
+        del exitcodes[next(iter(exitcodes))]
 
 
 def _findings(engine: LocalEngine, event: Exited, *, is_shown: bool) -> tuple[Sequence[m.Output], bytes]:

@@ -54,6 +54,8 @@ class DriverSession:
     settings: Settings
     cpus: int
     closed: bool
+    address = "local"
+    """Of its cluster; or that it has none."""
     parent_group = 0
     root_group = 0
     kept_task = 0
@@ -184,14 +186,17 @@ def current() -> DriverSession | WorkerSession:
     return session if session is not None else start({})
 
 
-def start(arguments: Mapping[str, object]) -> DriverSession | WorkerSession:
-    """Start the session unless there is one."""
+def start(arguments: Mapping[str, object], address: str | None = None) -> DriverSession | WorkerSession:
+    """Start the session unless there is one.
+
+    ``address`` is a cluster's; ``None``: what the environment says, ``"local"``: none.
+    """
     if is_ending():
         stop_at_exit()
     try:
         with _lock:
             if _current is None:
-                set_current(_open(arguments))
+                set_current(_open(arguments, address or os.environ.get("SCALEPOOL_ADDRESS", "").strip()))
             assert _current is not None
             return _current
     except RuntimeError:
@@ -200,7 +205,11 @@ def start(arguments: Mapping[str, object]) -> DriverSession | WorkerSession:
         raise
 
 
-def _open(arguments: Mapping[str, object]) -> DriverSession:
+def _open(arguments: Mapping[str, object], address: str) -> DriverSession:
+    if address and address != "local":
+        from scalepool._runtime.cluster_driver import ClusterSession
+
+        return ClusterSession(address, arguments)
     from scalepool._proc.launch import launch
 
     launched = launch()  # its interpreter comes up while we load the rest

@@ -74,6 +74,24 @@ class AdoptedSegments(SegmentHolder):
             return held
         raise StoreError("the segment store is closed")
 
+    def take_in(self, ref: SegmentRef, usage: Usage) -> None:
+        """Hold an object that was written in this process for somebody else, and is counted as this."""
+        with self._lock:
+            if not self._closed and ref.object_id not in self._refs:
+                self._refs[ref.object_id] = ref
+                self._charged[ref.object_id] = usage
+                return
+        os.close(ref.fd)
+        if self._budget is not None:
+            self._budget.give(*usage)
+
+    def held(self, object_id: int) -> SegmentRef | None:
+        """Return where an object is that is held here."""
+        return self._refs.get(object_id)
+
+    def __contains__(self, object_id: int) -> bool:
+        return object_id in self._refs
+
     def drop(self, object_id: int) -> None:
         """Let go of an object; views on it stay valid.
 

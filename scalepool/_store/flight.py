@@ -260,6 +260,11 @@ class FlightRecord:
             found.setdefault(task, item)
         return found
 
+    @property
+    def forgotten(self) -> int:
+        """How many frames were logged before the first that ``unacked`` could return."""
+        return self._words[_BASE]
+
     def unacked(self, n_received: int) -> list[bytes]:
         """The logged frames that are not among the first *n_received*, oldest first.
 

@@ -15,7 +15,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from scalepool._wire import actors, messages
 from scalepool.errors import ProtocolError
@@ -23,7 +23,7 @@ from scalepool.errors import ProtocolError
 if TYPE_CHECKING:
     from scalepool._wire.messages import Message
 
-__all__ = ["MAX_MESSAGE_BYTES", "decode", "encode"]
+__all__ = ["BY_NUMBER", "MAX_MESSAGE_BYTES", "decode", "encode", "tables"]
 
 MAX_MESSAGE_BYTES: Final = 256 << 20
 """Upper bound of one message. Payloads above the inline limit travel through the store, but where it has no descriptor
@@ -60,17 +60,28 @@ def _spec(kind: type[Any]) -> tuple[struct.Struct, tuple[int, ...]]:
     return struct.Struct("<B" + "".join("q" if field == _NUMBER else "I" for field in fields)), fields
 
 
-_BY_NUMBER: Final = [(kind, *_spec(kind)) for kind in _kinds()]
-_BY_TYPE: Final = {kind: (number, head, fields) for number, (kind, head, fields) in enumerate(_BY_NUMBER)}
+ByNumber: TypeAlias = "list[tuple[type[Any], struct.Struct, tuple[int, ...]]]"
+ByType: TypeAlias = "dict[type[Any], tuple[int, struct.Struct, tuple[int, ...]]]"
 
 
-def encode(message: Message) -> bytes:
+def tables(kinds: Sequence[type[Any]]) -> tuple[ByNumber, ByType]:
+    """Return what ``decode`` and ``encode`` need for other messages than those between hub and peers.
+
+    Their order is their protocol.
+    """
+    by_number = [(kind, *_spec(kind)) for kind in kinds]
+    return by_number, {kind: (number, head, fields) for number, (kind, head, fields) in enumerate(by_number)}
+
+
+BY_NUMBER, _BY_TYPE = tables(_kinds())
+
+
+def encode(message: tuple[Any, ...], by_type: ByType = _BY_TYPE) -> bytes:
     """Return ``message`` as bytes."""
-    number, head, fields = _BY_TYPE[type(message)]
+    number, head, fields = by_type[type(message)]
     heads = [number]
     out = [b""]
-    values: tuple[Any, ...] = message
-    for field, value in zip(fields, values, strict=True):
+    for field, value in zip(fields, message, strict=True):
         if field == _NUMBER:
             heads.append(value)
             continue
@@ -97,7 +108,7 @@ def _column(code: str, values: Sequence[int]) -> bytes:
     return column.tobytes()
 
 
-def decode(data: bytes) -> Message:
+def decode(data: bytes, by_number: ByNumber = BY_NUMBER) -> Message:
     """Return the message in ``data``.
 
     Raises
@@ -105,11 +116,11 @@ def decode(data: bytes) -> Message:
     ProtocolError
         When ``data`` is not exactly one message of this protocol.
     """
-    if not data or data[0] >= len(_BY_NUMBER):
+    if not data or data[0] >= len(by_number):
         raise ProtocolError("unknown kind of message" if data else "empty message")
     if len(data) > MAX_MESSAGE_BYTES:
         raise ProtocolError(f"message of {len(data)} bytes exceeds the limit of {MAX_MESSAGE_BYTES}")
-    kind, head, fields = _BY_NUMBER[data[0]]
+    kind, head, fields = by_number[data[0]]
     at = head.size
     if len(data) < at:
         raise ProtocolError(f"{kind.__name__} message ends too early")

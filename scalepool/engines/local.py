@@ -173,6 +173,12 @@ class LocalEngine:
         """Send SIGKILL, or SIGTERM without ``force``, to a worker and its children."""
         self._watcher.send_signal(worker, signal.SIGKILL if force else signal.SIGTERM, group=force)
 
+    def revoke(self, worker: int, number: int) -> None:
+        """Have a worker begin nothing that it holds; see the command Revoke."""
+        fate = self.fates.get(worker)
+        if fate is not None:
+            fate.flight.revoke(number)
+
     def is_running(self, task: int) -> bool:
         """Whether some worker's flight record says that it is in ``task``."""
         return any(task in fate.flight.running() for fate in list(self.fates.values()))

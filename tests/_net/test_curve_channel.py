@@ -14,7 +14,8 @@ import zmq
 from zmq.utils import z85
 
 from scalepool._net import curve
-from scalepool._net.curve import Heartbeats, Hub, Peer, role_of, split_endpoint
+from scalepool._net.addresses import split_endpoint
+from scalepool._net.curve import Heartbeats, Hub, Peer, role_of
 from scalepool._net.keys import AGENT, DRIVER, HEAD, ClusterKeys, KeyPair
 from scalepool._net.zap import DOMAIN, verdict
 from scalepool.errors import AuthenticationError, SessionError

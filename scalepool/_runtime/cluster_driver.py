@@ -1,0 +1,316 @@
+"""A driver's session whose workers are on the hosts of a cluster.
+
+Hub and client are in the driver's process, as they are without a cluster. What differs is where messages go, a link to
+the head in place of a Unix socket, and who starts processes, the agents of the hosts. So whatever works locally works
+here, and it is the same code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from scalepool._base.clock import monotonic_s
+from scalepool._core.events import Inspected, LaunchFailed, WorkerExited, WorkerStarted
+from scalepool._core.hub import Hub
+from scalepool._net.keys import DRIVER, key_file, read_keys
+from scalepool._runtime.client import Client
+from scalepool._runtime.cluster_link import ClusterLink
+from scalepool._runtime.joining import join
+from scalepool._runtime.keeping import ObjectKeeper
+from scalepool._runtime.local import LocalStation, remember_exit
+from scalepool._runtime.notes import Notes
+from scalepool._runtime.output import Printer
+from scalepool._runtime.porter import Porter
+from scalepool._runtime.pump import Pump
+from scalepool._runtime.session import DriverSession
+from scalepool._runtime.session_dir import SessionDir
+from scalepool._runtime.storage import plan_of
+from scalepool._wire import cluster as c
+from scalepool._wire import messages as m
+from scalepool._wire.pickling.exchange import Exchange, install, sender_number
+from scalepool.config import settings
+from scalepool.engines.cluster import ClusterEngine
+from scalepool.errors import ProtocolError, SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from scalepool._core.commands import Inspect
+    from scalepool._core.events import Event
+    from scalepool._net.curve import Peer
+    from scalepool._runtime.storage import Storage
+
+__all__ = ["ClusterSession"]
+
+_OF_HOSTS: Final = ("num_cpus", "num_gpus", "resources", "memory", "labels")
+"""What hosts have is said where they join."""
+_JOIN_S: Final = 10.0
+_IDLE_LOOK_S: Final = 1.0
+"""How often an idle driver looks at its link."""
+_LOST: Final = -1
+"""As ``first`` of an Ended: the host is lost, and nobody knows what its workers had done."""
+
+
+class _ClusterKeeper(ObjectKeeper):
+    """Keeps what was brought here; see `ObjectKeeper`."""
+
+    __slots__ = ("link",)
+
+    def __init__(self, storage: Storage, link: ClusterLink) -> None:
+        super().__init__(storage)
+        self.link = link
+
+    def adopt(self, columns: m.Ints) -> list[int]:
+        """Return where the objects are that a worker describes: they were brought here before, or cannot be had."""
+        if len(columns) % 4:
+            raise ProtocolError(f"{len(columns)} numbers are no columns of four")
+        places: list[int] = []
+        for object_id in columns[::4]:
+            ref = self.segments.held(object_id)
+            places.extend((0, 0, 0, 0) if ref is None else ref)
+            if ref is not None:
+                self.note_place(ref)
+        return places
+
+    def drop(self, objects: Sequence[int]) -> None:
+        """Nobody needs these any more, on any host."""
+        super().drop(objects)
+        self.link.forget(objects)
+
+
+class ClusterStation(LocalStation):
+    """Drives the hub of a session on a cluster.
+
+    Parameters
+    ----------
+    hub, client, token
+        As of a `LocalStation`.
+    link
+        The hub's channel.
+    engine
+        Who orders workers.
+    lost
+        What to tell when the link is lost.
+    """
+
+    def __init__(
+        self, hub: Hub, link: ClusterLink, client: Client, token: bytes, engine: ClusterEngine, lost: str
+    ) -> None:
+        super().__init__(hub, link, client, token)
+        self._link = link
+        self._lost_text = lost
+        self._looked_at = monotonic_s()
+        self.nodes = engine
+        self.engine = engine  # type: ignore[assignment]  # of which is asked what both sorts can do
+        self._keeper.close()
+        self._keeper = keeper = _ClusterKeeper(client.storage, link)
+        self._ended: deque[c.Ended] = deque()
+        store, notes = client.store, Notes()
+
+        def find(object_id: int) -> int | None:
+            found = store.find(object_id)
+            return keeper.segments.find(object_id) if found is None else found
+
+        link.find = find
+        link.happened = self.happened
+        link.porter = Porter(
+            keeper.segments, lambda object_id: False, client.storage, link.ask,
+            lambda text: notes.show(text, monotonic_s()),
+        )  # fmt: skip
+
+    # ---- what the pump asks ----
+
+    def work(self, *, arrived: bool) -> None:
+        """As the base class; when the link is lost, everything that is open ends with that."""
+        self._looked_at = monotonic_s()
+        super().work(arrived=arrived)
+        if self._link.lost and not self._client.closed:
+            self._client.close(SessionError(self._lost_text))
+
+    def pending(self) -> bool:
+        """Whether something is queued."""
+        return bool(self._ended) or super().pending()
+
+    def busy(self) -> bool:
+        """Whether answers are outstanding."""
+        return not self._client.closed and super().busy()
+
+    def alarm_at(self) -> float | None:
+        """As the base class; and an idle driver looks at its link from time to time, or what comes would pile up."""
+        alarm, look_at = super().alarm_at(), self._looked_at + _IDLE_LOOK_S
+        return look_at if alarm is None else min(alarm, look_at)
+
+    # ---- what agents and head report ----
+
+    def happened(self, message: c.ClusterMessage) -> None:
+        """Take in what is no message of a worker; called where messages are received."""
+        if type(message) is c.Launched:
+            self.events.append(WorkerStarted(message.worker, message.pid))
+        elif type(message) is c.Refused:
+            self.events.append(LaunchFailed(message.worker, message.reason.decode("utf-8", "replace")))
+        elif type(message) is c.Looked:
+            self.events.append(self._looked(message))
+        elif type(message) is c.Ended:
+            self._ended.append(message)
+        elif type(message) is c.Placed:
+            self.nodes.homes[message.worker] = message.node
+        elif type(message) is c.Nodes:
+            self.nodes.take_nodes(message)
+        elif type(message) is c.NodeLost:
+            for worker in self.nodes.on_node(message.node):
+                self._ended.append(c.Ended(0, worker, c.NO_EXITCODE, (), (), _LOST, (), message.reason))
+
+    def _looked(self, message: c.Looked) -> Inspected:
+        worker = message.worker
+        skipped = max(0, self._hub.received_from(worker) - message.first)
+        records = tuple(message.records[skipped:])
+        return Inspected(worker, tuple(message.running), tuple(message.items), message.revocation, records)
+
+    def _process_events(self) -> None:
+        super()._process_events()
+        while self._ended and not self.events:
+            self._worker_ended(self._ended.popleft())
+
+    def _worker_ended(self, ended: c.Ended) -> None:
+        worker = ended.worker
+        if worker not in self.nodes.homes:
+            return
+        exitcode = None if ended.exitcode == c.NO_EXITCODE else ended.exitcode
+        if ended.first == _LOST:
+            running = self._hub.presumed_running(worker)
+            reason = f"its host left the cluster: {ended.report.decode('utf-8', 'replace')}"
+            self._handle(WorkerExited(worker, None, running, reason=reason))
+        else:
+            skipped = max(0, self._hub.received_from(worker) - ended.first)
+            self._handle(
+                WorkerExited(
+                    worker, exitcode, tuple(ended.running), tuple(ended.records[skipped:]), tuple(ended.items),
+                    ended.report,
+                )
+            )  # fmt: skip
+        self.engine.bury(worker)
+        remember_exit(self.exitcodes, worker, exitcode)
+
+    def _look_into(self, command: Inspect) -> list[Event]:
+        self.nodes.look(command.worker, command.revocation)
+        return []  # the answer comes as Looked
+
+
+class ClusterSession(DriverSession):
+    """Hub and client here, workers on the hosts of a cluster.
+
+    Parameters
+    ----------
+    address
+        ``tcp://host:port`` of the head.
+    arguments
+        The session's settings, as far as they are given.
+
+    Raises
+    ------
+    AuthenticationError, KeyFileError
+        When there are no keys, or the head does not let us in.
+    SessionError
+        When nobody answers, versions differ, or the cluster has no hosts.
+    """
+
+    def __init__(self, address: str, arguments: Mapping[str, object]) -> None:
+        given = [name for name in _OF_HOSTS if arguments.get(name) is not None]
+        if given:
+            raise SessionError(
+                f"{given[0]}= is for a session of this host; what the hosts of a cluster have is said where they join: "
+                "scalepool worker --help"
+            )
+        own = settings(arguments)
+        keys = read_keys(key_file())
+        self.address = address
+        self._dir = SessionDir()
+        peer: Peer | None = None
+        try:
+            peer = join(address, keys, DRIVER, timeout_s=_JOIN_S)
+            self._assemble(address, peer, own._replace(num_gpus=0, labels="", resources=""))
+        except BaseException:
+            if peer is not None:
+                peer.flush_and_close()
+            self._dir.remove()
+            raise
+        self.closed = False
+
+    def _assemble(self, address: str, peer: Peer, own: Any) -> None:
+        token = os.urandom(16)
+        peer.send(c.encode(c.Open(json.dumps(list(own)).encode(), token)))
+        number, nodes = _opened(peer, address, own.start_timeout_s)
+        plan = plan_of(own, self._dir.path, os.getpid())
+        link = ClusterLink(peer, number)
+        engine = ClusterEngine(number, link.tell, link.homes)
+        engine.take_nodes(nodes)
+        self.settings = own = own._replace(num_cpus=engine.slots, memory=engine.memory_bytes)
+        self._nodes = engine
+        install(Exchange(sender_number(token, m.DRIVER)))
+        self.client = Client(m.DRIVER, own, plan)
+        self.client.session = sender_number(token, m.DRIVER)
+        self.hub = Hub(idle_worker_s=own.idle_worker_s, store_limit_bytes=plan.memory_bytes, capacity=self._capacity)
+        lost = (
+            f"the link to the head at {address} was lost: it has ended, or the network was cut. What was under way is "
+            "lost; call scalepool.shutdown(), and the next use connects again"
+        )
+        self.station = ClusterStation(self.hub, link, self.client, token, engine, lost)
+        self.station.printer = Printer(own.worker_output)
+        self.client.pump = Pump(self.station, "scalepool-helper")
+        self.engine = engine  # type: ignore[assignment]  # as in the station
+        self.client.peek = self.hub.is_assigned
+        self.client.pump.arm()  # from now on somebody looks at the link
+
+    @property
+    def cpus(self) -> int:  # type: ignore[override]
+        """Slots of all hosts that there are now."""
+        return max(1, self._nodes.slots)
+
+    def _capacity(self) -> Mapping[str, int]:
+        from scalepool._runtime.demands import capacity_of
+
+        return capacity_of(self.settings)
+
+    def close(self, *, at_exit: bool = False) -> None:
+        """End all workers of this session, and fail what is unfinished. The cluster goes on."""
+        if self.closed:
+            return
+        self.closed = True
+        self.client.closed = True
+        self.client.at_exit = at_exit
+        self.client.pump.close()
+        self.client.close(SessionError("the scalepool session was shut down"))
+        self.engine.close()
+        self.station.close()
+        self._dir.remove()
+
+    def forked(self) -> None:
+        """Be told that the process is a child of the driver's: nothing here may be used."""
+        self.closed = True
+        self.client.forked()
+
+
+def _opened(peer: Peer, address: str, timeout_s: float) -> tuple[int, c.Nodes]:
+    """Wait for the number of the session, and for a host."""
+    found: dict[type, Any] = {}
+
+    def take(data: bytes) -> None:
+        message = c.decode(data)
+        found[type(message)] = message
+
+    deadline = monotonic_s() + timeout_s
+    while c.Opened not in found or c.Nodes not in found or not found[c.Nodes].nodes:
+        left_s = deadline - monotonic_s()
+        if left_s <= 0 or not peer.connected:
+            if c.Opened not in found:
+                raise SessionError(f"the head at {address} does not answer")
+            raise SessionError(
+                f"the cluster at {address} has no hosts, after {timeout_s:g} seconds: start some with "
+                f"'scalepool worker {address}'"
+            )
+        if peer.poll(min(left_s, 1.0)):
+            peer.receive_into(take)
+    return found[c.Opened].session, found[c.Nodes]

@@ -1,0 +1,110 @@
+"""The head of a cluster as a process: its one socket, and the switchboard behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from scalepool._base.clock import monotonic_s
+from scalepool._core.switchboard import Switchboard
+from scalepool._net.curve import Hub, role_of
+from scalepool._runtime.joining import LINK_MESSAGE_BYTES, introduction
+from scalepool._wire import cluster as c
+from scalepool.errors import ProtocolError, SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scalepool._net.keys import ClusterKeys
+
+__all__ = ["Head"]
+
+_LOOK_S: Final = 0.25
+"""How often to find out who is there."""
+_AT_ONCE: Final = 256
+"""Messages between two looks at the clock."""
+_PING: Final = c.encode(c.Ping())
+
+
+class Head:
+    """Listens for drivers and agents, and brings them together.
+
+    Parameters
+    ----------
+    host, port
+        Where to listen; with port 0 the system chooses one.
+    keys
+        The cluster's, the head's own secret among them.
+    tell
+        Called with what a person may want to know.
+
+    Raises
+    ------
+    SessionError
+        When it cannot listen there.
+    """
+
+    def __init__(self, host: str, port: int, keys: ClusterKeys, tell: Callable[[str], object]) -> None:
+        self._tell = tell
+        self._board = Switchboard(introduction(keys.cluster))
+        self._banned: set[bytes] = set()
+        self._looked_at = 0.0
+        self._stopped = False
+        self._hub = Hub(host, port, keys, max_message_bytes=LINK_MESSAGE_BYTES, on_denied=self._denied)
+        self.address = self._hub.address
+
+    def run(self) -> None:
+        """Serve until ``stop`` is called, or somebody asks for the cluster's end.
+
+        Raises
+        ------
+        SessionError
+            When newcomers are no longer looked at, so that nobody could get in.
+        """
+        while not self._stopped and not self._board.down:
+            if self._hub.poll(_LOOK_S):
+                for _ in range(_AT_ONCE):
+                    if not self._hub.receive_into(self._receive):
+                        break
+            if monotonic_s() >= self._looked_at + _LOOK_S:
+                self._look()
+
+    def stop(self) -> None:
+        """End ``run``; from any thread, or a signal's handler."""
+        self._stopped = True
+        self._hub.wake()
+
+    def close(self) -> None:
+        """Close the socket. Agents and drivers notice."""
+        self._hub.close()
+
+    def _receive(self, link: bytes, data: bytes) -> None:
+        if link in self._banned:
+            return
+        try:
+            sends = self._board.receive(link, role_of(link), data)
+        except ProtocolError as error:
+            # It has a key of ours, so it is a bug or another version. It is gone for us, and hears so by silence.
+            self._tell(f"a {role_of(link)} is no longer listened to: {error}")
+            self._banned.add(link)
+            sends = self._board.lose(link, "what it said made no sense")
+        self._send(sends)
+
+    def _send(self, sends: list[tuple[bytes, bytes]]) -> None:
+        for link, data in sends:
+            if not self._hub.send(link, data):
+                self._lost(link)
+
+    def _look(self) -> None:
+        self._looked_at = monotonic_s()
+        if not self._hub.safe:
+            raise SessionError("newcomers are no longer looked at, so nobody can get in: the head ends")
+        for link in self._board.links:
+            if not self._hub.send(link, _PING):
+                self._lost(link)
+        self._banned = {link for link in self._banned if self._hub.send(link, _PING)}
+
+    def _lost(self, link: bytes) -> None:
+        self._send(self._board.lose(link, "the link to it was lost"))
+
+    def _denied(self, count: int, address: str) -> None:
+        self._tell(f"{count} refused without a key of this cluster, the last from {address}")

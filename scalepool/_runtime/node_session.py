@@ -1,0 +1,278 @@
+"""One session's part on one host: the workers that it has there, and the objects that they read.
+
+Workers talk to their agent over a Unix socket, as they would to a driver on their own host, and know nothing of a
+network. What they say goes on to their hub as it is, but that objects, which it describes by process and descriptor,
+are brought to the host of whoever reads them: by the agent for its workers, by the driver for the hub.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from scalepool._base.clock import monotonic_s
+from scalepool._core.transfer import CHUNK_BYTES
+from scalepool._net.channel import open_hub_channel
+from scalepool._proc.context import ProcessContext
+from scalepool._proc.death import Event as ProcessEvent
+from scalepool._proc.death import Exited, ForkFailed, Started
+from scalepool._proc.spawn import Zygote, ZygoteOptions
+from scalepool._runtime.lastwords import report_of
+from scalepool._runtime.links import PeerLinks
+from scalepool._runtime.porter import Porter
+from scalepool._runtime.session_dir import SessionDir
+from scalepool._runtime.spec import WorkerSpec
+from scalepool._runtime.storage import Storage, plan_of
+from scalepool._store.adopted import AdoptedSegments
+from scalepool._store.files import SegmentRef, open_segment
+from scalepool._wire import cluster as c
+from scalepool._wire import messages as m
+from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
+from scalepool.config import Settings
+from scalepool.engines.local import LocalEngine
+from scalepool.errors import ProtocolError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["NodeSession", "read_part"]
+
+_AT_ONCE: Final = 256
+"""Messages of workers that are passed on before the head is listened to again."""
+_REST_S: Final = 1.0
+
+
+def read_part(fd: int | None, offset: int, size_bytes: int) -> bytes:
+    """Return a part of an object, and close its descriptor; empty when it is not there."""
+    if fd is None or size_bytes > CHUNK_BYTES or offset < 0:
+        return b""
+    try:
+        data = os.pread(fd, size_bytes, offset)
+    except OSError:
+        data = b""
+    finally:
+        os.close(fd)
+    return data if len(data) == size_bytes else b""
+
+
+class NodeSession:
+    """Workers of one session on this host.
+
+    Parameters
+    ----------
+    begin
+        What the head says of the session.
+    send
+        Sends to the head.
+    tell
+        Called with what a person may want to know.
+
+    Raises
+    ------
+    ScalepoolError, OSError, ValueError, TypeError
+        When it cannot be begun.
+    """
+
+    def __init__(
+        self, begin: c.Begin, send: Callable[[c.ClusterMessage], object], tell: Callable[[str], object]
+    ) -> None:
+        self.number = begin.session
+        self._node = begin.node
+        self._send = send
+        self._tell = tell
+        settings = _for_this_host(begin.settings)
+        self._events: deque[ProcessEvent] = deque()
+        self._rested_at = monotonic_s()
+        self._dir = SessionDir()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._dir.remove)
+            address = f"unix://{self._dir.path}/hub"
+            self._channel: Any = open_hub_channel(address, max_message_bytes=MAX_MESSAGE_BYTES)
+            undo.callback(self._channel.close)
+            self._links = PeerLinks(self._channel, begin.token)
+            zygote = Zygote(ZygoteOptions())
+            undo.callback(zygote.close)
+            plan = plan_of(settings, self._dir.path, zygote.pid)
+            self._storage = Storage(m.DRIVER, settings, plan)  # an agent is to its workers what their driver would be
+            undo.callback(self._storage.close)
+            self._engine = LocalEngine(plan, address, begin.token.hex(), settings, self._happened, zygote)
+            undo.pop_all()
+        host = self._storage.host
+        self._kept = AdoptedSegments(self._storage.budget, open_segment if host is None else host.claim)
+        if host is not None:
+            host.serve_from(self._kept.find)
+        self._porter = Porter(self._kept, lambda object_id: False, self._storage, self._ask, tell)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there is something to do."""
+        number: int = self._channel.fileno()
+        return number
+
+    # ---- from the workers ----
+
+    def work(self) -> None:
+        """Pass on what workers say, and tell what became of processes; never wait."""
+        for _ in range(_AT_ONCE):
+            if not self._channel.receive_into(self._from_worker):
+                break
+        if self._events:
+            # What a dead worker had sent comes before the news of its death.
+            while self._channel.receive_into(self._from_worker):
+                pass
+            while self._events:
+                self._tell_of(self._events.popleft())
+        if monotonic_s() >= self._rested_at + _REST_S:
+            self._rested_at = monotonic_s()
+            self._storage.rest(self._rested_at)
+
+    def _from_worker(self, routing: bytes, data: bytes) -> None:
+        worker = self._links.find(routing)
+        try:
+            if worker is None:
+                worker = self._links.peer_of(routing, decode(data))
+            if c.carries_objects(data):
+                self._adopt(decode(data).objects)  # type: ignore[union-attr]  # those that carry objects have these
+        except ProtocolError as error:
+            self._tell(f"dropped a message of a worker: {error}")
+            if worker is not None:
+                self._engine.kill(worker, force=True)
+            return
+        self._send(c.Carry(self.number, worker, data))
+
+    def _adopt(self, columns: m.Ints) -> None:
+        """Keep objects open that workers made: they may die before somebody else has them."""
+        for at in range(0, len(columns) - 3, 4):
+            # Its maker may have died this very moment: who asks for it is told that it is gone.
+            with contextlib.suppress(StoreError):
+                self._kept.adopt(SegmentRef(*columns[at : at + 4]))
+
+    def _happened(self, event: ProcessEvent) -> None:
+        self._events.append(event)
+        self._channel.wake()
+
+    def _tell_of(self, event: ProcessEvent) -> None:
+        if isinstance(event, Started):
+            self._send(c.Launched(self.number, event.worker_id, event.pid))
+        elif isinstance(event, ForkFailed):
+            self._send(c.Refused(self.number, event.worker_id, event.reason.encode()))
+        elif isinstance(event, Exited):
+            self._send(self._ended(event))
+
+    def _ended(self, event: Exited) -> c.Ended:
+        worker, engine = event.worker_id, self._engine
+        fate = engine.fates.get(worker)
+        flight = fate.flight if fate is not None else None
+        running = flight.running_items() if flight is not None else {}
+        first, records = (flight.forgotten, flight.unacked(0)) if flight is not None else (0, [])
+        peak_bytes, oom = engine.circumstances(worker, event.exitcode)
+        report = report_of(flight, event.exitcode, peak_bytes, oom) if event.exitcode else b""
+        self._kept.take_over(worker)
+        if self._storage.host is not None:
+            self._storage.host.forget(worker)
+        engine.bury(worker)
+        self._links.forget(worker)
+        exitcode = c.NO_EXITCODE if event.exitcode is None else event.exitcode
+        return c.Ended(self.number, worker, exitcode, tuple(running), tuple(running.values()), first, records, report)
+
+    # ---- from the head ----
+
+    def obey(self, message: c.ClusterMessage) -> None:
+        """Do what the driver wants done here.
+
+        Raises
+        ------
+        ProtocolError
+            When it makes no sense.
+        """
+        if type(message) is c.Carry:
+            self._to_worker(message)
+        elif type(message) is c.Chunk:
+            self._porter.chunk(message.object, message.offset, message.data)
+        elif type(message) is c.Fetch:
+            data = read_part(self._kept.find(message.object), message.offset, message.size)
+            self._send(c.Chunk(self.number, message.node, message.object, message.offset, data))
+        elif type(message) is c.Forget:
+            self._forget(message.objects)
+        elif type(message) is c.Launch:
+            reason = self._engine.start(message.worker, _at_home(message.spec))
+            if reason is not None:
+                self._send(c.Refused(self.number, message.worker, reason.encode()))
+        elif type(message) is c.Kill:
+            self._engine.kill(message.worker, force=bool(message.force))
+        elif type(message) is c.Look:
+            self._look(message)
+        elif type(message) is c.Withdraw:
+            self._engine.revoke(message.worker, message.number)
+
+    def _look(self, look: c.Look) -> None:
+        fate = self._engine.fates.get(look.worker)
+        if fate is None:
+            return
+        flight = fate.flight
+        running = flight.running_items()
+        # Looked up later, as a task that ends meanwhile is logged first.
+        first, records = (flight.forgotten, flight.unacked(0)) if look.revocation else (0, [])
+        self._send(
+            c.Looked(self.number, look.worker, tuple(running), tuple(running.values()), look.revocation, first, records)
+        )
+
+    def _to_worker(self, carry: c.Carry) -> None:
+        worker, data = carry.worker, carry.data
+        if not c.carries_objects(data):
+            message = decode(data) if data[:1] == _DISCARD else None
+            if type(message) is m.Discard:  # the driver has it on its disk: nobody needs the memory here
+                self._forget(message.objects)
+            if self._porter.waits(worker):
+                self._porter.pass_on(worker, 0, (), lambda: self._links.send_encoded(worker, data))
+            else:
+                self._links.send_encoded(worker, data)
+            return
+        message = decode(data)
+        columns: m.Ints = message.objects  # type: ignore[union-attr]  # as above
+        if len(columns) % 4:
+            raise ProtocolError(f"{len(columns)} numbers are no columns of four")
+        self._porter.pass_on(worker, 0, columns, lambda: self._deliver(worker, message, columns))
+
+    def _deliver(self, worker: int, message: Any, columns: m.Ints) -> None:
+        places: list[int] = []
+        for object_id in columns[::4]:
+            ref = self._kept.held(object_id)
+            if ref is not None:  # what could not be had is missed by who needs it
+                places.extend(ref)
+        self._links.send_encoded(worker, encode(message._replace(objects=places)))
+
+    def _ask(self, _: int, object_id: int, offset: int, size: int) -> None:
+        self._send(c.Fetch(self.number, self._node, object_id, offset, size))
+
+    def _forget(self, objects: m.Ints) -> None:
+        for object_id in objects:
+            with contextlib.suppress(KeyError):  # it never came
+                self._kept.drop(object_id)
+
+    def close(self) -> None:
+        """End all workers, remove everything."""
+        self._porter.close()
+        self._engine.close()
+        self._channel.close()
+        self._kept.close()
+        self._storage.close()
+        self._dir.remove()
+
+
+_DISCARD: Final = encode(m.Discard((0,)))[:1]
+
+
+def _for_this_host(data: bytes) -> Settings:
+    """Return a driver's settings, but for what only means something on its own host."""
+    return Settings._make(json.loads(data))._replace(spill_dir="", transport="unix", store_access="auto")
+
+
+def _at_home(spec_bytes: bytes) -> bytes:
+    """Return what a worker is to be, with the surroundings of its driver as far as they make sense on this host."""
+    spec = WorkerSpec.decode(spec_bytes)
+    context = ProcessContext.decode(spec.context).on_host(os.environ, sys.path)
+    return spec._replace(context=context.encode()).encode()

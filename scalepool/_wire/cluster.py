@@ -1,0 +1,294 @@
+"""What the processes of a cluster say to each other: drivers and node agents to the head, and through it to each other.
+
+A *session* is one driver's use of the cluster, a *node* one host's agent; the head numbers both, from 1 on. What a
+worker and the hub of its session say to each other is inside of `Carry`, and nobody on the way looks into it.
+
+Sent through the same codec as all other messages, with numbers of its own; loaded only where there is a cluster.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias, cast
+
+from scalepool._base.tuples import NamedTuple
+from scalepool._wire import codec
+from scalepool._wire import messages as m
+
+__all__ = [
+    "NO_EXITCODE", "Ask", "Begin", "Carry", "Chunk", "ClusterMessage", "Down", "End", "Ended", "Fetch", "Forget",
+    "Kill", "Launch", "Launched", "Look", "Looked", "NodeLost", "Nodes", "Offer", "Open", "Opened", "Ping", "Placed",
+    "Refused", "Report", "Withdraw", "carries_objects", "decode", "encode", "route_of",
+]  # fmt: skip
+
+NO_EXITCODE: Final = 1 << 32
+"""Stands for an exit code that nobody can know."""
+
+Ints: TypeAlias = Sequence[int]
+Blobs: TypeAlias = Sequence[bytes]
+
+
+# ---- links ---------------------------------------------------------------------------------------------------------
+
+
+class Ping(NamedTuple):
+    """Are you there? Nobody answers: that it cannot be sent says enough."""
+
+
+class Offer(NamedTuple):
+    """An agent joins with a host that has room for so many workers at once, and so much memory, in bytes."""
+
+    slots: int
+    memory: int
+    host: bytes
+
+
+class Open(NamedTuple):
+    """A driver opens a session; ``settings`` are its own, as JSON, and ``token`` is what its workers have to say."""
+
+    settings: bytes
+    token: bytes
+
+
+class Ask(NamedTuple):
+    """What is going on in the cluster? Answered by Report."""
+
+
+class Report(NamedTuple):
+    """The answer, as JSON."""
+
+    text: bytes
+
+
+class Down(NamedTuple):
+    """End the cluster. The head passes it on to its agents, and ends."""
+
+
+# ---- the head tells a driver ---------------------------------------------------------------------------------------
+
+
+class Opened(NamedTuple):
+    """The session has a number; Nodes follows."""
+
+    session: int
+
+
+class Nodes(NamedTuple):
+    """All hosts that there are now: their numbers, slots, memory and names."""
+
+    nodes: Ints
+    slots: Ints
+    memory: Ints
+    hosts: Blobs
+
+
+class Placed(NamedTuple):
+    """A worker is started on that node."""
+
+    session: int
+    worker: int
+    node: int
+
+
+class NodeLost(NamedTuple):
+    """A host has left, and its workers with it."""
+
+    node: int
+    reason: bytes
+
+
+# ---- a driver's orders, which the head passes on -------------------------------------------------------------------
+
+
+class Begin(NamedTuple):
+    """To an agent, which is that ``node``: a session will have workers here; the rest as in Open."""
+
+    session: int
+    node: int
+    settings: bytes
+    token: bytes
+
+
+class End(NamedTuple):
+    """The session is over: its workers end, and what it had is removed."""
+
+    session: int
+
+
+class Launch(NamedTuple):
+    """Start a worker; ``spec`` as in the command StartWorker. The head chooses where."""
+
+    session: int
+    worker: int
+    spec: bytes
+
+
+class Kill(NamedTuple):
+    """Kill a worker and its children; with ``force`` by a signal that cannot be caught."""
+
+    session: int
+    worker: int
+    force: int
+
+
+class Look(NamedTuple):
+    """What does this worker's flight record say? Answered by Looked. The rest as in the command Inspect."""
+
+    session: int
+    worker: int
+    revocation: int
+
+
+class Withdraw(NamedTuple):
+    """Write this number into a worker's flight record: as the command Revoke."""
+
+    session: int
+    worker: int
+    number: int
+
+
+# ---- an agent reports ----------------------------------------------------------------------------------------------
+
+
+class Launched(NamedTuple):
+    """The worker's process exists."""
+
+    session: int
+    worker: int
+    pid: int
+
+
+class Refused(NamedTuple):
+    """It could not be started."""
+
+    session: int
+    worker: int
+    reason: bytes
+
+
+class Ended(NamedTuple):
+    """The worker's process is gone; as the event WorkerExited. ``first`` results were logged before ``records``."""
+
+    session: int
+    worker: int
+    exitcode: int
+    running: Ints
+    items: Ints
+    first: int
+    records: Blobs
+    report: bytes
+
+
+class Looked(NamedTuple):
+    """As the event Inspected; ``first`` as in Ended."""
+
+    session: int
+    worker: int
+    running: Ints
+    items: Ints
+    revocation: int
+    first: int
+    records: Blobs
+
+
+# ---- both ways -----------------------------------------------------------------------------------------------------
+
+
+class Carry(NamedTuple):
+    """A message from or to a worker."""
+
+    session: int
+    worker: int
+    data: bytes
+
+
+class Fetch(NamedTuple):
+    """Send a part of an object that lies on ``node`` (asked by the driver) or at the driver (by the agent of it)."""
+
+    session: int
+    node: int
+    object: int
+    offset: int
+    size: int
+
+
+class Chunk(NamedTuple):
+    """The answer to a Fetch; empty when the object is not there (any more)."""
+
+    session: int
+    node: int
+    object: int
+    offset: int
+    data: bytes
+
+
+class Forget(NamedTuple):
+    """Nobody needs these objects any more that lie on ``node``."""
+
+    session: int
+    node: int
+    objects: Ints
+
+
+ClusterMessage: TypeAlias = (
+    Ping | Offer | Open | Ask | Report | Down | Opened | Nodes | Placed | NodeLost | Begin | End | Launch | Kill | Look
+    | Withdraw | Launched | Refused | Ended | Looked | Carry | Fetch | Chunk | Forget
+)  # fmt: skip
+
+# The order of this list is the protocol: append, never insert.
+_BY_NUMBER, _BY_TYPE = codec.tables([
+    Ping, Offer, Open, Ask, Report, Down, Opened, Nodes, Placed, NodeLost, Begin, End, Launch, Kill, Look, Launched,
+    Refused, Ended, Looked, Carry, Fetch, Chunk, Forget, Withdraw,
+])  # fmt: skip
+_PASSED_ON: Final = {_BY_TYPE[Carry][0]: Carry, _BY_TYPE[Chunk][0]: Chunk}
+_ROUTE: Final = struct.Struct("<qq")
+
+
+def encode(message: ClusterMessage) -> bytes:
+    """Return ``message`` as bytes."""
+    return codec.encode(message, _BY_TYPE)
+
+
+def decode(data: bytes) -> ClusterMessage:
+    """Return the message in ``data``.
+
+    Raises
+    ------
+    ProtocolError
+        When it is not exactly one message between the processes of a cluster.
+    """
+    message: Any = codec.decode(data, _BY_NUMBER)
+    return cast("ClusterMessage", message)
+
+
+def route_of(data: bytes) -> tuple[type[Carry | Chunk], int, int] | None:
+    """Return of a Carry or Chunk its kind, session, and worker or node, without reading the rest; else ``None``."""
+    kind = _PASSED_ON.get(data[0]) if data else None
+    if kind is None or len(data) < 1 + _ROUTE.size:
+        return None
+    session, end = _ROUTE.unpack_from(data, 1)
+    return kind, session, end
+
+
+def _object_counts() -> dict[int, int]:
+    """Return, by the number of each kind of message that may describe objects, where in it their count is."""
+    places = {}
+    for number, (kind, _, _) in enumerate(codec.BY_NUMBER):
+        at = 1
+        for name, annotation in kind.__annotations__.items():
+            if name == "objects" and kind not in (m.Release, m.Free, m.Discard):
+                places[number] = at
+                break
+            at += 8 if annotation == "int" else 4
+    return places
+
+
+_OBJECT_COUNTS: Final = _object_counts()
+_COUNT: Final = struct.Struct("<I")
+
+
+def carries_objects(data: bytes) -> bool:
+    """Whether a message to or from a worker describes objects: read from its head alone."""
+    at = _OBJECT_COUNTS.get(data[0]) if data else None
+    return at is not None and len(data) >= at + _COUNT.size and _COUNT.unpack_from(data, at)[0] > 0
