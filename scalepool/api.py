@@ -223,8 +223,17 @@ def freeze_support() -> None:
 
 
 def cpu_count() -> int:
-    """Return the CPUs that this process may use: affinity, container quota and batch system considered; never 0."""
+    """Return the CPUs that this process may use: affinity, container quota and batch system considered; never 0.
+
+    With a session on a cluster: how many workers its hosts have room for now.
+    """
     from scalepool import config
+
+    session = _session.existing()
+    if session is None and os.environ.get("SCALEPOOL_ADDRESS", "").strip() not in ("", "local"):
+        session = _session.current()
+    if isinstance(session, _session.DriverSession) and session.address != "local":
+        return session.cpus
 
     return config.cpu_count().count
 

@@ -23,9 +23,13 @@ INTERRUPTED: Final = 130
 VERBS: Final[Mapping[str, str]] = {
     "bench": "scalepool.cli.bench:bench",
     "doctor": "scalepool.cli.doctor:doctor",
+    "down": "scalepool.cli.status:down",
+    "head": "scalepool.cli.head:head",
     "keys": "scalepool.cli.keys:keys",
     "run": "scalepool.cli.run:run",
     "stack": "scalepool.cli.stack:stack",
+    "status": "scalepool.cli.status:status",
+    "worker": "scalepool.cli.worker:worker",
 }
 """Each verb and where its command is."""
 

@@ -1,0 +1,107 @@
+"""``scalepool head``: the process that hosts and programs come to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from scalepool._net.addresses import is_loopback, join_endpoint, split_endpoint
+from scalepool._net.keys import ClusterKeys, key_file, read_keys, usual_key_file, write_keys
+from scalepool._runtime.head import Head
+from scalepool.cli.clusters import (
+    ADDRESS_VARIABLE,
+    cluster_file,
+    errors_told,
+    key_option,
+    read_file,
+    stopping,
+    tell,
+    write_file,
+)
+from scalepool.errors import KeyFileError, SessionError
+
+__all__ = ["head"]
+
+_PORT = 7877
+
+
+@click.command(short_help="Start the head of a cluster.")
+@click.option(
+    "--bind",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen at; 0.0.0.0 or :: for all.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=_PORT, show_default=True, help="0: any that is free.")
+@key_option
+@click.option(
+    "--cluster-file",
+    "file",
+    metavar="FILE",
+    help="Where to write down how to come here; default ~/.scalepool/cluster.json.",
+)
+def head(bind: str, port: int, key_file: str | None, file: str | None) -> None:
+    """Start the head of a cluster, and serve until Ctrl-C, SIGTERM or 'scalepool down'.
+
+    Hosts join with the line that it prints, and programs use the cluster with its address. The head runs no tasks.
+
+    At an address that other hosts can reach, it only starts with keys that you have made: scalepool keys new. Else it
+    makes them itself, in ~/.scalepool/keys.json.
+
+    Exit code: 0 when it was told to end; 1 when it cannot start, or had to give up.
+    """
+    with errors_told():
+        path, keys = _keys(bind, key_file)
+        serving = Head(bind, port, keys, tell)
+        try:
+            with stopping(serving):
+                address = _reachable(serving.address)
+                where = Path(file) if file else cluster_file()
+                write_file(where, {"address": address, "cluster": keys.cluster, "key_file": path, "pid": os.getpid()})
+                _greet(address, keys.cluster, path, where)
+                try:
+                    serving.run()
+                finally:
+                    _take_back(where)
+        finally:
+            serving.close()
+
+
+def _keys(bind: str, given: str | None) -> tuple[str, ClusterKeys]:
+    """Return the path of the keys, and the keys; they are made where only this host can come."""
+    try:
+        path = key_file(given)
+    except KeyFileError as error:
+        if not is_loopback(bind):
+            raise SessionError(f"refusing to listen at {bind}, where others can come, without keys: {error}") from None
+        path = usual_key_file()
+        Path(path).parent.mkdir(mode=0o700, exist_ok=True)
+        write_keys(path, ClusterKeys.generate())
+    return str(Path(path).absolute()), read_keys(path)
+
+
+def _reachable(address: str) -> str:
+    """Return the address to tell others: by the host's name where it listens at all of its addresses."""
+    host, port = split_endpoint(address)
+    return join_endpoint(os.uname().nodename, port) if host in ("0.0.0.0", "::") else address
+
+
+def _greet(address: str, cluster: str, keys: str, file: Path) -> None:
+    host, _ = split_endpoint(address)
+    click.echo(f"The head of cluster {cluster} is at {address}; how to come here is in {file}.")
+    click.echo(f"To join a host:         scalepool worker {address} --key-file {keys}")
+    click.echo(f"To use it in a program: scalepool.init({address!r}), or {ADDRESS_VARIABLE}={address}")
+    if is_loopback(host):
+        click.echo("Only this host can come here; --bind ADDRESS lets others.")
+
+
+def _take_back(file: Path) -> None:
+    """Remove the cluster file, if it is still ours."""
+    try:
+        if read_file(file).get("pid") == os.getpid():
+            file.unlink(missing_ok=True)
+    except SessionError:
+        return  # somebody has removed or changed it
