@@ -343,5 +343,5 @@ class Peer(_Channel):
         self._socket.send(data, _NOBLOCK, copy=len(data) < _ZERO_COPY_BYTES)
 
     def flush_and_close(self) -> None:
-        """Close after everything that was sent has left, or two seconds."""
-        self._close(linger_ms=2000)
+        """Close after everything that was sent has left, or two seconds; without a link at once."""
+        self._close(linger_ms=2000 if self.connected else 0)

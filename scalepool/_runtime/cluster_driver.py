@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.clock import monotonic_s
@@ -107,7 +106,6 @@ class ClusterStation(LocalStation):
         self.engine = engine  # type: ignore[assignment]  # of which is asked what both sorts can do
         self._keeper.close()
         self._keeper = keeper = _ClusterKeeper(client.storage, link)
-        self._ended: deque[c.Ended] = deque()
         store, notes = client.store, Notes()
 
         def find(object_id: int) -> int | None:
@@ -130,10 +128,6 @@ class ClusterStation(LocalStation):
         if self._link.lost and not self._client.closed:
             self._client.close(SessionError(self._lost_text))
 
-    def pending(self) -> bool:
-        """Whether something is queued."""
-        return bool(self._ended) or super().pending()
-
     def busy(self) -> bool:
         """Whether answers are outstanding."""
         return not self._client.closed and super().busy()
@@ -154,14 +148,14 @@ class ClusterStation(LocalStation):
         elif type(message) is c.Looked:
             self.events.append(self._looked(message))
         elif type(message) is c.Ended:
-            self._ended.append(message)
+            self._exits.append(message)
         elif type(message) is c.Placed:
             self.nodes.homes[message.worker] = message.node
         elif type(message) is c.Nodes:
             self.nodes.take_nodes(message)
         elif type(message) is c.NodeLost:
             for worker in self.nodes.on_node(message.node):
-                self._ended.append(c.Ended(0, worker, c.NO_EXITCODE, (), (), _LOST, (), message.reason))
+                self._exits.append(c.Ended(0, worker, c.NO_EXITCODE, (), (), _LOST, (), message.reason))
 
     def _looked(self, message: c.Looked) -> Inspected:
         worker = message.worker
@@ -169,12 +163,7 @@ class ClusterStation(LocalStation):
         records = tuple(message.records[skipped:])
         return Inspected(worker, tuple(message.running), tuple(message.items), message.revocation, records)
 
-    def _process_events(self) -> None:
-        super()._process_events()
-        while self._ended and not self.events:
-            self._worker_ended(self._ended.popleft())
-
-    def _worker_ended(self, ended: c.Ended) -> None:
+    def _exited(self, ended: c.Ended) -> None:  # type: ignore[override]  # what agents report, in place of a process
         worker = ended.worker
         if worker not in self.nodes.homes:
             return

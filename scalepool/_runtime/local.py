@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.clock import monotonic_s
 from scalepool._core.commands import Command, Drop, Inspect, KillWorker, Note, Revoke, Send, Spill, StartWorker
@@ -61,7 +61,7 @@ class LocalStation:
         self._client = client
         self.engine: LocalEngine
         self.events: deque[Event] = deque()
-        self._exits: deque[Exited] = deque()
+        self._exits: deque[Any] = deque()
         self._todo: deque[Command] = deque()
         self._own: deque[m.Message] = deque()
         self._links = PeerLinks(channel, token)

@@ -223,9 +223,8 @@ class NodeSession:
     def _to_worker(self, carry: c.Carry) -> None:
         worker, data = carry.worker, carry.data
         if not c.carries_objects(data):
-            message = decode(data) if data[:1] == _DISCARD else None
-            if type(message) is m.Discard:  # the driver has it on its disk: nobody needs the memory here
-                self._forget(message.objects)
+            if data[:1] in _LOOKED_AT:
+                data = self._look_at(data)
             if self._porter.waits(worker):
                 self._porter.pass_on(worker, 0, (), lambda: self._links.send_encoded(worker, data))
             else:
@@ -236,6 +235,15 @@ class NodeSession:
         if len(columns) % 4:
             raise ProtocolError(f"{len(columns)} numbers are no columns of four")
         self._porter.pass_on(worker, 0, columns, lambda: self._deliver(worker, message, columns))
+
+    def _look_at(self, data: bytes) -> bytes:
+        """Return a message for a worker as it is for workers of this host."""
+        message = decode(data)
+        if type(message) is m.Discard:  # the driver has it on its disk: nobody needs the memory here
+            self._forget(message.objects)
+        elif type(message) is m.Enter:
+            return encode(message._replace(spec=_at_home(message.spec)))
+        return data
 
     def _deliver(self, worker: int, message: Any, columns: m.Ints) -> None:
         places: list[int] = []
@@ -263,7 +271,7 @@ class NodeSession:
         self._dir.remove()
 
 
-_DISCARD: Final = encode(m.Discard((0,)))[:1]
+_LOOKED_AT: Final = (encode(m.Discard((0,)))[:1], encode(m.Enter(0, b""))[:1])
 
 
 def _for_this_host(data: bytes) -> Settings:

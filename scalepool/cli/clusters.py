@@ -1,4 +1,4 @@
-"""What the verbs about clusters share: where one is, what its keys are, how a process serves until it is told to stop."""
+"""What the verbs about clusters share: where one is, its keys, and how a process serves until it is told to stop."""
 
 from __future__ import annotations
 

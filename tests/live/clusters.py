@@ -1,0 +1,89 @@
+"""A cluster on this machine, for tests: a head and some hosts as processes of their own, each with its own folders."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONG_S = 60.0
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """Wait until something is true, and return it."""
+    deadline = time.monotonic() + LONG_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+class Cluster:
+    """A head, and agents that join it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "cluster.json"
+        self.keys = folder / "keys.json"
+        self._processes: list[subprocess.Popen[str]] = []
+        self.command("keys", "new", "--out", str(self.keys))
+        self.head = self.start("head", "head", "--port", "0", "--cluster-file", str(self.file))
+        until(self.file.exists)
+        self.address = self.head.stdout.readline().split(" is at ")[1].split(";")[0]  # type: ignore[union-attr]
+
+    def environ(self, name: str) -> dict[str, str]:
+        own = self.folder / name
+        own.mkdir(exist_ok=True)
+        root = str(Path(__file__).parents[2])
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+        return {
+            **os.environ, "PYTHONPATH": path, "TMPDIR": str(own), "HOME": str(own), "SCALEPOOL_TEST_HOST": name,
+            "SCALEPOOL_KEY_FILE": str(self.keys),
+        }  # fmt: skip
+
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start a verb in the background."""
+        command = [sys.executable, "-m", "scalepool", *arguments]
+        (self.folder / name).mkdir(exist_ok=True)
+        with (self.folder / f"{name}.err").open("w") as errors:
+            process = subprocess.Popen(
+                command, env=self.environ(name), cwd=self.folder / name, text=True, stdout=subprocess.PIPE,
+                stderr=errors, start_new_session=True,
+            )  # fmt: skip
+        self._processes.append(process)
+        return process
+
+    def join(self, name: str, slots: int) -> subprocess.Popen[str]:
+        """Have a host join, and wait for that."""
+        agent = self.start(name, "worker", self.address, "--cpus", str(slots))
+        until(lambda: "joined" in self.said(name))
+        return agent
+
+    def said(self, name: str) -> str:
+        return (self.folder / f"{name}.err").read_text()
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a verb to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "scalepool", *arguments],
+            env=self.environ("user"), text=True, capture_output=True, timeout=LONG_S, check=False,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(LONG_S)
+            finally:
+                process.kill()
+                process.wait()
+                process.stdout.close()  # type: ignore[union-attr]
