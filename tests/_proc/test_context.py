@@ -114,3 +114,19 @@ def test_capture_in_a_removed_directory(tmp_path: Path, monkeypatch: pytest.Monk
     gone.rmdir()
 
     assert ProcessContext.capture().cwd == ""
+
+
+def test_on_another_host_what_describes_a_host_stays_as_it_is_there() -> None:
+    recorded = ProcessContext(
+        cwd="/work",
+        sys_path=("/work", "/usr/lib/python3"),
+        environ=(("HOME", "/home/me"), ("MODE", "fast"), ("PATH", "/mine"), ("SLURM_JOB_ID", "1")),
+        argv=("x",),
+        main_path=None,
+        authkey=None,
+        umask=0o22,
+    )
+    there = recorded.on_host({"HOME": "/root", "PATH": "/bin", "MODE": "slow", "OTHER": "1"}, ["", "/opt", "/work"])
+    assert dict(there.environ) == {"HOME": "/root", "PATH": "/bin", "MODE": "fast"}
+    assert there.sys_path == ("/work", "/usr/lib/python3", "/opt")
+    assert there._replace(environ=recorded.environ, sys_path=recorded.sys_path) == recorded
