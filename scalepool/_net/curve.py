@@ -38,6 +38,8 @@ _QUEUED_MESSAGES: Final = 100_000
 """A peer that has let so many wait is as good as gone; what is under way is bounded by credit, far below."""
 _SEALING_BYTES: Final = 33
 """What CURVE adds to a message; libzmq compares its limit with what comes over the wire."""
+_TRIES: Final = 3
+"""Somebody who has accepted so many connections, and ended them before a word, will not do otherwise with the next."""
 _KNOCK_TIMEOUT_S: Final = 5.0
 _MARKS: Final = {AGENT: b"a", DRIVER: b"d"}
 _ROLES: Final = {mark: role for role, mark in _MARKS.items()}
@@ -299,10 +301,10 @@ class Peer(_Channel):
 
     def _await_link(self, address: str, timeout_s: float) -> None:
         deadline = monotonic_s() + timeout_s
-        answered = False
+        answered = 0
         while not self.links:
             event = _next_event(self._news, max(0.0, deadline - monotonic_s()))
-            if event is None:
+            if event is None or answered > _TRIES:
                 if answered:
                     raise AuthenticationError(
                         f"what listens at {address} is not the head that the key file belongs to: it is another "
@@ -313,7 +315,7 @@ class Peer(_Channel):
                 raise AuthenticationError(
                     f"the head at {address} does not know our key: take the key file of that cluster"
                 )
-            answered = answered or event == zmq.EVENT_CONNECTED
+            answered += event == zmq.EVENT_CONNECTED
             self._note(event)
 
     def _note(self, event: int) -> None:

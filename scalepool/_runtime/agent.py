@@ -65,7 +65,7 @@ class Agent:
             for session in list(self._sessions.values()):
                 session.work()
             if not peer.connected or peer.links != 1:  # another head, or one that has forgotten us, knows no session
-                return False
+                return self._told_to_end
         return True
 
     def stop(self) -> None:

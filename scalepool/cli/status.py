@@ -11,7 +11,7 @@ from scalepool.cli.clusters import errors_told, key_option, linked, wait_for
 
 __all__ = ["down", "status"]
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 5.0
 _GIB = 1 << 30
 
 

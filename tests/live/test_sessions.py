@@ -79,9 +79,10 @@ def test_what_makes_no_sense_starts_nothing() -> None:
         assert not scalepool.is_initialized()
 
 
-def test_several_hosts_are_still_to_come() -> None:
-    with pytest.raises(NotImplementedError, match=r"tcp://head:6379.*several hosts are still to come"):
-        scalepool.init("tcp://head:6379")
+def test_what_is_no_address_is_refused() -> None:
+    for wrong in ("head:6379", "auto", "ray://head:1"):
+        with pytest.raises(ValueError, match=f"{wrong}.*no address of a cluster.*tcp://host:port"):
+            scalepool.init(wrong)
     assert not scalepool.is_initialized()
     scalepool.init("local", num_cpus=1)
 
