@@ -17,6 +17,7 @@ from scalepool._core.hub import Hub
 from scalepool._net.keys import DRIVER, key_file, read_keys
 from scalepool._runtime.client import Client
 from scalepool._runtime.cluster_link import ClusterLink
+from scalepool._runtime.driver import timeline_of
 from scalepool._runtime.joining import join
 from scalepool._runtime.keeping import ObjectKeeper
 from scalepool._runtime.local import LocalStation, remember_exit
@@ -248,6 +249,7 @@ class ClusterSession(DriverSession):
         )
         self.station = ClusterStation(self.hub, link, self.client, token, engine, lost)
         self.station.printer = Printer(own.worker_output)
+        self.station.timeline = timeline_of(own, self.hub)
         self.client.pump = Pump(self.station, "scalepool-helper")
         self.engine = engine  # type: ignore[assignment]  # as in the station
         self.client.peek = self.hub.is_assigned

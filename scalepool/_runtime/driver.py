@@ -29,8 +29,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from scalepool._proc.spawn import Zygote
+    from scalepool._runtime.timeline import Timeline
+    from scalepool.config import Settings
 
-__all__ = ["LocalSession"]
+__all__ = ["LocalSession", "timeline_of"]
+
+
+def timeline_of(own: Settings, hub: Hub) -> Timeline | None:
+    """Return what watches a hub, where the settings want that."""
+    if not own.timeline:
+        return None
+    from scalepool._runtime.timeline import REMEMBERED, Timeline
+
+    return Timeline(REMEMBERED if own.timeline == 1 else own.timeline, hub.has_task)
 
 
 class LocalSession(DriverSession):
@@ -85,10 +96,7 @@ class LocalSession(DriverSession):
         )
         self.station = LocalStation(self.hub, channel, self.client, token)
         self.station.printer = Printer(own.worker_output)
-        if own.timeline:
-            from scalepool._runtime.timeline import REMEMBERED, Timeline
-
-            self.station.timeline = Timeline(REMEMBERED if own.timeline == 1 else own.timeline, self.hub.has_task)
+        self.station.timeline = timeline_of(own, self.hub)
         self.client.pump = Pump(self.station, "scalepool-helper")
         self.engine = LocalEngine(plan, address, token.hex(), own, self.station.process_event, zygote)
         self.engine.gpus = self._gpus

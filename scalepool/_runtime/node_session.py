@@ -239,8 +239,11 @@ class NodeSession:
     def _look_at(self, data: bytes) -> bytes:
         """Return a message for a worker as it is for workers of this host."""
         message = decode(data)
-        if type(message) is m.Discard:  # the driver has it on its disk: nobody needs the memory here
-            self._forget(message.objects)
+        if type(message) is m.Discard:
+            for object_id in message.objects:
+                # Its maker gives up the memory. Ours goes to disk, under the number that tasks were told.
+                with contextlib.suppress(KeyError, StoreError):  # it never came, or there is no room
+                    self._kept.spill(object_id)
         elif type(message) is m.Enter:
             return encode(message._replace(spec=_at_home(message.spec)))
         return data
