@@ -242,7 +242,12 @@ class ClusterSession(DriverSession):
         install(Exchange(sender_number(token, m.DRIVER)))
         self.client = Client(m.DRIVER, own, plan)
         self.client.session = sender_number(token, m.DRIVER)
-        self.hub = Hub(idle_worker_s=own.idle_worker_s, store_limit_bytes=plan.memory_bytes, capacity=self._capacity)
+        self.hub = Hub(
+            idle_worker_s=own.idle_worker_s,
+            store_limit_bytes=plan.memory_bytes,
+            lineage_limit_bytes=own.lineage_limit_bytes,
+            capacity=self._capacity,
+        )
         lost = (
             f"the link to the head at {address} was lost: it has ended, or the network was cut. What was under way is "
             "lost; call scalepool.shutdown(), and the next use connects again"

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.clock import monotonic_s
@@ -21,7 +22,7 @@ from scalepool._proc.context import ProcessContext
 from scalepool._proc.death import Event as ProcessEvent
 from scalepool._proc.death import Exited, ForkFailed, Started
 from scalepool._proc.spawn import Zygote, ZygoteOptions
-from scalepool._runtime.lastwords import report_of
+from scalepool._runtime.lastwords import last_output, report_of
 from scalepool._runtime.links import PeerLinks
 from scalepool._runtime.porter import Porter
 from scalepool._runtime.session_dir import SessionDir
@@ -85,6 +86,7 @@ class NodeSession:
         self._send = send
         self._tell = tell
         settings = _for_this_host(begin.settings)
+        self._is_shown = settings.worker_output != "off"
         self._events: deque[ProcessEvent] = deque()
         self._rested_at = monotonic_s()
         self._dir = SessionDir()
@@ -160,23 +162,28 @@ class NodeSession:
         elif isinstance(event, ForkFailed):
             self._send(c.Refused(self.number, event.worker_id, event.reason.encode()))
         elif isinstance(event, Exited):
-            self._send(self._ended(event))
+            self._tell_end(event)
 
-    def _ended(self, event: Exited) -> c.Ended:
+    def _tell_end(self, event: Exited) -> None:
         worker, engine = event.worker_id, self._engine
         fate = engine.fates.get(worker)
         flight = fate.flight if fate is not None else None
         running = flight.running_items() if flight is not None else {}
         first, records = (flight.forgotten, flight.unacked(0)) if flight is not None else (0, [])
         peak_bytes, oom = engine.circumstances(worker, event.exitcode)
-        report = report_of(flight, event.exitcode, peak_bytes, oom) if event.exitcode else b""
+        said = engine.said(worker)
+        report = report_of(flight, event.exitcode, peak_bytes, oom, said) if event.exitcode else b""
+        if flight is not None and said is not None:
+            for output in last_output(flight, said, is_shown=self._is_shown):
+                self._send(c.Carry(self.number, worker, encode(output)))
         self._kept.take_over(worker)
         if self._storage.host is not None:
             self._storage.host.forget(worker)
         engine.bury(worker)
         self._links.forget(worker)
         exitcode = c.NO_EXITCODE if event.exitcode is None else event.exitcode
-        return c.Ended(self.number, worker, exitcode, tuple(running), tuple(running.values()), first, records, report)
+        ended = c.Ended(self.number, worker, exitcode, tuple(running), tuple(running.values()), first, records, report)
+        self._send(ended)
 
     # ---- from the head ----
 
@@ -198,15 +205,19 @@ class NodeSession:
         elif type(message) is c.Forget:
             self._forget(message.objects)
         elif type(message) is c.Launch:
-            reason = self._engine.start(message.worker, _at_home(message.spec))
-            if reason is not None:
-                self._send(c.Refused(self.number, message.worker, reason.encode()))
+            # Nothing else is said to it before.
+            self._porter.pass_on(message.worker, 0, _columns(message.objects), partial(self._launch, message))
         elif type(message) is c.Kill:
             self._engine.kill(message.worker, force=bool(message.force))
         elif type(message) is c.Look:
             self._look(message)
         elif type(message) is c.Withdraw:
             self._engine.revoke(message.worker, message.number)
+
+    def _launch(self, launch: c.Launch) -> None:
+        reason = self._engine.start(launch.worker, _at_home(launch.spec), (), self._places(launch.objects))
+        if reason is not None:
+            self._send(c.Refused(self.number, launch.worker, reason.encode()))
 
     def _look(self, look: c.Look) -> None:
         fate = self._engine.fates.get(look.worker)
@@ -231,9 +242,7 @@ class NodeSession:
                 self._links.send_encoded(worker, data)
             return
         message = decode(data)
-        columns: m.Ints = message.objects  # type: ignore[union-attr]  # as above
-        if len(columns) % 4:
-            raise ProtocolError(f"{len(columns)} numbers are no columns of four")
+        columns = _columns(message.objects)  # type: ignore[union-attr]  # as above
         self._porter.pass_on(worker, 0, columns, lambda: self._deliver(worker, message, columns))
 
     def _look_at(self, data: bytes) -> bytes:
@@ -249,12 +258,12 @@ class NodeSession:
         return data
 
     def _deliver(self, worker: int, message: Any, columns: m.Ints) -> None:
-        places: list[int] = []
-        for object_id in columns[::4]:
-            ref = self._kept.held(object_id)
-            if ref is not None:  # what could not be had is missed by who needs it
-                places.extend(ref)
-        self._links.send_encoded(worker, encode(message._replace(objects=places)))
+        self._links.send_encoded(worker, encode(message._replace(objects=self._places(columns))))
+
+    def _places(self, columns: m.Ints) -> list[int]:
+        """Return where objects are on this host; what could not be had is left out, and missed by who needs it."""
+        refs = (self._kept.held(object_id) for object_id in columns[::4])
+        return [number for ref in refs if ref is not None for number in ref]
 
     def _ask(self, _: int, object_id: int, offset: int, size: int) -> None:
         self._send(c.Fetch(self.number, self._node, object_id, offset, size))
@@ -272,6 +281,12 @@ class NodeSession:
         self._kept.close()
         self._storage.close()
         self._dir.remove()
+
+
+def _columns(numbers: m.Ints) -> m.Ints:
+    if len(numbers) % 4:
+        raise ProtocolError(f"{len(numbers)} numbers are no columns of four")
+    return numbers
 
 
 _LOOKED_AT: Final = (encode(m.Discard((0,)))[:1], encode(m.Enter(0, b""))[:1])

@@ -117,11 +117,12 @@ class End(NamedTuple):
 
 
 class Launch(NamedTuple):
-    """Start a worker; ``spec`` as in the command StartWorker. The head chooses where."""
+    """Start a worker; ``spec`` and ``objects`` as in the command StartWorker. The head chooses where."""
 
     session: int
     worker: int
     spec: bytes
+    objects: Ints = ()
 
 
 class Kill(NamedTuple):

@@ -79,9 +79,11 @@ class ClusterEngine:
     def prepare(self, limits: Mapping[str, str]) -> None:
         """Agents get ready when the first worker is ordered there."""
 
-    def start(self, worker: int, spec_bytes: bytes, gpus: Sequence[int] = ()) -> str | None:
+    def start(
+        self, worker: int, spec_bytes: bytes, gpus: Sequence[int] = (), objects: Sequence[int] = ()
+    ) -> str | None:
         """Order a worker; what becomes of it comes as events."""
-        self._send(c.Launch(self._session, worker, spec_bytes))
+        self._send(c.Launch(self._session, worker, spec_bytes, objects))
         return None
 
     def kill(self, worker: int, *, force: bool) -> None:
