@@ -36,7 +36,7 @@ from scalepool.engines.cluster import ClusterEngine
 from scalepool.errors import ProtocolError, SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from scalepool._core.commands import Inspect
     from scalepool._core.events import Event
@@ -59,8 +59,8 @@ class _ClusterKeeper(ObjectKeeper):
 
     __slots__ = ("link",)
 
-    def __init__(self, storage: Storage, link: ClusterLink) -> None:
-        super().__init__(storage)
+    def __init__(self, storage: Storage, link: ClusterLink, on_written: Callable[[], None]) -> None:
+        super().__init__(storage, on_written)
         self.link = link
 
     def adopt(self, columns: m.Ints) -> list[int]:
@@ -106,7 +106,7 @@ class ClusterStation(LocalStation):
         self.nodes = engine
         self.engine = engine  # type: ignore[assignment]  # of which is asked what both sorts can do
         self._keeper.close()
-        self._keeper = keeper = _ClusterKeeper(client.storage, link)
+        self._keeper = keeper = _ClusterKeeper(client.storage, link, lambda: client.pump.kick(now=False))
         store, notes = client.store, Notes()
 
         def find(object_id: int) -> int | None:

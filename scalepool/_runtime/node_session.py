@@ -30,6 +30,7 @@ from scalepool._runtime.spec import WorkerSpec
 from scalepool._runtime.storage import Storage, plan_of
 from scalepool._store.adopted import AdoptedSegments
 from scalepool._store.files import SegmentRef, open_segment
+from scalepool._store.spiller import Spiller
 from scalepool._wire import cluster as c
 from scalepool._wire import messages as m
 from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
@@ -107,6 +108,7 @@ class NodeSession:
         self._kept = AdoptedSegments(self._storage.budget, open_segment if host is None else host.claim)
         if host is not None:
             host.serve_from(self._kept.find)
+        self._spiller = Spiller(self._storage.budget, self._channel.wake)
         self._porter = Porter(self._kept, lambda object_id: False, self._storage, self._ask, tell)
 
     def fileno(self) -> int:
@@ -127,6 +129,10 @@ class NodeSession:
                 pass
             while self._events:
                 self._tell_of(self._events.popleft())
+        if self._spiller.written:
+            for holder, object_id, copy in self._spiller.take():
+                if copy is not None:  # else there was no room: it stays in memory
+                    holder.end_spill(object_id, copy)
         if monotonic_s() >= self._rested_at + _REST_S:
             self._rested_at = monotonic_s()
             self._storage.rest(self._rested_at)
@@ -251,8 +257,10 @@ class NodeSession:
         if type(message) is m.Discard:
             for object_id in message.objects:
                 # Its maker gives up the memory. Ours goes to disk, under the number that tasks were told.
-                with contextlib.suppress(KeyError, StoreError):  # it never came, or there is no room
-                    self._kept.spill(object_id)
+                with contextlib.suppress(KeyError, OSError):  # it never came, or there is no descriptor left
+                    source = self._kept.begin_spill(object_id)
+                    if source is not None:
+                        self._spiller.order(self._kept, object_id, source)
         elif type(message) is m.Enter:
             return encode(message._replace(spec=_at_home(message.spec)))
         return data
@@ -276,6 +284,7 @@ class NodeSession:
     def close(self) -> None:
         """End all workers, remove everything."""
         self._porter.close()
+        self._spiller.close()
         self._engine.close()
         self._channel.close()
         self._kept.close()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
-from scalepool._store.allocator import pages
 from scalepool._store.budget import Usage
 from scalepool._store.files import SegmentRef, anonymous_file, unlinked_file, write_buffers
-from scalepool._store.layout import STAMP_BYTES, pack_stamp, stamp_offset
+from scalepool._store.layout import STAMP_BYTES, pack_stamp, pages, stamp_offset
 from scalepool.errors import StoreError
 
 TYPE_CHECKING = False
