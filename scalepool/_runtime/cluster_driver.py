@@ -31,6 +31,7 @@ from scalepool._runtime.storage import plan_of
 from scalepool._wire import cluster as c
 from scalepool._wire import messages as m
 from scalepool._wire.pickling.exchange import Exchange, install, sender_number
+from scalepool._wire.records import object_count, unpack_result
 from scalepool.config import settings
 from scalepool.engines.cluster import ClusterEngine
 from scalepool.errors import ProtocolError, SessionError
@@ -175,10 +176,11 @@ class ClusterStation(LocalStation):
             self._handle(WorkerExited(worker, None, running, reason=reason))
         else:
             skipped = max(0, self._hub.received_from(worker) - ended.first)
+            known = 4 * sum(_objects_of(record) for record in ended.records[:skipped])
             self._handle(
                 WorkerExited(
                     worker, exitcode, tuple(ended.running), tuple(ended.records[skipped:]), tuple(ended.items),
-                    ended.report,
+                    ended.report, self._keeper.adopt(ended.objects[known:]),
                 )
             )  # fmt: skip
         self.engine.bury(worker)
@@ -187,6 +189,13 @@ class ClusterStation(LocalStation):
     def _look_into(self, command: Inspect) -> list[Event]:
         self.nodes.look(command.worker, command.revocation)
         return []  # the answer comes as Looked
+
+
+def _objects_of(record: bytes) -> int:
+    try:
+        return object_count(unpack_result(record))
+    except ProtocolError:
+        return 0
 
 
 class ClusterSession(DriverSession):

@@ -127,11 +127,17 @@ class ClusterLink:
             self.porter.chunk(message.object, message.offset, message.data)
         elif type(message) is c.Ended:
             # After all that the worker said, some of which may wait for objects.
-            self.porter.pass_on(message.worker, 0, (), partial(self.happened, message))
+            self._note_copies(message.objects, node := self.homes.get(message.worker, 0))
+            self.porter.pass_on(message.worker, node, message.objects, partial(self.happened, message))
         else:
             if type(message) is c.NodeLost:
                 self.porter.lose_source(message.node)
             self.happened(message)
+
+    def _note_copies(self, columns: Sequence[int], node: int) -> None:
+        for object_id in columns[::4]:
+            if object_id:
+                self._copies.setdefault(object_id, set()).add(node)
 
     def _carried(self, carry: c.Carry) -> None:
         columns: Sequence[int] = ()
@@ -144,8 +150,7 @@ class ClusterLink:
                     raise ProtocolError("no columns of four")
             except ProtocolError:
                 columns = ()  # whoever takes the message in says so
-            for object_id in columns[::4]:
-                self._copies.setdefault(object_id, set()).add(node)
+            self._note_copies(columns, node)
         self.porter.pass_on(
             carry.worker, node, columns, lambda: self._ready.append((route_to(carry.worker), carry.data))
         )

@@ -22,21 +22,20 @@ from scalepool._proc.context import ProcessContext
 from scalepool._proc.death import Event as ProcessEvent
 from scalepool._proc.death import Exited, ForkFailed, Started
 from scalepool._proc.spawn import Zygote, ZygoteOptions
+from scalepool._runtime.keeping import ObjectKeeper
 from scalepool._runtime.lastwords import last_output, report_of
 from scalepool._runtime.links import PeerLinks
 from scalepool._runtime.porter import Porter
 from scalepool._runtime.session_dir import SessionDir
 from scalepool._runtime.spec import WorkerSpec
 from scalepool._runtime.storage import Storage, plan_of
-from scalepool._store.adopted import AdoptedSegments
-from scalepool._store.files import SegmentRef, open_segment
-from scalepool._store.spiller import Spiller
 from scalepool._wire import cluster as c
 from scalepool._wire import messages as m
 from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
+from scalepool._wire.records import split_noted
 from scalepool.config import Settings
 from scalepool.engines.local import LocalEngine
-from scalepool.errors import ProtocolError, StoreError
+from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,11 +103,9 @@ class NodeSession:
             undo.callback(self._storage.close)
             self._engine = LocalEngine(plan, address, begin.token.hex(), settings, self._happened, zygote)
             undo.pop_all()
-        host = self._storage.host
-        self._kept = AdoptedSegments(self._storage.budget, open_segment if host is None else host.claim)
-        if host is not None:
-            host.serve_from(self._kept.find)
-        self._spiller = Spiller(self._storage.budget, self._channel.wake)
+        # What a driver's station keeps of its workers, an agent does.
+        self._keeper = ObjectKeeper(self._storage, self._channel.wake)
+        self._kept = self._keeper.segments
         self._porter = Porter(self._kept, lambda object_id: False, self._storage, self._ask, tell)
 
     def fileno(self) -> int:
@@ -129,10 +126,8 @@ class NodeSession:
                 pass
             while self._events:
                 self._tell_of(self._events.popleft())
-        if self._spiller.written:
-            for holder, object_id, copy in self._spiller.take():
-                if copy is not None:  # else there was no room: it stays in memory
-                    holder.end_spill(object_id, copy)
+        if self._keeper.waiting:
+            self._keeper.written()  # which is nobody's business but ours
         if monotonic_s() >= self._rested_at + _REST_S:
             self._rested_at = monotonic_s()
             self._storage.rest(self._rested_at)
@@ -143,20 +138,14 @@ class NodeSession:
             if worker is None:
                 worker = self._links.peer_of(routing, decode(data))
             if c.carries_objects(data):
-                self._adopt(decode(data).objects)  # type: ignore[union-attr]  # those that carry objects have these
+                # They may die before somebody else has them.
+                self._keeper.adopt(decode(data).objects)  # type: ignore[union-attr]  # those that carry objects have these
         except ProtocolError as error:
             self._tell(f"dropped a message of a worker: {error}")
             if worker is not None:
                 self._engine.kill(worker, force=True)
             return
         self._send(c.Carry(self.number, worker, data))
-
-    def _adopt(self, columns: m.Ints) -> None:
-        """Keep objects open that workers made: they may die before somebody else has them."""
-        for at in range(0, len(columns) - 3, 4):
-            # Its maker may have died this very moment: who asks for it is told that it is gone.
-            with contextlib.suppress(StoreError):
-                self._kept.adopt(SegmentRef(*columns[at : at + 4]))
 
     def _happened(self, event: ProcessEvent) -> None:
         self._events.append(event)
@@ -175,20 +164,21 @@ class NodeSession:
         fate = engine.fates.get(worker)
         flight = fate.flight if fate is not None else None
         running = flight.running_items() if flight is not None else {}
-        first, records = (flight.forgotten, flight.unacked(0)) if flight is not None else (0, [])
+        first, logged = (flight.forgotten, flight.unacked(0)) if flight is not None else (0, [])
+        records, objects = self._keeper.salvage(logged)
         peak_bytes, oom = engine.circumstances(worker, event.exitcode)
         said = engine.said(worker)
         report = report_of(flight, event.exitcode, peak_bytes, oom, said) if event.exitcode else b""
         if flight is not None and said is not None:
             for output in last_output(flight, said, is_shown=self._is_shown):
                 self._send(c.Carry(self.number, worker, encode(output)))
-        self._kept.take_over(worker)
-        if self._storage.host is not None:
-            self._storage.host.forget(worker)
+        self._keeper.worker_gone(worker)
         engine.bury(worker)
         self._links.forget(worker)
         exitcode = c.NO_EXITCODE if event.exitcode is None else event.exitcode
-        ended = c.Ended(self.number, worker, exitcode, tuple(running), tuple(running.values()), first, records, report)
+        ended = c.Ended(
+            self.number, worker, exitcode, tuple(running), tuple(running.values()), first, records, report, objects
+        )
         self._send(ended)
 
     # ---- from the head ----
@@ -232,7 +222,8 @@ class NodeSession:
         flight = fate.flight
         running = flight.running_items()
         # Looked up later, as a task that ends meanwhile is logged first.
-        first, records = (flight.forgotten, flight.unacked(0)) if look.revocation else (0, [])
+        first, logged = (flight.forgotten, flight.unacked(0)) if look.revocation else (0, [])
+        records = [split_noted(one)[0] for one in logged]
         self._send(
             c.Looked(self.number, look.worker, tuple(running), tuple(running.values()), look.revocation, first, records)
         )
@@ -255,12 +246,8 @@ class NodeSession:
         """Return a message for a worker as it is for workers of this host."""
         message = decode(data)
         if type(message) is m.Discard:
-            for object_id in message.objects:
-                # Its maker gives up the memory. Ours goes to disk, under the number that tasks were told.
-                with contextlib.suppress(KeyError, OSError):  # it never came, or there is no descriptor left
-                    source = self._kept.begin_spill(object_id)
-                    if source is not None:
-                        self._spiller.order(self._kept, object_id, source)
+            # Its maker gives up the memory. Ours goes to disk, under the number that tasks were told.
+            self._keeper.spill(message.objects)
         elif type(message) is m.Enter:
             return encode(message._replace(spec=_at_home(message.spec)))
         return data
@@ -284,10 +271,9 @@ class NodeSession:
     def close(self) -> None:
         """End all workers, remove everything."""
         self._porter.close()
-        self._spiller.close()
         self._engine.close()
         self._channel.close()
-        self._kept.close()
+        self._keeper.close()
         self._storage.close()
         self._dir.remove()
 

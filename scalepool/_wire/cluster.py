@@ -169,7 +169,10 @@ class Refused(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """The worker's process is gone; as the event WorkerExited. ``first`` results were logged before ``records``."""
+    """The worker's process is gone; as the event WorkerExited. ``first`` results were logged before ``records``.
+
+    ``objects`` are those of ``records``, on that node.
+    """
 
     session: int
     worker: int
@@ -179,6 +182,7 @@ class Ended(NamedTuple):
     first: int
     records: Blobs
     report: bytes
+    objects: Ints = ()
 
 
 class Looked(NamedTuple):
