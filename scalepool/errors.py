@@ -8,6 +8,7 @@ One root, and the branches say whose fault it was::
     │   └── KeyFileError        a key file is missing, open to other users, or none
     ├── ResourceError           you asked for more than the session will ever have (also a ValueError)
     ├── SerializationError      you passed something that cannot travel (also a TypeError)
+    ├── DeadlockError           this wait could never end (also a RuntimeError)
     ├── InitializerError        your initializer raised in a worker
     ├── TaskCancelledError      the task was dropped by terminate(), cancel() or an abort
     ├── TaskTimeoutError        the task ran longer than its task_timeout= allows (also a TimeoutError)
@@ -39,6 +40,7 @@ __all__ = [
     "ActorError",
     "ActorUnavailableError",
     "AuthenticationError",
+    "DeadlockError",
     "InitializerError",
     "KeyFileError",
     "ObjectLostError",
@@ -105,6 +107,10 @@ class SerializationError(ScalepoolError, TypeError):
         path = now + self.path[len(was) :]
         self.args = (str(self).replace(f"{self.path}: {self.kind}", f"{path}: {self.kind}", 1),)
         self.path = path
+
+
+class DeadlockError(ScalepoolError, RuntimeError):
+    """An actor, or a task, waited for what could not begin before that very wait was over."""
 
 
 class InitializerError(ScalepoolError, RuntimeError):

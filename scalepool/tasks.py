@@ -183,8 +183,9 @@ def get(refs: Any, *, timeout: float | None = None, copy: Literal["never", "priv
         When a task was cancelled, took too long, its worker died, or nobody keeps the value any more.
     SessionError
         When the session has ended, or a reference belongs to another one.
-    RuntimeError
-        When an actor would wait for a call of its own that cannot start before the wait is over.
+    DeadlockError
+        When an actor waits for a call that cannot start before the wait is over: one of its own, or of another actor
+        that waits for this one. Ray hangs.
     Exception
         What the first task that failed, in the order of ``refs``, has raised; others may still run then.
     """

@@ -19,7 +19,8 @@ API = [
 ]  # fmt: skip
 ERRORS = [
     "ActorDiedError", "ActorError", "ActorUnavailableError", "AuthenticationError",
-    "InitializerError", "KeyFileError", "ObjectLostError", "ObjectStoreFullError", "PostMortem", "ProtocolError",
+    "DeadlockError", "InitializerError", "KeyFileError", "ObjectLostError", "ObjectStoreFullError", "PostMortem",
+    "ProtocolError",
     "RemoteTraceback",
     "ResourceError", "ScalepoolError", "SerializationError", "SessionError", "StoreError", "TaskCancelledError",
     "TaskTimeoutError", "WorkerDiedError",

@@ -276,13 +276,15 @@ class Dispatcher:
 
     # ---- waits inside tasks ----
 
-    def begin_wait(self, worker: Worker, wanted: Sequence[int]) -> None:
+    def begin_wait(self, worker: Worker, wanted: Sequence[int]) -> Wait:
         """A task of ``worker`` waits: lend its slot; it may run what it waits for itself."""
         if self._state.books is not None:
             self._state.books.begin_wait(worker)
-        worker.waits.append(Wait(wanted, worker.held))
+        wait = Wait(wanted, worker.held)
+        worker.waits.append(wait)
         worker.blocks += 1
         self.serve_in_place(worker)
+        return wait
 
     def end_wait(self, worker: Worker) -> None:
         """The wait is over; the worker has given back what it had not started."""

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from scalepool._core.deadlines import Deadlines
+from scalepool._core.deadlocks import Stalls, look_for_deadlocks
 from scalepool._core.dispatch import Dispatcher
 from scalepool._core.endings import Endings
 from scalepool._core.events import (
@@ -37,7 +38,7 @@ from scalepool._core.spilling import Spilling
 from scalepool._core.state import HubState
 from scalepool._core.stats import GroupStatistics, HubStatistics, group_statistics, hub_statistics, violations
 from scalepool._wire import messages as m
-from scalepool._wire.actors import WatchPeers
+from scalepool._wire.actors import Stall, Unstall, WatchPeers
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Hub:
         self._on_message: dict[type, Callable[[int, Any], None]] = {
             **_from_clients(intake),
             **handlers(keeping),
-            **_from_workers(reports, lifecycle, recycling),
+            **_from_workers(reports, lifecycle, recycling, Stalls(state)),
         }
         self._on_event: dict[type, Callable[[Any], None]] = {
             Received: self._received,
@@ -209,6 +210,7 @@ class Hub:
         self._deadlines.look()
         self._reports.revoking.look()
         self._lifecycle.hurry()
+        look_for_deadlocks(self._state)
         self._lifecycle.reap_idle()
 
 
@@ -228,7 +230,7 @@ def _from_clients(intake: Intake) -> dict[type, Callable[[int, Any], None]]:
 
 
 def _from_workers(
-    reports: Reports, lifecycle: Lifecycle, recycling: Recycling
+    reports: Reports, lifecycle: Lifecycle, recycling: Recycling, stalls: Stalls
 ) -> dict[type, Callable[[int, Any], None]]:
     """Return what to do with what workers say."""
     return {
@@ -236,5 +238,7 @@ def _from_workers(
         m.Memory: recycling.memory,
         m.Hello: lifecycle.hello,
         WatchPeers: lifecycle.watch,
+        Stall: stalls.stall,
+        Unstall: stalls.unstall,
         m.InitializerFailed: lifecycle.initializer_failed,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._core.commands import Send
+from scalepool._core.deadlocks import note_wait
 from scalepool._core.endings import Autopsy
 from scalepool._core.following import note_led
 from scalepool._core.revoking import Revoking
@@ -184,7 +185,11 @@ class Reports:
 
     def block(self, peer: int, message: m.Block) -> None:
         """A task waits for others."""
-        self._dispatcher.begin_wait(self._state.roster.known(peer), message.wanted)
+        worker = self._state.roster.known(peer)
+        wait = self._dispatcher.begin_wait(worker, message.wanted)
+        wait.task, wait.needed, wait.label, wait.number = message.task, message.needed, message.label, worker.blocks
+        self._state.waits_begun = wait.began = self._state.waits_begun + 1
+        note_wait(self._state, worker)
 
     def unblock(self, peer: int, _: m.Unblock) -> None:
         """The task that began to wait last goes on."""

@@ -29,6 +29,7 @@ class HubState:
         "alarm_at",
         "books",
         "capacity",
+        "circles_at",
         "followers",
         "functions",
         "groups",
@@ -45,6 +46,7 @@ class HubState:
         "tasks",
         "trouble",
         "values",
+        "waits_begun",
         "watchers",
     )
 
@@ -76,6 +78,9 @@ class HubState:
         self.books: Books | None = None
         self.watchers: set[int] = set()
         """Workers that want to be told of the end of others."""
+        self.circles_at: float | None = None
+        """When to look for waits that can never end; see ``deadlocks``."""
+        self.waits_begun = 0
         self.next_worker = 1
         self.now = 0.0
         self.alarm_at: float | None = None

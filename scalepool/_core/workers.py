@@ -44,18 +44,40 @@ class Level:
 class Wait(Level):
     """One blocking wait of a worker's task: which tasks it waits for, and for which group it works meanwhile."""
 
-    __slots__ = ("awaited", "below", "group", "lends", "wanted")
+    __slots__ = (
+        "awaited",
+        "began",
+        "below",
+        "group",
+        "is_given_up",
+        "is_whole",
+        "label",
+        "lends",
+        "needed",
+        "number",
+        "task",
+        "wanted",
+        "wants",
+    )
 
     def __init__(self, wanted: Sequence[int], below: Collection[int] = ()) -> None:
         super().__init__()
         self.wanted = deque(wanted)
+        self.wants = wanted
         self.awaited: Sequence[int] = wanted
-        """What it waits for, but for some of that which has ended; ``wanted`` is what nobody was given yet."""
+        """The same, but for some of that which has ended; ``wanted`` is what nobody was given yet."""
         self.lends = bool(wanted)
         """Whether its end can be seen from that: the worker goes on when all of it has ended."""
         self.below = frozenset(below)
         """What the worker held when the wait began: tasks that wait, now or further down, and some that have ended."""
         self.group: Group | None = None
+        self.task = self.needed = self.number = self.began = 0
+        """Which task waits, and for how many, as in Block; the how manieth wait of its worker, and of all, it is."""
+        self.label = b""
+        self.is_whole = False
+        """Whether no call of the actor goes on meanwhile, not even one that has begun."""
+        self.is_given_up = False
+        """Whether who waits was told that it can never end."""
 
 
 class Revocation:
@@ -129,6 +151,7 @@ class Worker(Level):
         "reported_at",
         "revocation",
         "seen",
+        "stalls",
         "started_for",
         "state",
         "waits",
@@ -173,11 +196,12 @@ class Worker(Level):
         """Tasks that it says it finished, but whose results' objects cannot be had."""
         self.lost_at = 0.0
         self.recalled = False
-        self.reported_at = 0.0
+        self.reported_at = self.idle_since = 0.0
         self.revocation = Revocation()
-        self.idle_since = 0.0
         self.force_at = self.gone_by = self.hello_by = self.look_at = None
         self.waits: list[Wait] = []
+        self.stalls: dict[int, Wait] = {}
+        """Waits of the threads of an actor, by the number that it has given them."""
         self.seen: dict[int, tuple[int, float]] = {}
         """Tasks with a time limit that it was seen in: at which item, and since when."""
         self.forced: set[int] = set()

@@ -30,10 +30,15 @@ if TYPE_CHECKING:
     from scalepool._runtime.packing import Packed
     from scalepool._runtime.worker import WorkerStation
 
-__all__ = ["Concurrency"]
+__all__ = ["Concurrency", "item_of_thread"]
 
 _NOTED_MAX: Final = MAX_DEPTH - 1
 _running: ContextVar[KeptItem | None] = ContextVar("_running", default=None)
+
+
+def item_of_thread() -> KeptItem | None:
+    """Return the call of an actor that the calling thread, or coroutine, runs; ``None`` where it runs none."""
+    return _running.get()
 
 
 class _Lane:

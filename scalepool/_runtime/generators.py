@@ -134,6 +134,7 @@ class ObjectRefGenerator(Generic[T]):
         TimeoutError
             When time was up first; nothing is lost.
         """
+        from scalepool._runtime.instance import check_wait
         from scalepool._runtime.values import deadline_of
 
         deadline = deadline_of(timeout)
@@ -144,6 +145,7 @@ class ObjectRefGenerator(Generic[T]):
                 return ref
             if stream.end.is_over or self._right is None:
                 raise StopIteration
+            check_wait([stream.end])
             # Not for its task: that must not run in the place of who reads it, and wait for him there.
             if not self._table().client.wait_for(lambda: stream.is_over, (), deadline):
                 raise TimeoutError(f"{stream.name} yielded nothing within {timeout} seconds")

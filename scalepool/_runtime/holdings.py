@@ -31,25 +31,26 @@ class Holdings:
     Each step on the deque is one step of the interpreter, so the two never take the same task.
     """
 
-    __slots__ = ("_loaded", "_slots", "_waits", "queue", "wanted")
+    __slots__ = ("_loaded", "_slots", "queue", "waits", "wanted")
 
     def __init__(self) -> None:
         self._slots: Recent[FunctionSlot] = Recent()
         self._loaded: deque[FunctionSlot] = deque()
         self.queue: deque[WorkItem] = deque()
-        self._waits = 0
+        self.waits = 0
+        """How many have begun."""
         self.wanted: frozenset[int] | None = None
         """While the main thread waits inside a task: those of the awaited tasks that it may run in place."""
 
     def begin_wait(self, wanted: Iterable[int]) -> frozenset[int] | None:
         """The task that runs now waits for these; return what the one around it waits for, if there is one."""
         outer, self.wanted = self.wanted, frozenset(wanted)
-        self._waits += 1
+        self.waits += 1
         return outer
 
     def may_help(self, message: m.Help) -> None:
         """The hub says what else this wait depends on; it may be over by now, and another one have begun."""
-        if message.wait == self._waits and self.wanted is not None:
+        if message.wait == self.waits and self.wanted is not None:
             self.wanted |= frozenset(message.tasks)
 
     def add(self, message: m.Run) -> list[WorkItem]:

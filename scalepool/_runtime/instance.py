@@ -9,6 +9,7 @@ from scalepool._base.qualified import imported, lookup
 from scalepool._base.tuples import NamedTuple
 from scalepool._runtime.session import WorkerSession, existing
 from scalepool._wire.actors import EndActor, EndMode
+from scalepool.errors import DeadlockError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -178,13 +179,13 @@ def note_own_call(slot: Slot) -> None:
 
 
 def check_wait(slots: Iterable[Slot]) -> None:
-    """Raise RuntimeError where an actor would wait for itself, for ever; to be called in the thread that is to wait."""
+    """Raise DeadlockError where an actor would wait for itself, for ever; called in the thread that is to wait."""
     if not _own.calls or not (_own.is_plain or threading.current_thread().name == LOOP_NAME):
         return
     for slot in slots:
         if slot.task in _own.calls and not slot.is_over:
             remedy = "await it" if _own.is_async else "call the method itself, or set max_concurrency"
-            raise RuntimeError(f"{slot.name} cannot run before this method of the same actor has ended: {remedy}")
+            raise DeadlockError(f"{slot.name} cannot run before this method of the same actor has ended: {remedy}")
 
 
 def actor_id() -> int:

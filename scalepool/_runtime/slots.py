@@ -120,6 +120,14 @@ class Gathering:
     def __call__(self) -> bool:
         return self._left <= 0 or (self._failed and self._eager)
 
+    def needed(self, tasks: int) -> int:
+        """Return how many of so many tasks have to end; negative: all, or one with an error. See ``Block``."""
+        if self._eager:
+            return -tasks
+        if self._left >= len(self.slots):
+            return tasks
+        return self._left if tasks == len(self.slots) else 0
+
     def wait(self, deadline: float | None) -> bool:
         """Wait until it is true; False when time was up first."""
         try:

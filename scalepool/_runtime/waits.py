@@ -21,6 +21,10 @@ class AllOver:
         self._futures = futures
         self._at = 0
 
+    def needed(self, tasks: int) -> int:
+        """Return how many of so many tasks have to end: all."""
+        return tasks
+
     def __call__(self) -> bool:
         futures = self._futures
         while self._at < len(futures):

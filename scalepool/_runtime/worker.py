@@ -34,7 +34,7 @@ from scalepool._runtime.worker_process import set_up_process
 from scalepool._store.files import places_of
 from scalepool._store.flight import FlightRecord
 from scalepool._wire import messages as m
-from scalepool._wire.actors import PeerGone
+from scalepool._wire.actors import Deadlock, PeerGone
 from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
 from scalepool._wire.pickling.exceptions import encode_exception
 from scalepool._wire.pickling.exchange import sender_number
@@ -78,6 +78,8 @@ class WorkerStation:
         self._revocation = 0
         self.output: deque[tuple[int, str, int]] = deque()
         self.streams: tuple[TaskOutput, ...] = ()
+        self.late: deque[m.Message] = deque()
+        """Messages that must not overtake the results before them."""
         self.mourners: list[Callable[[int], object]] = []
         """Called with the number of each worker that is gone, once ``watch_peers`` has asked for it."""
         self.note_passed: Callable[[], object] = bool
@@ -92,7 +94,8 @@ class WorkerStation:
             client.packer, flight, self._make_room, lambda peer: sender_number(token, peer)
         )
         self.executor.lend = lambda references: [] if client.kept is None else client.kept.lend(references)
-        client.blocking_wait = Lending(self, client).wait
+        self._lending = Lending(self, client)
+        client.blocking_wait = self._lending.wait
         client.peek = lambda task: False
         client.eager = self._eager
 
@@ -112,7 +115,7 @@ class WorkerStation:
 
     def pending(self) -> bool:
         """Whether something waits to be sent."""
-        return self.introduced and bool(self._client.pending or self.results or self.output)
+        return self.introduced and bool(self._client.pending or self.results or self.output or self.late)
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a message or a wake-up."""
@@ -169,6 +172,7 @@ class WorkerStation:
             return
         self._flushed_at = monotonic_s()
         # Counted first: what a task printed, and references that came with it, are told before its end.
+        late = [self.late.popleft() for _ in range(len(self.late))] if self.late else ()
         finished = len(self.results)
         for each in self.streams:
             if each.written is not None and each.written.has_grown:
@@ -185,6 +189,8 @@ class WorkerStation:
             self._client.outgoing.changes.extend([-value for value in lent])
             if rss := self._gauge.excess(self._flushed_at):
                 self._channel.send(encode(m.Memory(rss)))
+        for message in late:
+            self._channel.send(encode(message))
 
     # ---- in ----
 
@@ -210,6 +216,8 @@ class WorkerStation:
             self.surroundings.note(message)
         elif type(message) is m.Help:
             self.holdings.may_help(message)
+        elif type(message) is Deadlock:
+            self._lending.give_up(message)
         elif type(message) is PeerGone:
             for tell in self.mourners:
                 tell(message.peer)

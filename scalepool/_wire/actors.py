@@ -13,7 +13,19 @@ from typing import TypeAlias
 
 from scalepool._base.tuples import NamedTuple
 
-__all__ = ["ActorFound", "ActorMessage", "EndActor", "EndMode", "FindActor", "OpenActor", "PeerGone", "WatchPeers"]
+__all__ = [
+    "ActorFound",
+    "ActorMessage",
+    "Deadlock",
+    "EndActor",
+    "EndMode",
+    "FindActor",
+    "OpenActor",
+    "PeerGone",
+    "Stall",
+    "Unstall",
+    "WatchPeers",
+]
 
 
 Ints: TypeAlias = Sequence[int]
@@ -83,4 +95,34 @@ class PeerGone(NamedTuple):
     peer: int
 
 
-ActorMessage: TypeAlias = OpenActor | FindActor | ActorFound | EndActor | WatchPeers | PeerGone
+class Stall(NamedTuple):
+    """A thread of an actor, running the call ``task``, waits; ``whole``: it is the one that all calls run in.
+
+    ``number`` is the actor's own for this wait; the rest as in Block.
+    """
+
+    number: int
+    task: int
+    whole: int
+    wanted: Ints
+    needed: int
+    label: bytes
+
+
+class Unstall(NamedTuple):
+    """The wait with this number is over."""
+
+    number: int
+
+
+class Deadlock(NamedTuple):
+    """The wait with this number, of a thread of an actor or of the peer's main thread, can never end: fail it."""
+
+    number: int
+    is_thread: int
+    text: bytes
+
+
+ActorMessage: TypeAlias = (
+    OpenActor | FindActor | ActorFound | EndActor | WatchPeers | PeerGone | Stall | Unstall | Deadlock
+)

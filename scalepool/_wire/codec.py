@@ -50,7 +50,7 @@ def _kinds() -> list[type[Any]]:
         messages.Want, messages.Help, actors.OpenActor, actors.FindActor, actors.ActorFound, actors.EndActor,
         messages.Yield, messages.Yielded, messages.Taken, messages.Inquire, messages.Inventory, messages.Traced,
         messages.Revoke, messages.Missing,
-        actors.WatchPeers, actors.PeerGone,
+        actors.WatchPeers, actors.PeerGone, actors.Stall, actors.Unstall, actors.Deadlock,
     ]  # fmt: skip
 
 

@@ -190,9 +190,16 @@ class CloseGroup(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The peer's task waits for ``wanted``: lend its slot, and give it those of them that nobody has started."""
+    """The peer's task waits for ``wanted``: lend its slot, and give it those of them that nobody has started.
+
+    ``task`` is the one that waits; ``needed`` how many of ``wanted`` have to end before it goes on (0: unknown, perhaps
+    one will do), negative if an error of one of them will do, too. ``label`` says who waits and for what, for people.
+    """
 
     wanted: Ints
+    task: int = 0
+    needed: int = 0
+    label: bytes = b""
 
 
 class Unblock(NamedTuple):
