@@ -12,6 +12,7 @@ import pytest
 import scalepool
 from live import remote_tasks as tasks
 from live.helpers import run, wait_for
+from live.pool_actors import Doubler
 from scalepool._runtime.session import DriverSession, existing
 from scalepool.errors import ObjectLostError, SerializationError, SessionError, TaskTimeoutError
 
@@ -338,3 +339,83 @@ def test_a_child_process_has_a_session_of_its_own(tmp_path: Path) -> None:
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), scalepool.get(ref))
     """
     assert run(tmp_path, source) == "7 2\n"
+
+
+# ---- actors ----
+
+
+def test_constructor_arguments_that_cannot_be_pickled_are_named_at_the_call() -> None:
+    with pytest.raises(SerializationError, match=r"args\[1\].*lock"):
+        Doubler.remote(1, threading.Lock())
+    with pytest.raises(SerializationError, match=r"kwargs\['x'\].*generator"):
+        Doubler.remote(x=(n for n in range(3)))
+
+
+def test_constructor_arguments_that_do_not_fit_are_the_cause_of_its_death() -> None:
+    actor = Doubler.remote("too many")
+    with pytest.raises(scalepool.ActorDiedError, match="its constructor failed: TypeError") as caught:
+        scalepool.get(actor.double.remote(1), timeout=60)
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
+def test_a_class_with_slots_is_an_actor() -> None:
+    actor = scalepool.remote(Slotted).remote(3)
+    assert scalepool.get(actor.__call__.remote(4), timeout=60) == 12
+
+
+def test_calls_of_an_actor_that_is_dead() -> None:
+    actor = Doubler.remote()
+    scalepool.kill(actor)
+    for call in (
+        lambda: scalepool.get(actor.double.remote(1), timeout=60),
+        lambda: scalepool.get(tasks.add.remote(actor.double.remote(1)), timeout=60),
+        lambda: scalepool.get(scalepool.remote(lambda a: scalepool.get(a.double.remote(1))).remote(actor), timeout=60),
+    ):
+        with pytest.raises(scalepool.ActorDiedError, match=r"ended by scalepool\.kill"):
+            call()
+    scalepool.kill(actor)
+
+
+def test_an_exception_of_a_method_that_cannot_be_pickled() -> None:
+    class Raises:
+        def call(self) -> None:
+            raise Holds("a lock in an actor")
+
+    actor = scalepool.remote(Raises).remote()
+    for _ in range(2):
+        with pytest.raises(Exception, match="a lock in an actor"):
+            scalepool.get(actor.call.remote(), timeout=60)
+
+
+def test_an_actor_class_redefined_under_its_name() -> None:
+    namespace: dict[str, Any] = {"scalepool": scalepool, "__name__": "__main__"}
+    actors = []
+    for number in range(2):
+        exec(f"@scalepool.remote\nclass A:\n    def f(self):\n        return {number}", namespace)
+        actors.append(namespace["A"].remote())
+    assert scalepool.get([actor.f.remote() for actor in actors], timeout=60) == [0, 1]
+
+
+def test_handles_of_a_session_that_was_shut_down() -> None:
+    actor = Doubler.remote()
+    assert scalepool.get(actor.double.remote(2)) == 4
+    scalepool.shutdown()
+    assert scalepool.get(tasks.add.remote(1)) == 2
+    for call in (lambda: actor.double.remote(1), lambda: tasks.add.remote(actor), lambda: scalepool.kill(actor)):
+        with pytest.raises((SessionError, SerializationError), match="another session, or its session was shut down"):
+            call()
+
+
+def test_an_actor_that_has_its_own_handle_inside_of_a_circle_ends_when_dropped() -> None:
+    import os
+
+    class Circular:
+        def keep(self, me: Any) -> int:
+            self.me = [me, self]
+            return os.getpid()
+
+    actor = scalepool.remote(Circular).remote()
+    pid = scalepool.get(actor.keep.remote(actor), timeout=60)
+    del actor
+    gc.collect()
+    wait_for(lambda: not os.path.exists(f"/proc/{pid}"))  # noqa: PTH110
