@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,11 +10,26 @@ import scalepool
 from live.waiting_actors import AsyncWaiter, Waiter, asks
 from scalepool.errors import DeadlockError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 pytestmark = pytest.mark.live
+
+
+_made: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def nobody_stays() -> Iterator[None]:
+    """Actors that have each other's handles live as long as their session."""
+    yield
+    while _made:
+        scalepool.kill(_made.pop())
 
 
 def couple(one_class: Any = Waiter, other_class: Any = Waiter) -> tuple[Any, Any]:
     one, other = one_class.remote(), other_class.remote()
+    _made.extend((one, other))
     scalepool.get([one.meet.remote(other, one), other.meet.remote(one, other)])
     return one, other
 
@@ -59,6 +74,7 @@ def test_one_that_is_asked_back() -> None:
 
 def test_three_in_a_ring() -> None:
     actors = [Waiter.options(name=f"ring-{n}").remote() for n in range(3)]
+    _made.extend(actors)
     for n in range(3):
         actors[n].meet.remote(actors[(n + 1) % 3], actors[n])
     with pytest.raises(DeadlockError, match="'ring-0'") as caught:
