@@ -37,12 +37,17 @@ def status(cluster: str | None, key_file: str | None, as_json: bool) -> None:
         return
     nodes, drivers = report["nodes"], report["drivers"]
     slots, workers = sum(node["slots"] for node in nodes), sum(node["workers"] for node in nodes)
-    click.echo(f"{len(nodes)} hosts with room for {slots} workers, {workers} running; {len(drivers)} programs")
+    room = f"room for {_count(slots, 'worker')}, {workers} running"
+    click.echo(f"{_count(len(nodes), 'host')} with {room}; {_count(len(drivers), 'program')}")
     for node in nodes:
         memory = node["memory_bytes"] / _GIB
         click.echo(f"  host {node['host']}: {node['workers']} of {node['slots']} workers, {memory:.1f} GiB for tasks")
     for driver in drivers:
-        click.echo(f"  program {driver['session']} on {driver['host']}: {driver['workers']} workers")
+        click.echo(f"  program {driver['session']} on {driver['host']}: {_count(driver['workers'], 'worker')}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 @click.command(short_help="End a cluster.")

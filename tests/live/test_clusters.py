@@ -345,7 +345,7 @@ def test_status_and_down(own_cluster: Cluster) -> None:
     agent = own_cluster.join("one", 3)
     shown = own_cluster.command("status", str(own_cluster.file))
     assert shown.returncode == 0
-    assert "1 hosts with room for 3 workers, 0 running; 0 programs" in shown.stdout
+    assert "1 host with room for 3 workers, 0 running; 0 programs" in shown.stdout
     assert own_cluster.file.stat().st_mode & 0o777 == 0o600
     ended = own_cluster.command("down", str(own_cluster.file))
     assert (ended.returncode, ended.stdout) == (0, "The cluster is down.\n"), ended.stderr
