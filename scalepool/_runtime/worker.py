@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
@@ -55,6 +56,8 @@ _FLUSH_BYTES = 1 << 19
 """Nor until they are more than this together: a message is copied several times on its way, at both ends."""
 _UNLOAD_AFTER_LOOKS = 5
 """About so many seconds after its last task a worker lets go of the functions that it has loaded."""
+_END_S = 2.0
+"""By then a worker whose session is over is ended."""
 
 
 class WorkerStation:
@@ -322,7 +325,12 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
     write_crashes_to(flight_fd)
     client = Client(config.worker, config.settings, config.store)
     client.session = sender_number(bytes.fromhex(config.token), m.DRIVER)
-    station = WorkerStation(config, client, flight)
+    try:
+        station = WorkerStation(config, client, flight)
+    except (ConnectionRefusedError, FileNotFoundError):
+        # Nobody listens any more: the session is over, and whoever ends it ends this process, too. That is no news.
+        time.sleep(_END_S)
+        raise
     client.pump = Pump(station, "scalepool-tick", tick_s=config.settings.tick_s)
     if config.settings.timeline:
         from scalepool._runtime.tracing import Tracer

@@ -179,6 +179,22 @@ if __name__ == "__main__":
     check(tmp_path, source, "[1, 3, 6]\n")
 
 
+def test_a_program_that_vanishes_while_its_workers_start(tmp_path: Path) -> None:
+    source = """
+for number in range(12):
+    pid = os.fork()
+    if not pid:
+        with Pool(4) as pool:
+            pool.map(abs, range(3))
+        time.sleep(number / 500)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+print("over")
+time.sleep(0.5)  # what workers say comes late
+"""
+    check(tmp_path, source, "over\n")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("xdist") is None, reason="needs pytest-xdist")
 def test_under_pytest_xdist(tmp_path: Path) -> None:
     (tmp_path / "test_user.py").write_text("""
