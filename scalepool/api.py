@@ -1,7 +1,7 @@
 """The public layer: everything above it, the drop-in modules included, uses only this.
 
-Today it is a session, groups of workers, and shared buffers. Remote functions, object references and actors follow on
-the same hub.
+It is a session, groups of workers, and shared buffers. Remote functions, references and actors, in ``tasks`` and
+``actors``, stand beside it on the same hub.
 
 Importing it loads next to nothing: what stands behind a name comes with its first use.
 """
