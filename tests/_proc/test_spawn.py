@@ -39,8 +39,9 @@ def test_a_worker_is_what_the_runtime_expects(family: Family) -> None:
     assert facts["config_bytes"] == 700_000
     assert facts["env"] == "1"
     assert facts["main"] is None
-    # stdin, stdout, stderr, the flight record, and the directory being listed
-    assert len(facts["fds"]) == 5
+    # stdin, stdout, stderr, the flight record, two files for what is written to its outputs, the pipe to the tracker of
+    # named semaphores, and the directory being listed
+    assert len(facts["fds"]) == 8
     assert json.loads(record(other))["pid"] == other.pid
 
 
