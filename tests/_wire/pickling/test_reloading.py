@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scalepool._wire.pickling.importable import ByValueModules
+from scalepool._wire.pickling.importable import ByValueModules, by_value_modules
 from scalepool._wire.pickling.reloading import reload_in_place, watch_patches
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ NEW = (
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(by_value_modules(), "reloads", {})  # what a session of an earlier test would note is gone again
     yield tmp_path
     for name in ("reloaded_module", "using_module"):
         sys.modules.pop(name, None)
