@@ -173,10 +173,11 @@ class Budget:
     def _locked(self) -> Iterator[None]:
         with self._lock:
             outermost = self._depth == 0
-            if outermost and self._fd >= 0:
-                fcntl.flock(self._fd, fcntl.LOCK_EX)
             self._depth += 1
             try:
+                # In here: a handler of a signal may raise when the lock has just been taken, for which all others wait.
+                if outermost and self._fd >= 0:
+                    fcntl.flock(self._fd, fcntl.LOCK_EX)
                 yield
             finally:
                 self._depth -= 1
