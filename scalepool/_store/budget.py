@@ -10,7 +10,6 @@ Only segments are counted, when they grow or are closed. Memory that is used aga
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import struct
@@ -22,7 +21,10 @@ from scalepool.errors import ObjectStoreFullError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 __all__ = ["Budget", "BudgetLimits", "Patience", "Usage"]
 
@@ -96,8 +98,7 @@ class Budget:
 
     def usage(self) -> Usage:
         """What all processes of the session use."""
-        with self._locked():
-            return self._look()
+        return self._locked(self._look)
 
     @property
     def tight(self) -> bool:
@@ -113,33 +114,41 @@ class Budget:
 
         ``by_force`` is for memory that is in use already and has only changed hands.
         """
-        with self._locked():
+
+        def take() -> bool:
             if not by_force and self._look().memory_bytes + size_bytes > self.limits.memory_bytes:
                 return False
             self._add(size_bytes, 0)
             return True
 
+        return self._locked(take)
+
     def take_disk(self, size_bytes: int, *, by_force: bool = False) -> bool:
         """Count disk that is about to be written; ``False``: it is not there, and nothing is counted."""
-        with self._locked():
+
+        def take() -> bool:
             used = 0 if by_force else self._look().disk_bytes
             if not by_force and used + size_bytes > self._disk_limit(used):
                 return False
             self._add(0, size_bytes)
             return True
 
+        return self._locked(take)
+
     def give(self, memory_bytes: int = 0, disk_bytes: int = 0) -> None:
         """Count back what was taken."""
         if memory_bytes or disk_bytes:
-            with self._locked():
-                self._add(-memory_bytes, -disk_bytes)
+            self._locked(lambda: self._add(-memory_bytes, -disk_bytes))
 
     def bury(self, peer: int) -> None:
         """Close the slot of a process that is gone. What is left of its memory is to be taken ``by_force`` before."""
-        with self._locked():
+
+        def close_slot() -> None:
             for slot, (owner, _, _) in enumerate(self._slots()):
                 if owner == peer + 1:
                     self._write(slot, 0, 0, 0)
+
+        self._locked(close_slot)
 
     def full(self, size_bytes: int, reason: str = "") -> ObjectStoreFullError:
         """The error for an object of this size that found no room."""
@@ -169,16 +178,19 @@ class Budget:
             return 0
         return (found.f_bavail * found.f_frsize + used_bytes) // 2
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self, step: Callable[[], T]) -> T:
+        """Take a step while no other process does.
+
+        No context manager of our own: a signal's handler may raise between any two calls, all processes wait for this
+        lock, and between the calls of one frame there is no moment at which it is held and not given back.
+        """
         with self._lock:
             outermost = self._depth == 0
             self._depth += 1
             try:
-                # In here: a handler of a signal may raise when the lock has just been taken, for which all others wait.
                 if outermost and self._fd >= 0:
                     fcntl.flock(self._fd, fcntl.LOCK_EX)
-                yield
+                return step()
             finally:
                 self._depth -= 1
                 if outermost and self._fd >= 0:

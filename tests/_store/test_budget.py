@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import subprocess
@@ -138,6 +139,28 @@ def test_threads_of_one_process_do_not_take_more_than_there_is(account: str, tmp
         thread.join()
     assert taken.count(True) == 500
     budget.close()
+
+
+def test_an_interrupt_as_soon_as_the_lock_is_taken_leaves_it_to_others(
+    account: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = Budget(account, 0, limits(tmp_path))
+    flock = fcntl.flock
+
+    def interrupted(fd: int, how: int) -> None:
+        flock(fd, how)
+        if how == fcntl.LOCK_EX:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fcntl, "flock", interrupted)
+    with pytest.raises(KeyboardInterrupt) as kept:  # with all frames that it went through, as a notebook does
+        budget.take_memory(1)
+    monkeypatch.undo()
+
+    with Path(account).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert budget.take_memory(1)
+    assert kept.tb is not None
 
 
 def test_it_is_tight_when_three_quarters_are_in_use(account: str, tmp_path: Path) -> None:
