@@ -234,3 +234,25 @@ def test_a_buffered_map_ends_with_its_executor() -> None:
     executor.shutdown()
     with pytest.raises(RuntimeError, match="after shutdown"):
         list(results)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_map_that_is_interrupted_while_its_thread_starts_is_over(
+    begins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if thread.name != "scalepool-map-feeder":
+            start(thread)
+            return
+        if begins:
+            start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with ProcessPoolExecutor(1) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            executor.map(abs, itertools.count())
+        wait_until(lambda: not feeders())
+        assert executor.submit(abs, -1).result(60) == 1

@@ -105,9 +105,17 @@ class Feeder:
         """Hand over the first inputs, and leave the rest to a thread; raises what the inputs raise, as ``map`` does."""
         self._feed()
         if not self._is_over:
-            self._thread = threading.Thread(target=self._run, name="scalepool-map-feeder", daemon=True)
-            self._work.begin_feed(self)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="scalepool-map-feeder", daemon=True)
+            try:
+                self._work.begin_feed(self)
+                thread.start()
+            except BaseException:
+                # Interrupted, or there are too many threads. Nobody gets the results, and nobody may wait for a thread
+                # that perhaps has never begun; if it has, it ends by this.
+                self.cancel()
+                self._work.end_feed(self)
+                raise
+            self._thread = thread
 
     @property
     def is_over(self) -> bool:
