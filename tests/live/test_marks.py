@@ -35,6 +35,7 @@ def test_the_doctor_removes_what_a_program_and_its_helper_have_left(tmp_path: Pa
         process = psutil.Process(driver.process.pid)
         workers = process.children(recursive=True)
         (zygote,) = process.children()
+        os.kill(driver.process.pid, signal.SIGSTOP)  # or it cleans up after its helper before it is killed itself
         for pid in (zygote.pid, driver.process.pid):
             os.kill(pid, signal.SIGKILL)
         driver.process.wait(PATIENCE_S)
