@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket."""
+"""Unix sockets in a folder of ours: to listen there, and who is at the other end."""
 
 from __future__ import annotations
 
@@ -7,10 +7,29 @@ import socket
 import struct
 from typing import Final
 
-__all__ = ["is_ours"]
+__all__ = ["is_ours", "listening"]
 
 _ROOT: Final = 0
 _CREDENTIALS: Final = struct.Struct("3i")
+
+
+def listening(path: str, kind: int) -> socket.socket:
+    """Return a socket that listens, and never blocks; ``kind`` is one of ``socket.SOCK_...``.
+
+    Raises
+    ------
+    OSError
+        None can be made there.
+    """
+    listener = socket.socket(socket.AF_UNIX, kind)
+    try:
+        listener.setblocking(False)
+        listener.bind(path)
+        listener.listen(socket.SOMAXCONN)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def is_ours(connection: socket.socket) -> bool:

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from scalepool._base.clock import monotonic_s
-from scalepool._base.credentials import is_ours
+from scalepool._base.credentials import is_ours, listening
 from scalepool._net.paths import check_socket_path
 from scalepool._net.stream import MessageStream
 from scalepool._net.waker import Wakeable
@@ -66,7 +66,6 @@ class Hub(Wakeable):
 
     def __init__(self, path: str, *, max_message_bytes: int) -> None:
         check_socket_path(path)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         super().__init__()
         self._path = path
         self._max_message_bytes = max_message_bytes
@@ -77,11 +76,8 @@ class Hub(Wakeable):
         self._readable: deque[int] = deque()
         self._messages: deque[tuple[bytes, bytes]] = deque()
         try:
-            self._listener.setblocking(False)
-            self._listener.bind(path)
-            self._listener.listen(socket.SOMAXCONN)
+            self._listener = listening(path, socket.SOCK_STREAM)
         except BaseException:
-            self._listener.close()
             self._waker.close()
             raise
         self._poller = _Poller()

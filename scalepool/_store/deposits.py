@@ -18,7 +18,7 @@ import socket
 import struct
 import threading
 
-from scalepool._base.credentials import is_ours
+from scalepool._base.credentials import is_ours, listening
 from scalepool._base.ids import peer_of
 from scalepool._store.files import check_stamp, open_segment
 from scalepool._store.handover import receive_fd, send_fd
@@ -107,14 +107,7 @@ class DepositBox:
         self._unknown: list[socket.socket] = []
         self._connections: dict[int, socket.socket] = {}
         self._passed_over: dict[int, int] = {}
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            self._listener.setblocking(False)
-            self._listener.bind(path)
-            self._listener.listen(socket.SOMAXCONN)
-        except BaseException:
-            self._listener.close()
-            raise
+        self._listener = listening(path, socket.SOCK_SEQPACKET)
 
     def claim(self, ref: SegmentRef) -> int:
         """Return a descriptor of an object's segment, the caller's from now on: the one left here, or a new one.

@@ -11,7 +11,7 @@ import threading
 # Where hmac has it from; that would load OpenSSL (3 ms, 1 MB).
 from _operator import _compare_digest as compare_digest
 
-from scalepool._base.credentials import is_ours
+from scalepool._base.credentials import is_ours, listening
 from scalepool._base.ids import peer_of
 from scalepool._store.files import open_segment
 from scalepool._store.handover import ANSWER, DEPOSIT, FETCH, KEY_BYTES, REQUEST, WITHDRAW, opened, receive_fd, send_fd
@@ -53,14 +53,7 @@ class HandoverHost:
         self._sources: list[Callable[[int], int | None]] = []
         self._connections: dict[int, tuple[socket.socket, bool]] = {}
         self._closed = False
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            self._listener.setblocking(False)
-            self._listener.bind(path)
-            self._listener.listen(socket.SOMAXCONN)
-        except BaseException:
-            self._listener.close()
-            raise
+        self._listener = listening(path, socket.SOCK_SEQPACKET)
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poller = select.epoll()
         for fd in (self._listener.fileno(), self._wakeup):
