@@ -134,17 +134,20 @@ def _ray(run: Run) -> None:
     )
 
 
+_PUTS = (
+    Metric("put", "ms", "lower", "put into memory that was used before"),
+    Metric("fresh", "ms", "lower", "first put"),
+    Metric("second", "x memcpy", "lower", "second put, as a multiple of the quickest copy"),
+)
+_GET = Metric("get", "ms", "lower", "opened by a worker")
+_ADAPTERS = {"scalepool": _own, "shared_memory": _shared_memory, "ray": _ray}
+
 WORKLOADS = (
     Workload(
         name="put-get",
         what="a buffer of 100 MB put into shared memory and opened by a worker",
-        metrics=(
-            Metric("put", "ms", "lower", "put into memory that was used before"),
-            Metric("fresh", "ms", "lower", "first put"),
-            Metric("second", "x memcpy", "lower", "second put, as a multiple of the quickest copy"),
-            Metric("get", "ms", "lower", "opened by a worker"),
-        ),
-        adapters={"scalepool": _own, "shared_memory": _shared_memory, "ray": _ray},
+        metrics=(*_PUTS, _GET),
+        adapters=_ADAPTERS,
         full={"buffer_bytes": 100_000_000},
         quick={"buffer_bytes": 100_000_000},
         targets=(Target("put", 7.0), Target("fresh", 41.0), Target("second", 1.3), Target("get", 0.2)),
@@ -152,13 +155,8 @@ WORKLOADS = (
     Workload(
         name="put-get-large",
         what="the same with a very large buffer (full size: 1 GB)",
-        metrics=(
-            Metric("get", "ms", "lower", "opened by a worker"),
-            Metric("put", "ms", "lower", "put into memory that was used before"),
-            Metric("fresh", "ms", "lower", "first put"),
-            Metric("second", "x memcpy", "lower", "second put, as a multiple of the quickest copy"),
-        ),
-        adapters={"scalepool": _own, "shared_memory": _shared_memory, "ray": _ray},
+        metrics=(_GET, *_PUTS),
+        adapters=_ADAPTERS,
         full={"buffer_bytes": 1_000_000_000},
         quick={"buffer_bytes": 200_000_000},
         targets=(Target("get", 1.0),),
