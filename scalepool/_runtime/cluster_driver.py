@@ -13,24 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.clock import monotonic_s
 from scalepool._core.events import Inspected, LaunchFailed, WorkerExited, WorkerStarted
-from scalepool._core.hub import Hub
 from scalepool._net.keys import DRIVER, key_file, read_keys
-from scalepool._runtime.client import Client
 from scalepool._runtime.cluster_link import ClusterLink
-from scalepool._runtime.driver import timeline_of
+from scalepool._runtime.driver import HubSession
 from scalepool._runtime.joining import join
 from scalepool._runtime.keeping import ObjectKeeper
 from scalepool._runtime.local import LocalStation, remember_exit
 from scalepool._runtime.notes import Notes
-from scalepool._runtime.output import Printer
 from scalepool._runtime.porter import Porter
-from scalepool._runtime.pump import Pump
-from scalepool._runtime.session import DriverSession
 from scalepool._runtime.session_dir import SessionDir
 from scalepool._runtime.storage import plan_of
 from scalepool._wire import cluster as c
 from scalepool._wire import messages as m
-from scalepool._wire.pickling.exchange import Exchange, install, sender_number
 from scalepool._wire.records import object_count, unpack_result
 from scalepool.config import settings
 from scalepool.engines.cluster import ClusterEngine
@@ -41,7 +35,9 @@ if TYPE_CHECKING:
 
     from scalepool._core.commands import Inspect
     from scalepool._core.events import Event
+    from scalepool._core.hub import Hub
     from scalepool._net.curve import Peer
+    from scalepool._runtime.client import Client
     from scalepool._runtime.storage import Storage
 
 __all__ = ["ClusterSession"]
@@ -198,7 +194,7 @@ def _objects_of(record: bytes) -> int:
         return 0
 
 
-class ClusterSession(DriverSession):
+class ClusterSession(HubSession):
     """Hub and client here, workers on the hosts of a cluster.
 
     Parameters
@@ -248,23 +244,12 @@ class ClusterSession(DriverSession):
         engine.take_nodes(nodes)
         self.settings = own = own._replace(num_cpus=engine.slots, memory=engine.memory_bytes)
         self._nodes = engine
-        install(Exchange(sender_number(token, m.DRIVER)))
-        self.client = Client(m.DRIVER, own, plan)
-        self.client.session = sender_number(token, m.DRIVER)
-        self.hub = Hub(
-            idle_worker_s=own.idle_worker_s,
-            store_limit_bytes=plan.memory_bytes,
-            lineage_limit_bytes=own.lineage_limit_bytes,
-            capacity=self._capacity,
-        )
+        self._decide(token, plan)
         lost = (
             f"the link to the head at {address} was lost: it has ended, or the network was cut. What was under way is "
             "lost; call scalepool.shutdown(), and the next use connects again"
         )
-        self.station = ClusterStation(self.hub, link, self.client, token, engine, lost)
-        self.station.printer = Printer(own.worker_output)
-        self.station.timeline = timeline_of(own, self.hub)
-        self.client.pump = Pump(self.station, "scalepool-helper")
+        self._drive(ClusterStation(self.hub, link, self.client, token, engine, lost))
         self.engine = engine  # type: ignore[assignment]  # as in the station
         self.client.peek = self.hub.is_assigned
         self.client.pump.arm()  # from now on somebody looks at the link
@@ -273,29 +258,6 @@ class ClusterSession(DriverSession):
     def cpus(self) -> int:  # type: ignore[override]
         """Slots of all hosts that there are now."""
         return max(1, self._nodes.slots)
-
-    def _capacity(self) -> Mapping[str, int]:
-        from scalepool._runtime.demands import capacity_of
-
-        return capacity_of(self.settings)
-
-    def close(self, *, at_exit: bool = False) -> None:
-        """End all workers of this session, and fail what is unfinished. The cluster goes on."""
-        if self.closed:
-            return
-        self.closed = True
-        self.client.closed = True
-        self.client.at_exit = at_exit
-        self.client.pump.close()
-        self.client.close(SessionError("the scalepool session was shut down"))
-        self.engine.close()
-        self.station.close()
-        self._dir.remove()
-
-    def forked(self) -> None:
-        """Be told that the process is a child of the driver's: nothing here may be used."""
-        self.closed = True
-        self.client.forked()
 
 
 def _opened(peer: Peer, address: str, timeout_s: float) -> tuple[int, c.Nodes]:

@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 
     from scalepool._proc.spawn import Zygote
     from scalepool._runtime.timeline import Timeline
+    from scalepool._store.plan import StorePlan
     from scalepool.config import Settings
 
-__all__ = ["LocalSession", "timeline_of"]
+__all__ = ["HubSession", "LocalSession"]
 
 
-def timeline_of(own: Settings, hub: Hub) -> Timeline | None:
+def _timeline_of(own: Settings, hub: Hub) -> Timeline | None:
     """Return what watches a hub, where the settings want that."""
     if not own.timeline:
         return None
@@ -44,7 +45,59 @@ def timeline_of(own: Settings, hub: Hub) -> Timeline | None:
     return Timeline(REMEMBERED if own.timeline == 1 else own.timeline, hub.has_task)
 
 
-class LocalSession(DriverSession):
+class HubSession(DriverSession):
+    """A session whose hub and client are in the driver's own process, wherever its workers are."""
+
+    _dir: SessionDir
+
+    def close(self, *, at_exit: bool = False) -> None:
+        """End all workers, fail what is unfinished, remove everything from the machine.
+
+        With ``at_exit`` nobody is told: only daemon threads are left to wait, and these never run again.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        self.client.closed = True
+        self.client.at_exit = at_exit
+        self.client.pump.close()
+        self.client.close(SessionError("the scalepool session was shut down"))
+        self.engine.close()
+        self.station.close()
+        self._dir.remove()
+
+    def forked(self) -> None:
+        """Be told that the process is a child of the driver's: nothing here may be used."""
+        self.closed = True
+        self.client.forked()
+
+    def _decide(self, token: bytes, plan: StorePlan) -> None:
+        """Make the hub, and the client that goes to it."""
+        own = self.settings
+        install(Exchange(sender_number(token, m.DRIVER)))
+        self.client = Client(m.DRIVER, own, plan)
+        self.client.session = sender_number(token, m.DRIVER)
+        self.hub = Hub(
+            idle_worker_s=own.idle_worker_s,
+            store_limit_bytes=plan.memory_bytes,
+            lineage_limit_bytes=own.lineage_limit_bytes,
+            capacity=self._capacity,
+        )
+
+    def _drive(self, station: LocalStation) -> None:
+        """Have a station serve the hub, and the pump serve the station."""
+        self.station = station
+        station.printer = Printer(self.settings.worker_output)
+        station.timeline = _timeline_of(self.settings, self.hub)
+        self.client.pump = Pump(station, "scalepool-helper")
+
+    def _capacity(self) -> Mapping[str, int]:
+        from scalepool._runtime.demands import capacity_of
+
+        return capacity_of(self.settings)
+
+
+class LocalSession(HubSession):
     """Hub, socket, workers and client in the driver's own process.
 
     Parameters
@@ -83,48 +136,10 @@ class LocalSession(DriverSession):
         self.closed = False
 
     def _assemble(self, channel: HubChannel, token: bytes, address: str, zygote: Zygote) -> None:
-        own = self.settings
-        install(Exchange(sender_number(token, m.DRIVER)))
-        plan = plan_of(own, self._dir.path, zygote.pid)
-        self.client = Client(m.DRIVER, own, plan)
-        self.client.session = sender_number(token, m.DRIVER)
-        self.hub = Hub(
-            idle_worker_s=own.idle_worker_s,
-            store_limit_bytes=plan.memory_bytes,
-            lineage_limit_bytes=own.lineage_limit_bytes,
-            capacity=self._capacity,
-        )
-        self.station = LocalStation(self.hub, channel, self.client, token)
-        self.station.printer = Printer(own.worker_output)
-        self.station.timeline = timeline_of(own, self.hub)
-        self.client.pump = Pump(self.station, "scalepool-helper")
-        self.engine = LocalEngine(plan, address, token.hex(), own, self.station.process_event, zygote)
+        plan = plan_of(self.settings, self._dir.path, zygote.pid)
+        self._decide(token, plan)
+        self._drive(LocalStation(self.hub, channel, self.client, token))
+        self.engine = LocalEngine(plan, address, token.hex(), self.settings, self.station.process_event, zygote)
         self.engine.gpus = self._gpus
         self.station.engine = self.engine
         self.client.peek = self.engine.is_running
-
-    def _capacity(self) -> Mapping[str, int]:
-        from scalepool._runtime.demands import capacity_of
-
-        return capacity_of(self.settings)
-
-    def close(self, *, at_exit: bool = False) -> None:
-        """End all workers, fail what is unfinished, remove everything from the machine.
-
-        With ``at_exit`` nobody is told: only daemon threads are left to wait, and these never run again.
-        """
-        if self.closed:
-            return
-        self.closed = True
-        self.client.closed = True
-        self.client.at_exit = at_exit
-        self.client.pump.close()
-        self.client.close(SessionError("the scalepool session was shut down"))
-        self.engine.close()
-        self.station.close()
-        self._dir.remove()
-
-    def forked(self) -> None:
-        """Be told that the process is a child of the driver's: nothing here may be used."""
-        self.closed = True
-        self.client.forked()
