@@ -149,12 +149,13 @@ def dumps(
     if not apart and reducers is None:
         try:
             data = _pickle(obj, 5, buffer_callback=keep_out)
+            is_large = LARGE_BYTES <= len(data) >= oob_threshold and holds_large_bytes(data)
             is_plain = _STACK_GLOBAL not in data or not _mentions_by_value(data)
             if not is_plain and _modules.needs_only_directions(data):
                 data, is_plain = _modules.directed(data), True
+            apart = is_plain and is_large
         except Exception:  # noqa: BLE001, S110 - whatever went wrong, the second pickler either succeeds or says so
             pass
-        apart = is_plain and LARGE_BYTES <= len(data) >= oob_threshold and holds_large_bytes(data)
     if is_plain and not apart and not buffers and outer is None and _announced.get() is None:
         return _new_payload(Payload, (data, (), (), (), False))
     try:

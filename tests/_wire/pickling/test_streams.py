@@ -10,6 +10,7 @@ import pytest
 
 from scalepool._wire import payload
 from scalepool._wire.pickling.arrays import source_of
+from scalepool._wire.pickling.importable import by_value_modules
 from scalepool._wire.pickling.streams import LARGE_BYTES, PieceReader, PieceWriter, holds_large_bytes
 
 BIG = bytes(range(256)) * (LARGE_BYTES // 128)
@@ -111,6 +112,16 @@ def test_arrays_that_numpy_would_copy_stay_outside_and_arrive_the_same(name: str
     assert (found.shape, found.flags.f_contiguous) == (usual.shape, usual.flags.f_contiguous)
     assert found.tobytes() == array.tobytes()
     assert found.flags.writeable
+
+
+def test_they_stay_outside_also_when_the_reader_has_to_be_told_of_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = by_value_modules()
+    modules.names()  # up to date, so that what follows stays
+    monkeypatch.setattr(modules, "_elsewhere", {b"numpy": ("/somewhere", ())})
+    monkeypatch.setattr(modules, "_needles", (b"numpy",))
+    packed = payload.dumps([MATRIX[:, 10:390]], oob_threshold=THRESHOLD)
+    assert b"/somewhere" in packed.data
+    assert [view.nbytes for view in packed.buffers] == [MATRIX[:, 10:390].nbytes]
 
 
 def test_a_copy_of_a_slice_knows_where_it_is_from() -> None:
