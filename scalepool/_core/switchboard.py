@@ -1,9 +1,10 @@
-"""What the head of a cluster does: who is there, which host a worker is put on, and who gets which message.
+"""What the head of a cluster does: who is there, and who gets which message.
 
 Pure: messages in, messages out. A *link* is one connection, with the role that the sender's key gives it. Drivers
 order, agents report; neither can do the other's part, nor reach into a session that is not its own.
 
-The hub of a session is with its driver. The head knows of its workers only where they are, and unpacks nothing.
+The hub of a session is with its driver. The head knows of its workers only where they are, and unpacks nothing; which
+host each is put on is decided in ``placement``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
+from scalepool._core.placement import Host, Placement
 from scalepool._wire import cluster as c
 from scalepool._wire.handshake import Introduction, decode_introduction, differences, encode_introduction
 from scalepool.errors import ProtocolError
@@ -33,22 +35,8 @@ class _Link:
     def __init__(self, role: str) -> None:
         self.role = role
         self.introduced: Introduction | None = None
-        self.node: _Node | None = None
+        self.node: Host | None = None
         self.session: _Session | None = None
-
-
-class _Node:
-    """A host. ``load`` counts the workers on it, of all sessions."""
-
-    __slots__ = ("host", "link", "load", "memory", "number", "slots")
-
-    def __init__(self, number: int, link: bytes, offer: c.Offer) -> None:
-        self.number = number
-        self.link = link
-        self.slots = offer.slots
-        self.memory = offer.memory
-        self.host = offer.host
-        self.load = 0
 
 
 class _Session:
@@ -60,8 +48,8 @@ class _Session:
         self.number = number
         self.link = link
         self.opened = opened
-        self.workers: dict[int, _Node] = {}
-        self.begun: dict[int, _Node] = {}
+        self.workers: dict[int, Host] = {}
+        self.begun: dict[int, Host] = {}
 
 
 class Switchboard:
@@ -81,7 +69,7 @@ class Switchboard:
     def __init__(self, own: Introduction) -> None:
         self._own = own
         self._links: dict[bytes, _Link] = {}
-        self._nodes: dict[int, _Node] = {}
+        self._placement = Placement()
         self._sessions: dict[int, _Session] = {}
         self._count = 0
         self.down = False
@@ -94,7 +82,7 @@ class Switchboard:
             c.Forget: self._to_node,
             c.End: lambda session, message, data: self._end(session),
         }
-        self._from_agents: dict[type, Callable[[_Session, _Node, Any], bool]] = {
+        self._from_agents: dict[type, Callable[[_Session, Host, Any], bool]] = {
             c.Launched: self._is_placed,
             c.Looked: self._is_placed,
             c.Refused: self._left,
@@ -142,11 +130,7 @@ class Switchboard:
         """Return what is going on, for people and programs."""
         hosts = {link: one.introduced.host for link, one in self._links.items() if one.introduced is not None}
         return {
-            "nodes": [
-                {"node": node.number, "host": node.host.decode("utf-8", "replace"), "slots": node.slots,
-                 "workers": node.load, "memory_bytes": node.memory}
-                for node in self._nodes.values()
-            ],
+            "nodes": [node.report() for node in self._placement.hosts.values()],
             "drivers": [
                 {"session": session.number, "host": hosts.get(session.link, ""), "workers": len(session.workers)}
                 for session in self._sessions.values()
@@ -167,7 +151,7 @@ class Switchboard:
         if known.node is not None or not 0 < offer.slots <= _MOST_SLOTS:
             raise ProtocolError("an agent offered its host twice, or no slots")
         self._count += 1
-        known.node = self._nodes[self._count] = _Node(self._count, link, offer)
+        known.node = self._placement.join(self._count, link, offer)
         return self._tell_nodes()
 
     def _open(self, link: bytes, known: _Link, opened: c.Open) -> Sends:
@@ -178,8 +162,8 @@ class Switchboard:
         return [(link, c.encode(c.Opened(session.number))), *self._tell_nodes([session])]
 
     def _tell_nodes(self, sessions: list[_Session] | None = None) -> Sends:
-        nodes = list(self._nodes.values())
-        columns = zip(*((node.number, node.slots, node.memory, node.host) for node in nodes), strict=True)
+        nodes = list(self._placement.hosts.values())
+        columns = zip(*((node.number, node.slots, node.memory, node.name) for node in nodes), strict=True)
         data = c.encode(c.Nodes(*columns) if nodes else c.Nodes((), (), (), ()))
         return [(session.link, data) for session in (self._sessions.values() if sessions is None else sessions)]
 
@@ -188,7 +172,7 @@ class Switchboard:
     def _end(self, session: _Session) -> Sends:
         self._sessions.pop(session.number, None)
         for node in session.workers.values():
-            node.load -= 1
+            self._placement.give_back(node)
         session.workers.clear()
         for known in self._links.values():
             if known.session is session:
@@ -196,8 +180,8 @@ class Switchboard:
         data = c.encode(c.End(session.number))
         return [(node.link, data) for node in session.begun.values()]
 
-    def _lose_node(self, node: _Node, reason: str) -> Sends:
-        del self._nodes[node.number]
+    def _lose_node(self, node: Host, reason: str) -> Sends:
+        self._placement.lose(node)
         sends: Sends = []
         for session in self._sessions.values():
             if session.begun.pop(node.number, None) is not None:
@@ -212,7 +196,7 @@ class Switchboard:
             return self._open(link, known, message)
         if type(message) is c.Down:
             self.down = True
-            return [(node.link, data) for node in self._nodes.values()]
+            return [(node.link, data) for node in self._placement.hosts.values()]
         handler = self._from_drivers.get(type(message))
         if handler is None:
             raise ProtocolError(f"a driver sent a {type(message).__name__} message")
@@ -224,15 +208,14 @@ class Switchboard:
     def _launch(self, session: _Session, message: c.Launch, data: bytes) -> Sends:
         if message.worker in session.workers:
             raise ProtocolError(f"worker {message.worker} was ordered twice")
-        if not self._nodes:
+        node = self._placement.take()
+        if node is None:
             return [(session.link, c.encode(c.Refused(session.number, message.worker, b"the cluster has no hosts")))]
-        node = min(self._nodes.values(), key=lambda one: ((one.load + 1) / one.slots, one.number))
         sends: Sends = [(session.link, c.encode(c.Placed(session.number, message.worker, node.number)))]
         if node.number not in session.begun:
             session.begun[node.number] = node
             sends.append((node.link, c.encode(c.Begin(session.number, node.number, *session.opened))))
         session.workers[message.worker] = node
-        node.load += 1
         return [*sends, (node.link, data)]
 
     def _to_worker(self, session: _Session, message: c.Kill | c.Look | c.Withdraw, data: bytes) -> Sends:
@@ -261,14 +244,14 @@ class Switchboard:
             return []  # late: the session is over
         return [(session.link, data)] if concerns(session, known.node, message) else []
 
-    def _is_placed(self, session: _Session, node: _Node, message: Any) -> bool:
+    def _is_placed(self, session: _Session, node: Host, message: Any) -> bool:
         return session.workers.get(message.worker) is node
 
-    def _left(self, session: _Session, node: _Node, message: Any) -> bool:
+    def _left(self, session: _Session, node: Host, message: Any) -> bool:
         if session.workers.get(message.worker) is not node:
             return False
         del session.workers[message.worker]
-        node.load -= 1
+        self._placement.give_back(node)
         return True
 
     def _pass_on(self, known: _Link, kind: type, number: int, end: int, data: bytes) -> Sends:
