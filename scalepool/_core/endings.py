@@ -279,7 +279,7 @@ class Endings:
             self.actors.struck(group.actor)
         if group.parent is not None:
             group.parent.children.pop(group.id, None)
-        if group.private:
+        if state.trouble and not any(other.key == group.key for other in state.groups.values()):
             state.trouble.pop(group.key, None)
         if group.references:
             self.unpin(group.references)

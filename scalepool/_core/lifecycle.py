@@ -189,10 +189,12 @@ class Lifecycle:
 
     def _count_failure(self, worker: Worker, autopsy: Autopsy) -> None:
         state = self._state
-        trouble = state.trouble.setdefault(worker.key, LaunchTrouble())
-        trouble.count += 1
         text = autopsy.reason or f"a new worker process ended with exit code {autopsy.exitcode} before it was ready"
         state.out.command(Note(f"a worker could not be started: {text}"))
+        if not any(group.key == worker.key for group in state.groups.values()):
+            return  # nobody waits for another one
+        trouble = state.trouble.setdefault(worker.key, LaunchTrouble())
+        trouble.count += 1
         if trouble.count < MAX_LAUNCH_FAILURES:
             return
         if any(not other.waits for other in state.roster.of_key(worker.key)):

@@ -223,9 +223,10 @@ def _leaks(state: HubState) -> Iterator[str]:
     for peer in state.functions:
         if peer != DRIVER and peer not in state.roster.workers:
             yield f"functions of peer {peer} are kept, which is gone"
+    keys = {group.key for group in state.groups.values()}
     for key in state.trouble:
-        if key < 0 and -key not in state.groups:
-            yield f"launch failures of group {-key} are kept, which is gone"
+        if key not in keys:
+            yield f"launch failures of key {key} are kept, and no group has it"
 
 
 def _expected(task: KeptTask, *, is_ready: bool) -> tuple[TaskState, ...]:

@@ -6,7 +6,6 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
-from scalepool._base.clock import monotonic_s
 from scalepool._base.qualified import imported
 from scalepool._base.tuples import NamedTuple
 from scalepool._core.leasing import FOR_LIFE
@@ -36,7 +35,6 @@ from scalepool._runtime.spec import WorkerSpec
 from scalepool._runtime.values import values_of
 from scalepool._wire import actors as wire
 from scalepool._wire.pickling.importable import by_value_modules
-from scalepool.errors import SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +48,6 @@ __all__ = ["ActorClass", "ActorOptions", "find_actor", "mark_method"]
 T = TypeVar("T")
 
 _ASYNC_CONCURRENCY: Final = 1000
-_ANSWER_S: Final = 60.0
 
 
 class ActorOptions(NamedTuple):
@@ -183,16 +180,15 @@ class ActorClass(Generic[T]):
             cls.encode(), meta.packed(), *asked(demand, FOR_LIFE)[1:],
         )  # fmt: skip
         if options.name:
-            found = _ask(session.client, actor, opened)
-            if found.actor != actor:
-                if not options.get_if_exists:
-                    values.adopt(found.actor, found.actor, cls)  # and drop: it is held
-                    raise ValueError(f"there is an actor named {options.name!r} already; see get_if_exists=True")
-                return _adopt(session.client, found)
-        else:
-            session.client.post(opened)
-        (ref,) = values.enqueue(actor, function, arguments, kept, actor)
-        return ActorHandle(ref, meta)
+            with session.client.questions.asked(actor, opened) as found:
+                if found.actor == actor:  # somebody may have found it meanwhile, and be through with it already
+                    return ActorHandle(values.enqueue(actor, function, arguments, kept, actor)[0], meta)
+                if options.get_if_exists:
+                    return _adopt(session.client, found)
+                values.adopt(found.actor, found.actor, cls)  # and drop: it is held
+            raise ValueError(f"there is an actor named {options.name!r} already; see get_if_exists=True")
+        session.client.post(opened)
+        return ActorHandle(values.enqueue(actor, function, arguments, kept, actor)[0], meta)
 
     def options(self, **changes: Any) -> ActorClass[T]:
         """Return the same class with other options; takes what ``scalepool.remote`` takes for classes."""
@@ -239,23 +235,11 @@ def find_actor(name: str, namespace: str | None) -> ActorHandle:
     client, namespace = session.client, namespace or session.settings.namespace
     values_of(client)
     request = client.new_object_id()
-    found = _ask(client, request, wire.FindActor(request, full_name(name, namespace)))
-    if not found.actor:
-        where = f" in namespace {namespace!r}" if namespace else ""
-        raise ValueError(f"there is no actor named {name!r}{where}; it may have ended")
-    return _adopt(client, found)
-
-
-def _ask(client: Client, request: int, message: wire.OpenActor | wire.FindActor) -> wire.ActorFound:
-    """Send a question about a name, and wait for the answer."""
-    client.post(message, now=True)
-    if not client.pump.wait_for(lambda: request in client.found or client.closed, monotonic_s() + _ANSWER_S):
-        raise SessionError("the session has not answered")
-    if request not in client.found:
-        raise SessionError("the scalepool session was shut down")
-    found = client.found.pop(request)
-    assert isinstance(found, wire.ActorFound)
-    return found
+    with client.questions.asked(request, wire.FindActor(request, full_name(name, namespace))) as found:
+        if found.actor:
+            return _adopt(client, found)
+    where = f" in namespace {namespace!r}" if namespace else ""
+    raise ValueError(f"there is no actor named {name!r}{where}; it may have ended")
 
 
 def _adopt(client: Client, found: wire.ActorFound) -> ActorHandle:

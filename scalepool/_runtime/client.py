@@ -14,6 +14,7 @@ from scalepool._runtime.functions import Exporter, Function
 from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.outgoing import Outgoing
 from scalepool._runtime.packing import Packed, Packer
+from scalepool._runtime.questions import Questions
 from scalepool._runtime.refusal import refuse
 from scalepool._runtime.storage import Storage
 from scalepool._runtime.stored import StoredBuffers
@@ -129,8 +130,7 @@ class Client:
         self._groups: dict[int, GroupState] = {}
         self._replies: deque[tuple[int, int, int, bytes, dict[int, SegmentRef]]] = deque()
         self.refused: set[int] = set()
-        self.found: dict[int, ActorFound | m.Inventory] = {}
-        """Answers to who has asked for an actor by its name."""
+        self.questions = Questions(self)
         self.outstanding_bytes = 0
         self.kept: Values | None = None
         """The values that this process has references to; see ``values_of``."""
@@ -291,7 +291,7 @@ class Client:
             if group is not None:
                 group.end()
         elif type(message) is ActorFound or type(message) is m.Inventory:
-            self.found[message.request] = message
+            self.questions.answer(message)
         elif type(message) is m.Output and (future := self._futures.get(message.task)) is not None:
             future.add_output(message.text)
         elif type(message) is m.Yielded or type(message) is m.Taken:

@@ -212,6 +212,8 @@ class ActorHandle:
 
     def __init__(self, ref: ObjectRef[Any], meta: ActorMeta) -> None:
         self.__dict__.update(_ref=ref, _meta=meta)
+        if ref._values is not None:
+            ref._values.actors.add(ref.id)
 
     def __getattr__(self, name: str) -> ActorMethod:
         meta: ActorMeta = self.__dict__["_meta"]

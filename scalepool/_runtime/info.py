@@ -10,7 +10,6 @@ from _blake2 import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.amounts import UNIT
-from scalepool._base.clock import monotonic_s
 from scalepool._base.tuples import NamedTuple
 from scalepool._runtime import session as sessions
 from scalepool._runtime.demands import capacity_of
@@ -25,7 +24,6 @@ __all__ = [
     "Node", "available_resources", "check_same", "cluster_resources", "get_gpu_ids", "node_id_of", "nodes",
 ]  # fmt: skip
 
-_ANSWER_S: Final = 60.0
 _ARGUMENTS: Final = {
     "store_limit_bytes": "object_store_memory",
     "spill_limit_bytes": "spill_limit",
@@ -113,11 +111,7 @@ def available_resources() -> dict[str, float]:
         return _whole(capacity_of(session.settings) if free is None else free)
     client = session.client
     request = client.new_object_id()
-    client.post(Inquire(request), now=True)
-    if not client.pump.wait_for(lambda: request in client.found, monotonic_s() + _ANSWER_S):
-        raise SessionError("the session has not answered")
-    found = client.found.pop(request)
-    assert isinstance(found, Inventory)
+    found: Inventory = client.questions.ask(request, Inquire(request))
     return _whole({name.decode(): amount for name, amount in zip(found.resources, found.amounts, strict=True)})
 
 

@@ -39,7 +39,9 @@ class ObjectRef(Generic[T]):
 
     def future(self) -> Future[T]:
         """Return a real ``concurrent.futures.Future`` for the value; its ``cancel`` cancels the task."""
-        return self._table().future(self)
+        from scalepool._runtime.promises import future_of
+
+        return future_of(self._table(), self)
 
     def __await__(self) -> Generator[Any, None, T]:
         from scalepool._runtime.awaiting import result  # late: it loads asyncio

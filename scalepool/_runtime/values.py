@@ -17,12 +17,10 @@ from scalepool._base.clock import monotonic_s
 from scalepool._base.ids import take_in_a_row
 from scalepool._runtime import moved
 from scalepool._runtime.fates import error_in
-from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.generators import Stream
-from scalepool._runtime.recovery import renew, report
+from scalepool._runtime.recovery import renew
 from scalepool._runtime.refs import ObjectRef
 from scalepool._runtime.slots import ENDED, UNASKED, WAITING, Slot
-from scalepool._store.files import SegmentLost
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
 from scalepool._wire.payload import dumps_scalars
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
 
     from scalepool._runtime.client import Client, GroupState
     from scalepool._runtime.functions import Function
+    from scalepool._runtime.futures import TaskFuture
     from scalepool._runtime.outgoing import KeptCall
     from scalepool._runtime.packing import Packed
     from scalepool._runtime.producing import Producer
@@ -69,13 +68,16 @@ class Values:
         """How many of them a reply will come for."""
         self.groups: dict[Any, Any] = {}
         """The groups that calls of this process run in, by the group of the task that submits them and their need."""
+        self.actors: set[int] = set()
+        """Those values that are handles of actors."""
         self.streams: dict[int, Stream] = {}
         """Those that this process reads, by the task that makes them."""
         self.producers: dict[int, Producer] = {}
         """Those that it makes."""
         # Reentrant: the collector may run user code while this thread holds it.
         self.lock = threading.RLock()
-        self._futures: set[TaskFuture] = set()
+        self.futures: set[TaskFuture] = set()
+        """Those that stand for values; see ``future_of``."""
         client.outgoing.values = self
         client.pump.parked_look_s = _LOOK_S
         client.kept = self
@@ -102,6 +104,7 @@ class Values:
         """Submit one call whose arguments are packed; ``task`` is its number, if it has one already."""
         client = self.client
         data, packed, size_bytes = arguments
+        earlier = self.table.get(task)  # an actor that another thread has found by its name already
         task = task or take_in_a_row(client.new_object_id, kept.count)
         refs: list[ObjectRef[Any]] = []
         for value in range(task, task + kept.count):
@@ -112,6 +115,8 @@ class Values:
         self.table[task].size_bytes = size_bytes
         with self.lock:
             self.awaited += kept.count
+            if earlier is not None:
+                self.table[task].count += earlier.count
         if kept.returns < 0:
             self.streams[task] = Stream(self, self.table[task], -kept.returns)
         kept.call = (group, kept.terms, task, function, data, packed)
@@ -182,6 +187,8 @@ class Values:
                 if slot.count <= 0:
                     if slot.watchers and slot.status == WAITING:
                         continue  # somebody waits without a reference, as finalizers run in any order; see ``arrived``
+                    if slot.id in self.actors and self.client.questions.hold_back(slot.id):
+                        continue
                     release.append(slot.id)
                     release.extend(self._drop(slot))
                 elif not slot.held:
@@ -192,6 +199,7 @@ class Values:
     def _drop(self, slot: Slot) -> list[int]:
         """Forget a value; return the objects it lay in that nobody here reads."""
         del self.table[slot.id]
+        self.actors.discard(slot.id)
         if self.streams:
             stream = self.streams.pop(slot.id - 1, None)  # if it was the right to read one: that comes after its end
             if stream is not None:
@@ -315,33 +323,6 @@ class Values:
                 return moved.read_again(self, slot, mode, error)
         raise error_in(slot, self)
 
-    def future(self, ref: ObjectRef[Any]) -> TaskFuture:
-        """Return a future for a value."""
-        (slot,) = self.slots([ref])
-        future = TaskFuture(self.client, None, None, slot.name)
-        future.task_id = slot.task
-        self._futures.add(future)
-
-        def settle(slot: Slot) -> None:
-            self._futures.discard(future)
-            if slot.status == Status.CANCELLED:
-                future.settle_cancelled()
-                return
-            try:
-                value = self.load(slot)
-            except SegmentLost as error:
-                report(self, slot, error)
-                self._futures.add(future)
-                self.watch([slot], settle)
-            except BaseException as error:  # noqa: BLE001 - whatever became of it, or loading it raises
-                future.settle(None, error)
-            else:
-                future.settle(value, None)
-            _ = ref  # the value must be there until now
-
-        self.watch([slot], settle)
-        return future
-
     def cancel(self, ref: ObjectRef[Any], *, force: bool, recursive: bool) -> bool:
         """Cancel the task that makes a value; return whether it is cancelled."""
         (slot,) = self.slots([ref])
@@ -356,9 +337,9 @@ class Values:
 
     def close(self, error: BaseException) -> None:
         """End all futures; nothing comes any more."""
-        for future in list(self._futures):
+        for future in list(self.futures):
             future.settle(None, error)
-        self._futures.clear()
+        self.futures.clear()
         with self.lock:
             pending = [slot for slot in self.table.values() if slot.status < 0]
             for slot in pending:

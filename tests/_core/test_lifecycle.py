@@ -119,6 +119,21 @@ def test_launch_failures_of_a_closed_private_group_are_forgotten() -> None:
     assert closed(talk.heard) == [group]
 
 
+@pytest.mark.parametrize("closes_first", [True, False])
+def test_launch_failures_of_shared_workers_that_no_group_wants_are_forgotten(closes_first: bool) -> None:
+    talk = Dialogue()
+    group = talk.opens(1)
+    talk.submits(group)
+    (worker,) = started(talk.heard)
+    if closes_first:
+        talk.closes(group, CloseMode.KILL)
+        talk.fails_to_start(worker)
+    else:
+        talk.fails_to_start(worker)
+        talk.closes(group, CloseMode.KILL)
+    assert talk.hub._state.trouble == {}
+
+
 def test_a_worker_that_dies_before_hello_lets_its_closed_private_group_end() -> None:
     talk = Dialogue()
     group = talk.opens(1, private=True)

@@ -86,7 +86,8 @@ BREAKAGES: list[tuple[Callable[[Scene], object], str]] = [
     (lambda s: dict(s.state.objects.items())[10].holders.clear(), "is kept for nobody"),
     (lambda s: s.state.objects.hold(99, [10]), "is held by [99], who are gone"),
     (lambda s: s.state.functions.update({99: Recent()}), "functions of peer 99 are kept"),
-    (lambda s: s.state.trouble.update({-99: LaunchTrouble()}), "launch failures of group 99 are kept"),
+    (lambda s: s.state.trouble.update({-99: LaunchTrouble()}), "launch failures of key -99 are kept"),
+    (lambda s: s.state.trouble.update({77: LaunchTrouble()}), "launch failures of key 77 are kept"),
 ]
 
 
@@ -102,7 +103,7 @@ def test_a_broken_invariant_is_noticed(break_it: Callable[[Scene], object], sent
 
 def test_launch_failures_of_shared_workers_may_be_kept() -> None:
     scene = Scene()
-    scene.state.trouble[5] = LaunchTrouble()
+    scene.state.trouble[next(iter(scene.state.groups.values())).key] = LaunchTrouble()
     scene.state.functions[scene.busy.id] = Recent()
     assert violations(scene.state) == []
     assert ObjectRecord(1, (1, 2, 3)).holders == set()

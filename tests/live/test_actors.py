@@ -429,6 +429,41 @@ def test_names() -> None:
         scalepool.get_actor("one")
 
 
+def test_an_actor_that_was_found_by_its_name_does_not_end_under_its_new_handle() -> None:
+    handles = [classes.Counter.options(name="again", get_if_exists=True).remote() for _ in range(4)]
+    failed: list[BaseException] = []
+    calls = [0]
+
+    def find_and_drop(handle: Any) -> None:
+        try:
+            for _ in range(100):
+                assert get(handle.add.remote()) > 0
+                calls[0] += 1
+                handle = None
+                handle = classes.Counter.options(name="again", get_if_exists=True).remote()
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    threads = [threading.Thread(target=find_and_drop, args=(handles.pop(),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(90)
+    assert not failed
+    assert calls[0] == 400
+    assert eventually(lambda: not _exists("again"))
+
+
+def test_the_last_handle_that_goes_before_the_question_ends_the_actor() -> None:
+    for _ in range(5):
+        own = classes.Counter.options(name="gone").remote()
+        get(own.add.remote())
+        del own
+        with pytest.raises(ValueError, match="no actor named 'gone'"):
+            scalepool.get_actor("gone")
+
+
 def _exists(name: str) -> bool:
     try:
         scalepool.get_actor(name)

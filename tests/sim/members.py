@@ -55,6 +55,7 @@ class Member(SimWorker):
         super().__init__(world, worker)
         self.society = world
         self.purse = Purse(worker)
+        self.purse.actors = world.actors
         self.state: list[int] = []
         """References that an actor's object keeps."""
         self.roots: dict[int, int] = {}

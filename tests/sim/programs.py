@@ -218,10 +218,12 @@ class Scope:
         )
         world.note_actor(actor, restarts, bool(name))
         if name:
+            self.purse.begin_question()
             found = yield Ask(actor, message)
             self.purse.replies[found] += found != actor
             if found != actor:
                 self.take([found])
+                self.purse.questions -= 1
                 return
         else:
             self.purse.post(message)
@@ -233,6 +235,7 @@ class Scope:
         world.enter(spec, actor, 1 << 30 if restarts < 0 else restarts)
         world.cap[actor] = 1
         self.purse.own((actor,))
+        self.purse.questions -= bool(name)
         self.owned.append(actor)
         self.purse.post(
             m.Submit(
@@ -243,9 +246,11 @@ class Scope:
 
     def find(self) -> Generator[Ask, int, None]:
         request = self.world.new_id(self.purse.peer)
+        self.purse.begin_question()
         found = yield Ask(request, FindActor(request, self.world.random.choice([b"a", b"b"])))
         if found:
             self.take([found])
+        self.purse.questions -= 1
 
     def end_actor(self) -> None:
         handles = self.handles()

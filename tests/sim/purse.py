@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scalepool._wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
 __all__ = ["Known", "Purse", "Reader"]
 
@@ -47,8 +47,18 @@ class Purse:
         """How many replies may come for each."""
         self.readers: dict[int, Reader] = {}
         self.queue: list[m.Message] = []
+        self.actors: Container[int] = ()
+        """Those values that are handles."""
+        self.questions = 0
+        """How many about names are open: no handle is given back meanwhile."""
         self._changed: dict[int, None] = {}
         self._released: list[int] = []
+
+    def begin_question(self) -> None:
+        """It is about a name: what has gone is given back ahead of it, and no handle until it is answered."""
+        if not self.questions:
+            self.queue = self.drain()
+        self.questions += 1
 
     def post(self, message: m.Message) -> None:
         self.queue.append(message)
@@ -58,7 +68,7 @@ class Purse:
     def own(self, values: Sequence[int]) -> None:
         """They were made here, or the hub holds them for this process already; each has one reference."""
         for value in values:
-            self.counts[value] = 1
+            self.counts[value] = self.counts.get(value, 0) + 1  # an actor may have been found by its name already
             self.held.add(value)
             self.asked.add(value)
             self.replies[value] += 1
@@ -82,6 +92,7 @@ class Purse:
     def drain(self) -> list[m.Message]:
         """What the hub has to hear: first what came, last what went."""
         hold: list[int] = []
+        held_back: dict[int, None] = {}
         release, self._released = self._released, []
         while self._changed:
             changed, self._changed = self._changed, {}
@@ -89,12 +100,15 @@ class Purse:
                 count = self.counts.get(value)
                 if count is None:
                     continue
-                if count <= 0:
+                if count <= 0 and self.questions and value in self.actors:
+                    held_back[value] = None
+                elif count <= 0:
                     release.append(value)
                     release.extend(self._forget(value))
                 elif value not in self.held:
                     self.held.add(value)
                     hold.append(value)
+        self._changed.update(held_back)
         queue, self.queue = self.queue, []
         first: list[m.Message] = [m.Hold(hold)] if hold else []
         return [*first, *queue, m.Release(release)] if release else [*first, *queue]

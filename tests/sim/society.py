@@ -122,6 +122,7 @@ class Society(World):
         self.makers: dict[int, Spec] = {}
         self.actors: dict[int, bool] = {}
         """Each with whether it has a name."""
+        self.purse.actors = self.actors
         self.streams: set[int] = set()
         self.most_actors = 4
         self.all_objects: set[int] = set()
@@ -369,8 +370,7 @@ class Society(World):
             assert payload in self.made[value] or value in self.streams or value - 1 in self.streams
             return
         abandoned = value in self.streams and status == Status.CANCELLED
-        excused = abandoned or any(self.actors.get(self.specs[task].actor) for task in self._ancestry(value))
-        assert excused or not self.calm, f"value {value} ended as {Status(status).name}, and nothing had happened"
+        assert abandoned or not self.calm, f"value {value} ended as {Status(status).name}, and nothing had happened"
         causes = self._ancestry(value)
         if status == Status.ERROR:
             assert int(payload) in causes, f"value {value} failed because of a stranger"
@@ -391,8 +391,8 @@ class Society(World):
 
     def _may_be_cancelled(self, task: int) -> bool:
         spec: Spec | None = self.specs[task]
-        if task in self.cancelled or self.actors.get(self.specs[task].actor):
-            return True  # a name may be found the moment before its actor ends
+        if task in self.cancelled:
+            return True
         if task in self.streams and not self._reads(self.specs[task]):
             return True
         while spec is not None:
