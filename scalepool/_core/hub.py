@@ -42,8 +42,9 @@ from scalepool._wire.actors import Stall, Unstall, WatchPeers
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from scalepool._core.backlog import Held
     from scalepool._core.commands import Command
 
 __all__ = ["Hub"]
@@ -154,6 +155,11 @@ class Hub:
         """Whether this worker was ordered and is not known to be gone."""
         return worker_id in self._state.roster.workers
 
+    def pid_of(self, worker_id: int) -> int:
+        """The process of a worker; 0: it has not started, or is gone. From any thread."""
+        worker = self._state.roster.workers.get(worker_id)
+        return 0 if worker is None else worker.pid
+
     def has_task(self, task: int) -> bool:
         """Whether this task has not ended."""
         return task in self._state.tasks
@@ -175,6 +181,12 @@ class Hub:
     def group_statistics(self, group_id: int) -> GroupStatistics | None:
         """Return a snapshot of one group and its workers; ``None`` when it is not (or no longer) there."""
         return group_statistics(self._state, group_id)
+
+    def held_back(self) -> Iterator[Held]:
+        """Yield the tasks that nobody runs, with what each waits for; from any thread."""
+        from scalepool._core.backlog import backlog  # few ever ask
+
+        return backlog(self._state)
 
     def free_resources(self) -> dict[str, int] | None:
         """Return what is free, in units by name; ``None``: nobody has asked for resources so far."""

@@ -227,9 +227,10 @@ class Books:
             return
         group.warned = True
         who = "an actor" if group.lease == FOR_LIFE else f"{group.queued} task{'s' if group.queued > 1 else ''}"
-        state.out.command(Note(f"{who} waited {WARN_AFTER_S:.0f} s for resources: {self._shortage(group.demand)}"))
+        state.out.command(Note(f"{who} waited {WARN_AFTER_S:.0f} s for resources: {self.shortage(group.demand)}"))
 
-    def _shortage(self, demand: Demand) -> str:
+    def shortage(self, demand: Demand) -> str:
+        """Say what is lacking for a demand, against what is there."""
         lacking, free = self.ledger.lacking(demand), self.ledger.free()
         parts = []
         for name in lacking:

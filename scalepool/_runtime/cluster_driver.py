@@ -102,6 +102,7 @@ class ClusterStation(LocalStation):
         self._looked_at = monotonic_s()
         self.nodes = engine
         self.engine = engine  # type: ignore[assignment]  # of which is asked what both sorts can do
+        self.overview.hosts = self._pids_by_host
         self._keeper.close()
         self._keeper = keeper = _ClusterKeeper(client.storage, link, lambda: client.pump.kick(now=False))
         store, notes = client.store, Notes()
@@ -181,6 +182,13 @@ class ClusterStation(LocalStation):
             )  # fmt: skip
         self.engine.bury(worker)
         remember_exit(self.exitcodes, worker, exitcode)
+
+    def _pids_by_host(self) -> Mapping[str, Sequence[int]]:
+        found: dict[str, list[int]] = {}
+        for worker, number in list(self.nodes.homes.items()):
+            node = self.nodes.nodes.get(number)
+            found.setdefault(str(number) if node is None else node.host, []).append(self._hub.pid_of(worker))
+        return found
 
     def _look_into(self, command: Inspect) -> list[Event]:
         self.nodes.look(command.worker, command.revocation)

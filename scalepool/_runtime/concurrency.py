@@ -79,7 +79,12 @@ class Concurrency:
         self._unnoted: set[int] = set()
         self._change = threading.Condition(threading.Lock())  # of the lanes
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: dict[int, asyncio.Task[bool]] = {}
+        self.loop_thread = 0
+        """That of the event loop; 0: there is none."""
+        self.tasks: dict[int, asyncio.Task[bool]] = {}
+        """The calls that run as coroutines."""
+        self.begun: dict[int, tuple[object, float, int]] = {}
+        """The calls that run: their functions, since when, and in which thread."""
         self._interrupted: set[int] = set()
         if plan.is_async:
             self._loop = asyncio.new_event_loop()
@@ -112,6 +117,11 @@ class Concurrency:
         if len(ended) > 1:
             raise ended[1]
         return ended[0]
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for their turn."""
+        return sum(len(lane.waiting) for lane in self._lanes.values())
 
     # ---- calls come ----
 
@@ -198,6 +208,7 @@ class Concurrency:
     # ---- on the loop ----
 
     def _run_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop_thread = threading.get_ident()
         asyncio.set_event_loop(loop)
         loop.run_forever()
 
@@ -205,7 +216,7 @@ class Concurrency:
         assert self._loop is not None
         self._begin(item)
         task = self._loop.create_task(self._await(item))
-        self._tasks[item.task] = task
+        self.tasks[item.task] = task
         task.add_done_callback(lambda task: self._over(item, lane, task))
 
     async def _await(self, item: KeptItem) -> bool:
@@ -226,7 +237,7 @@ class Concurrency:
         return True
 
     def _over(self, item: KeptItem, lane: _Lane, task: asyncio.Task[bool]) -> None:
-        del self._tasks[item.task]
+        del self.tasks[item.task]
         self._interrupted.discard(item.task)
         if task.cancelled() or not task.result():
             with self._lock:
@@ -238,7 +249,7 @@ class Concurrency:
 
     def interrupt(self, tasks: Collection[int]) -> set[int]:
         """Cancel those of ``tasks`` that are coroutines; they are given back when they have ended by that."""
-        running = {number: task for number in tasks if (task := self._tasks.get(number)) is not None}
+        running = {number: task for number in tasks if (task := self.tasks.get(number)) is not None}
         if self._loop is not None:
             self._interrupted.update(running)
             for task in running.values():
@@ -249,6 +260,7 @@ class Concurrency:
 
     def _begin(self, item: KeptItem) -> None:
         """Note in the flight record that a call begins; if that is full, the hub knows what it means."""
+        self.begun[item.task] = (item.slot.fn, monotonic_s(), threading.get_ident())
         with self._lock:
             if self._tracer is not None:
                 self._tracer.begin(item)
@@ -266,6 +278,7 @@ class Concurrency:
         self._client.pump.kick(now=True)
 
     def _note_end(self, item: KeptItem) -> None:
+        self.begun.pop(item.task, None)
         if self._tracer is not None:
             self._tracer.end(item)
         if item.task in self._unnoted:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from scalepool._runtime.slots import Slot
 
 __all__ = [
-    "ActorExit", "Creation", "Method", "Plan", "actor_id", "actor_name", "check_wait", "exit_actor", "let_go",
-    "note_own_call", "was_restarted",
+    "ActorExit", "Creation", "Method", "Plan", "actor_class", "actor_id", "actor_name", "check_wait", "exit_actor",
+    "let_go", "note_own_call", "was_restarted",
 ]  # fmt: skip
 
 
@@ -68,7 +68,7 @@ class Plan(NamedTuple):
 class _Own:
     """What is an actor in this process."""
 
-    __slots__ = ("calls", "exited", "instance", "is_async", "is_plain", "is_there", "name", "number", "starts")
+    __slots__ = ("calls", "cls", "exited", "instance", "is_async", "is_plain", "is_there", "name", "number", "starts")
 
     def __init__(self) -> None:
         self.instance: Any = None
@@ -77,6 +77,7 @@ class _Own:
         self.is_plain = True
         self.is_async = False
         self.number = 0
+        self.cls = ""
         self.name = ""
         self.starts = 0
         self.calls: dict[int, Slot] = {}
@@ -100,6 +101,7 @@ class Creation:
         _own.number = session.parent_group
         _own.is_plain, _own.is_async = self.plan.is_plain, self.plan.is_async
         item = session.station.executor.item
+        _own.cls = self.fn.__qualname__
         _own.name, _own.starts = self.plan.name, 1 if item is None else item.attempt
         if self.plan.memory_bytes:
             from scalepool._runtime.allowance import allow
@@ -196,6 +198,11 @@ def actor_id() -> int:
 def actor_name() -> str:
     """Return the name of the actor that this process is; empty: it has none."""
     return _own.name
+
+
+def actor_class() -> str:
+    """Return the name of the class of the actor that this process is; empty: it is none."""
+    return _own.cls
 
 
 def was_restarted() -> bool:

@@ -19,6 +19,7 @@ from scalepool._runtime.keeping import ObjectKeeper
 from scalepool._runtime.links import PeerLinks
 from scalepool._runtime.notes import Notes
 from scalepool._runtime.output import Printer, show
+from scalepool._runtime.overview import Overview
 from scalepool._wire import messages as m
 from scalepool._wire.codec import decode
 from scalepool._wire.records import split_noted
@@ -71,6 +72,7 @@ class LocalStation:
         self.printer = Printer("auto")
         self.exitcodes: dict[int, int | None] = {}
         self._notes = Notes()
+        self.overview = Overview(hub, client)
         self.timeline: Timeline | None = None
         """What watches the hub, where somebody wants to see later when what has run."""
         client.eager = self.eager
@@ -115,22 +117,28 @@ class LocalStation:
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a message or a wake-up."""
-        return self._channel.poll(timeout_s)
+        arrived = self._channel.poll(timeout_s)
+        if not arrived:
+            self.overview.look(monotonic_s())
+        return arrived
 
     def wake(self) -> None:
         """Make ``wait`` return."""
         self._channel.wake()
 
     def alarm_at(self) -> float | None:
-        """When the hub wants a tick, or folded lines are to be counted."""
-        due_at, alarm = self.printer.due_at, self._hub.alarm_at
-        return alarm if due_at is None else due_at if alarm is None else min(due_at, alarm)
+        """When the hub wants a tick, folded lines are to be counted, or somebody may have a question."""
+        due_at, alarm, first = self.printer.due_at, self._hub.alarm_at, self.overview.due_at
+        if alarm is not None and alarm < first:
+            first = alarm
+        return first if due_at is None else min(due_at, first)
 
     def rest(self) -> None:
         """Give back shared memory that was kept for the next object of its size."""
         now = monotonic_s()
         self._client.stored.rest(now, tight=self._client.storage.budget.tight)
         self._client.storage.rest(now)
+        self.overview.look(now)
 
     def broken(self, error: Exception) -> None:
         """Fail everything that is open."""
@@ -267,6 +275,7 @@ class LocalStation:
 
     def close(self) -> None:
         """Close the socket and let go of all objects."""
+        self.overview.close()
         self._channel.close()
         self._keeper.close()
         self.printer.flush(monotonic_s(), everything=True)

@@ -2,8 +2,9 @@
 
 Each worker has an anonymous file, which nobody but its user can open (``/proc/PID/fd``). The tick thread, which looks
 every few milliseconds while a task runs, keeps a note of that task there; tasks that are over sooner are never noted.
-Whoever wants to know more writes a number into the file: then the thread adds the Python stack of the main thread. The
-main thread does not notice, and no signal is needed.
+Whoever wants to know more writes a number into the file: then the thread adds the Python stack of the main thread, or,
+in an actor that runs several calls at once, those of its threads or coroutines (``inside``). None of them notices, and
+no signal is needed.
 
 It can only do that when the main thread lets it have the interpreter. For calls into C that never do, `faulthandler`
 appends the stack when the worker gets `SIGNAL`, from the midst of the call. That may end a system call early, so it is
@@ -17,16 +18,15 @@ import faulthandler
 import json
 import os
 import signal
-import sys
-import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from scalepool._runtime.functions import name_of
 from scalepool._store.files import open_board
 from scalepool.errors import StoreError
 
 if TYPE_CHECKING:
+    from scalepool._runtime.concurrency import Concurrency
     from scalepool._runtime.executor import Executor
 
 __all__ = ["ANSWER", "FILE_BYTES", "FILE_NAME", "HAS_BEGUN", "NOTE", "REQUEST", "SIGNAL", "Whereabouts"]
@@ -45,8 +45,7 @@ NOTE: Final = slice(24, 4096)
 ANSWER: Final = slice(8, FILE_BYTES)
 SIGNAL: Final = signal.SIGURG
 
-_STACK: Final = slice(4096, FILE_BYTES)
-_MAX_FRAMES: Final = 100
+_FOUND: Final = slice(4096, FILE_BYTES)
 
 
 class Whereabouts:
@@ -58,11 +57,13 @@ class Whereabouts:
         Number of the worker in its session.
     """
 
-    __slots__ = ("_board", "_fd", "_noted", "_worker")
+    __slots__ = ("_board", "_fd", "_nameless", "_noted", "_since", "_worker")
 
     def __init__(self, worker: int) -> None:
         self._worker = worker
         self._noted = 0
+        self._nameless = False
+        self._since = 0.0
         self._fd = -1
         try:
             self._fd, self._board = open_board(FILE_NAME, FILE_BYTES)
@@ -76,36 +77,35 @@ class Whereabouts:
         if self._fd >= 0:
             self._board[HAS_BEGUN] = 1
 
-    def look(self, executor: Executor) -> None:
-        """Write down the task that runs, unless that has been done, and the stack if somebody asks for it."""
+    def look(self, executor: Executor, concurrency: Concurrency | None, waiting: int) -> None:
+        """Write down the task that runs, unless that has been done, and all that goes on if somebody asks for it.
+
+        Parameters
+        ----------
+        executor
+            Runs the tasks.
+        concurrency
+            Runs the calls of an actor that runs several at once.
+        waiting
+            Tasks that are here and have not begun.
+        """
         if self._fd < 0:
             return
         item = executor.item
-        if item is not None and item.task != self._noted:
-            self._noted = item.task
-            name = name_of(item.slot.fn)[:200] if item.slot.fn is not None else ""
+        if item is not None and (item.task != self._noted or (self._nameless and item.slot.fn is not None)):
+            if item.task != self._noted:
+                self._noted, self._since = item.task, time.time()
+            self._nameless = item.slot.fn is None  # until it is loaded, which may take a while
+            name = "" if item.slot.fn is None else name_of(item.slot.fn)[:200]
             found = {"worker": self._worker, "task": item.task, "attempt": item.attempt, "name": name}
-            self._write(NOTE, {**found, "depth": executor.depth, "since": time.time()})
+            note = json.dumps({**found, "depth": executor.depth, "since": self._since}).encode("ascii")
+            self._write(NOTE, note if len(note) < NOTE.stop - NOTE.start else b"{}")
         if self._board[REQUEST] != self._board[_ANSWERED]:
             request = self._board[REQUEST]
-            self._write(_STACK, _frames() if item is not None else [])
+            from scalepool._runtime.inside import answer  # few are ever asked
+
+            self._write(_FOUND, answer(executor, concurrency, waiting, _FOUND.stop - _FOUND.start))
             self._board[_ANSWERED] = request
 
-    def _write(self, where: slice, found: object) -> None:
-        data = json.dumps(found).encode("ascii")
-        size = where.stop - where.start
-        self._board[where] = (data if len(data) < size else b"[]").ljust(size, b"\0")
-
-
-def _frames() -> list[tuple[str, int, str]]:
-    """Return file, line and function of each frame of the main thread, the innermost first; the middle may be cut."""
-    frame: Any = sys._current_frames().get(threading.main_thread().ident or 0)
-    found: list[tuple[str, int, str]] = []
-    while frame is not None:
-        code = frame.f_code
-        found.append((code.co_filename[-300:], frame.f_lineno or 0, code.co_name[:100]))
-        frame = frame.f_back
-    if len(found) > 2 * _MAX_FRAMES:
-        left_out = len(found) - 2 * _MAX_FRAMES
-        found[_MAX_FRAMES:-_MAX_FRAMES] = [("...", left_out, f"{left_out} more frames")]
-    return found
+    def _write(self, where: slice, data: bytes) -> None:
+        self._board[where] = data.ljust(where.stop - where.start, b"\0")

@@ -109,7 +109,7 @@ class WorkerStation:
         self._client.deliver()
         self._send_all()
         if self.executor.depth:
-            self._whereabouts.look(self.executor)
+            self._whereabouts.look(self.executor, None, len(self.holdings.queue))
             # The tick thread, or a task that submits: nobody polled, so take whatever has come.
             while self._channel.receive_into(self._receive):
                 pass
@@ -139,7 +139,7 @@ class WorkerStation:
             each.look(everything=True)
         self._client.stored.rest(now, tight=self._client.storage.budget.tight)
         self._client.storage.rest(now)
-        self._whereabouts.look(self.executor)
+        self._whereabouts.look(self.executor, self.concurrency, len(self.holdings.queue))
         if self.introduced and (rss := self._gauge.excess(now)):
             self._client.post(m.Memory(rss))
         if self.results.logged != self._rested_at_logged:

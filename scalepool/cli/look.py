@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,9 +19,9 @@ from scalepool._runtime.whereabouts import ANSWER, FILE_BYTES, HAS_BEGUN, NOTE, 
 from scalepool.cli.processes import stack_file, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Frame", "Look", "look", "parse_dump"]
+__all__ = ["Call", "Frame", "Look", "look", "parse_dump"]
 
 _ANSWER_S: Final = 3.0
 """A worker that runs a task looks every few milliseconds, one that is idle or waits every second."""
@@ -57,6 +57,28 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """Calls that an actor runs, of one method and at one place.
+
+    Attributes
+    ----------
+    name
+        The method.
+    count
+        How many of them; 0: it is no call, but what keeps the event loop from going on with them.
+    running_s
+        Since when the oldest; None where that is not known.
+    stack
+        The user's frames, the innermost first.
+    """
+
+    name: str
+    count: int
+    running_s: float | None
+    stack: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What a worker does.
 
@@ -74,6 +96,14 @@ class Look:
         The user's frames, the innermost first.
     note
         Why there is no more to be told, or empty.
+    actor_class, actor_name
+        The actor that it is; empty: none, or it has no name.
+    calls
+        What an actor runs that runs several calls at once.
+    calls_left_out
+        How many of its calls are not among these: there are too many.
+    waiting
+        Tasks, or calls, that it holds and has not begun.
     """
 
     pid: int
@@ -82,6 +112,11 @@ class Look:
     running_s: float | None = None
     stack: tuple[Frame, ...] = ()
     note: str = ""
+    actor_class: str = ""
+    actor_name: str = ""
+    calls: tuple[Call, ...] = ()
+    calls_left_out: int = 0
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +165,34 @@ def judge(pid: int, frames: list[Frame], note: dict[str, Any]) -> Look:
     return Look(pid, "running", name, running_s, tuple(own))
 
 
+def with_actor(seen: Look, found: dict[str, Any]) -> Look:
+    """Add what a worker's answer says of an actor, and of what waits there."""
+    actor = found.get("actor") or {}
+    calls = tuple(
+        Call(one["name"], one["count"], one["running_s"], tuple(_frames(one["stack"])))
+        for one in found.get("calls", ())
+    )
+    changed: dict[str, Any] = {"state": "running"} if calls else {}
+    if actor and seen.stack and seen.stack[-1].function == "__init__":
+        changed["task"] = f"{actor.get('class', '')}.__init__"  # its task is one of ours
+    return replace(
+        seen,
+        actor_class=actor.get("class", ""),
+        actor_name=actor.get("name", ""),
+        calls=calls,
+        calls_left_out=found.get("left_out", 0),
+        waiting=found.get("waiting", 0),
+        note=found.get("note", "") or seen.note,
+        **changed,
+    )
+
+
+def _frames(entries: Iterable[Sequence[Any]]) -> list[Frame]:
+    return [Frame(file, str(line), function) for file, line, function in entries]
+
+
 def _hides_its_name(name: str, function: str) -> bool:
-    return bool(name) and (function in ("__call__", "<lambda>") or "<lambda>" in name)
+    return bool(name) and (function in ("__call__", "__init__", "<lambda>") or "<lambda>" in name)
 
 
 def _task_of(note: dict[str, Any]) -> tuple[str, float | None]:
@@ -163,8 +224,8 @@ def _look(asked: _Asked, deadline: float, by_signal: bool) -> Look:
     while True:
         data = _read(path)
         if data[: len(asked.number)] == asked.number:
-            frames = [Frame(file, str(line), function) for file, line, function in _json(data[4096 - 8 :], [])]
-            return judge(pid, frames, _note(path))
+            found = _json(data[4096 - 8 :], {})
+            return with_actor(judge(pid, _frames(found.get("stack", ())), _note(path)), found)
         if data and not data[HAS_BEGUN - ANSWER.start] and not asked.reason:
             return Look(pid, "idle")
         if asked.reason or time.monotonic() >= deadline or not data:
