@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
-    "AGENT", "DRIVER", "HEAD", "KEY_FILE_VARIABLE", "ROLES", "ClusterKeys", "KeyPair", "key_file", "read_keys",
-    "usual_key_file", "write_keys",
+    "AGENT", "DRIVER", "HEAD", "KEY_FILE_VARIABLE", "ROLES", "ClusterKeys", "KeyPair", "key_file", "keys_text",
+    "read_keys", "usual_key_file", "write_keys",
 ]  # fmt: skip
 
 HEAD: Final = "head"
@@ -108,6 +108,14 @@ def key_file(given: str | None = None) -> str:
     return usual
 
 
+def keys_text(keys: ClusterKeys) -> str:
+    """Return what a key file holds, for what brings it to another host in its own way. It holds secrets."""
+    pairs = {
+        role: {"public": pair.public.decode(), "secret": pair.secret.decode()} for role, pair in keys.pairs.items()
+    }
+    return json.dumps({"scalepool": _FORMAT, "cluster": keys.cluster, **pairs}, indent=1) + "\n"
+
+
 def write_keys(path: str, keys: ClusterKeys) -> None:
     """Write a key file that nobody else can read.
 
@@ -116,10 +124,7 @@ def write_keys(path: str, keys: ClusterKeys) -> None:
     KeyFileError
         When something is at ``path`` already, or it cannot be written.
     """
-    pairs = {
-        role: {"public": pair.public.decode(), "secret": pair.secret.decode()} for role, pair in keys.pairs.items()
-    }
-    text = json.dumps({"scalepool": _FORMAT, "cluster": keys.cluster, **pairs}, indent=1) + "\n"
+    text = keys_text(keys)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError:

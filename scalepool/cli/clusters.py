@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import click
 
 from scalepool._net.addresses import split_endpoint
-from scalepool._net.keys import DRIVER, key_file, read_keys, usual_key_file
+from scalepool._net.keys import AGENT, DRIVER, key_file, read_keys, usual_key_file
 from scalepool._runtime.joining import join
 from scalepool._wire import cluster as c
 from scalepool.errors import ScalepoolError, SessionError
@@ -138,9 +138,10 @@ def stopping(what: _Stoppable) -> Iterator[None]:
 
 @contextlib.contextmanager
 def linked(given: str | None, key_path: str | None, timeout_s: float) -> Iterator[Peer]:
-    """Have a link to a head, as a driver has one."""
+    """Have a link to a head, as a driver has one; with a key file that is a host's only, as an agent."""
     address, key_path = address_of(given, key_path)
-    peer = join(address, keys_of(key_path), DRIVER, timeout_s=timeout_s)
+    keys = keys_of(key_path)
+    peer = join(address, keys, DRIVER if DRIVER in keys.pairs else AGENT, timeout_s=timeout_s)
     try:
         yield peer
     finally:

@@ -26,9 +26,11 @@ VERBS: Final[Mapping[str, str]] = {
     "down": "scalepool.cli.status:down",
     "head": "scalepool.cli.head:head",
     "keys": "scalepool.cli.keys:keys",
+    "manifest": "scalepool.cli.manifest:manifest",
     "run": "scalepool.cli.run:run",
     "stack": "scalepool.cli.stack:stack",
     "status": "scalepool.cli.status:status",
+    "up": "scalepool.cli.up:up",
     "worker": "scalepool.cli.worker:worker",
 }
 """Each verb and where its command is."""
