@@ -80,6 +80,7 @@ class _Values(NamedTuple):
     store_access: str = "auto"
     timeline: int = 0
     lineage_limit_bytes: int = 64 << 20
+    code_limit_bytes: int = 64 << 20
 
 
 # Smallest and largest value of each.
@@ -99,10 +100,13 @@ _RANGES: dict[str, tuple[float, float]] = {
     "memory": (0, _INFINITE),
     "timeline": (0, 10_000_000),
     "lineage_limit_bytes": (0, _INFINITE),
+    "code_limit_bytes": (0, _INFINITE),
 }
 
 # Sizes that may be written as text with a unit.
-_SIZES = frozenset({"max_worker_rss", "store_limit_bytes", "spill_limit_bytes", "memory", "lineage_limit_bytes"})
+_SIZES = frozenset({
+    "max_worker_rss", "store_limit_bytes", "spill_limit_bytes", "memory", "lineage_limit_bytes", "code_limit_bytes",
+})  # fmt: skip
 
 # What is a dict to users, and a text in here.
 _DICTS = {"resources": resource_text, "labels": json_text}
@@ -175,6 +179,8 @@ class Settings(_Values):
         1 (or True): the last 100 000 tasks are remembered for `timeline`; a larger number: so many. 0: none.
     lineage_limit_bytes
         What may be kept of tasks with ``max_retries``, and of their arguments, to make lost values again; 0: nothing.
+    code_limit_bytes
+        What a module or package of your own may take that is sent to hosts of a cluster which lack it.
     """
 
     __slots__ = ()

@@ -80,6 +80,7 @@ class Switchboard:
             c.Withdraw: self._to_worker,
             c.Fetch: self._to_node,
             c.Forget: self._to_node,
+            c.Sought: self._to_node,
             c.End: lambda session, message, data: self._end(session),
         }
         self._from_agents: dict[type, Callable[[_Session, Host, Any], bool]] = {
@@ -88,6 +89,7 @@ class Switchboard:
             c.Refused: self._left,
             c.Ended: self._left,
             c.Fetch: lambda session, node, message: message.node == node.number,
+            c.Seek: lambda session, node, message: message.node == node.number,
         }
 
     @property
@@ -222,7 +224,7 @@ class Switchboard:
         node = session.workers.get(message.worker)
         return [] if node is None else [(node.link, data)]
 
-    def _to_node(self, session: _Session, message: c.Fetch | c.Forget, data: bytes) -> Sends:
+    def _to_node(self, session: _Session, message: c.Fetch | c.Forget | c.Sought, data: bytes) -> Sends:
         node = session.begun.get(message.node)
         if node is not None:
             return [(node.link, data)]

@@ -114,11 +114,13 @@ class Agent:
             self._refused[begin.session] = f"no session can be begun there: {error}"
             return
         self._sessions[begin.session] = session
-        self._peer.watch(session.fileno())
+        for fd in session.filenos():
+            self._peer.watch(fd)
 
     def _end(self, number: int) -> None:
         self._refused.pop(number, None)
         session = self._sessions.pop(number, None)
         if session is not None:
-            self._peer.unwatch(session.fileno())
+            for fd in session.filenos():
+                self._peer.unwatch(fd)
             session.close()

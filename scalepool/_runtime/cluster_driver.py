@@ -26,7 +26,7 @@ from scalepool._runtime.storage import plan_of
 from scalepool._wire import cluster as c
 from scalepool._wire import messages as m
 from scalepool._wire.records import object_count, unpack_result
-from scalepool.config import settings
+from scalepool.config import Settings, settings
 from scalepool.engines.cluster import ClusterEngine
 from scalepool.errors import ProtocolError, SessionError
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from scalepool._net.curve import Peer
     from scalepool._runtime.client import Client
     from scalepool._runtime.storage import Storage
+    from scalepool._runtime.travel.library import CodeLibrary
 
 __all__ = ["ClusterSession"]
 
@@ -100,6 +101,8 @@ class ClusterStation(LocalStation):
         self._link = link
         self._lost_text = lost
         self._looked_at = monotonic_s()
+        self._library: CodeLibrary | None = None
+        self.code_limit_bytes = Settings().code_limit_bytes
         self.nodes = engine
         self.engine = engine  # type: ignore[assignment]  # of which is asked what both sorts can do
         self.overview.hosts = self._pids_by_host
@@ -124,12 +127,16 @@ class ClusterStation(LocalStation):
         """As the base class; when the link is lost, everything that is open ends with that."""
         self._looked_at = monotonic_s()
         super().work(arrived=arrived)
+        answers = () if self._library is None else self._library.answers
+        while answers:
+            (node, request), answer = answers.popleft()
+            self._link.tell(c.Sought(self._link.session, node, request, answer))
         if self._link.lost and not self._client.closed:
             self._client.close(SessionError(self._lost_text))
 
     def busy(self) -> bool:
         """Whether answers are outstanding."""
-        return not self._client.closed and super().busy()
+        return not self._client.closed and (super().busy() or bool(self._library and self._library.answers))
 
     def alarm_at(self) -> float | None:
         """As the base class; and an idle driver looks at its link from time to time, or what comes would pile up."""
@@ -148,6 +155,8 @@ class ClusterStation(LocalStation):
             self.events.append(self._looked(message))
         elif type(message) is c.Ended:
             self._exits.append(message)
+        elif type(message) is c.Seek:
+            self._hand_out(message)
         elif type(message) is c.Placed:
             self.nodes.homes[message.worker] = message.node
         elif type(message) is c.Nodes:
@@ -155,6 +164,26 @@ class ClusterStation(LocalStation):
         elif type(message) is c.NodeLost:
             for worker in self.nodes.on_node(message.node):
                 self._exits.append(c.Ended(0, worker, c.NO_EXITCODE, (), (), _LOST, (), message.reason))
+
+    def _hand_out(self, seek: c.Seek) -> None:
+        if self._library is None:
+            from scalepool._runtime.travel.library import CodeLibrary
+
+            notes = Notes()
+            self._library = CodeLibrary(
+                self.code_limit_bytes, lambda text: notes.show(text, monotonic_s()), self._answer_soon
+            )
+        self._library.ask((seek.node, seek.request), seek.question)
+
+    def _answer_soon(self) -> None:
+        self._link.wake()  # who pumps may be on the way to its next wait
+        self._client.pump.kick(now=False)
+
+    def close(self) -> None:
+        """As the base class; and hand out no more code."""
+        if self._library is not None:
+            self._library.close()
+        super().close()
 
     def _looked(self, message: c.Looked) -> Inspected:
         worker = message.worker
@@ -257,7 +286,9 @@ class ClusterSession(HubSession):
             f"the link to the head at {address} was lost: it has ended, or the network was cut. What was under way is "
             "lost; call scalepool.shutdown(), and the next use connects again"
         )
-        self._drive(ClusterStation(self.hub, link, self.client, token, engine, lost))
+        station = ClusterStation(self.hub, link, self.client, token, engine, lost)
+        station.code_limit_bytes = own.code_limit_bytes
+        self._drive(station)
         self.engine = engine  # type: ignore[assignment]  # as in the station
         self.client.peek = self.hub.is_assigned
         self.client.pump.arm()  # from now on somebody looks at the link

@@ -37,6 +37,8 @@ class ClusterLink:
 
     Attributes
     ----------
+    session
+        As given.
     homes
         The node that each worker is on.
     porter
@@ -49,7 +51,7 @@ class ClusterLink:
 
     def __init__(self, peer: Peer, session: int) -> None:
         self._peer = peer
-        self._session = session
+        self.session = session
         self.homes: dict[int, int] = {}
         self.porter: Porter
         self.find: Callable[[int], int | None]
@@ -87,7 +89,7 @@ class ClusterLink:
 
     def send(self, routing: bytes, data: bytes) -> bool:
         """Send to one worker. True says nothing about its arrival."""
-        self.tell(c.Carry(self._session, int.from_bytes(routing, "little"), data))
+        self.tell(c.Carry(self.session, int.from_bytes(routing, "little"), data))
         return True
 
     def tell(self, message: c.ClusterMessage) -> None:
@@ -97,7 +99,7 @@ class ClusterLink:
 
     def ask(self, node: int, object_id: int, offset: int, size: int) -> None:
         """Have a part of an object sent."""
-        self.tell(c.Fetch(self._session, node, object_id, offset, size))
+        self.tell(c.Fetch(self.session, node, object_id, offset, size))
 
     def forget(self, objects: Sequence[int]) -> None:
         """Nobody needs these objects any more, on whatever node they are."""
@@ -106,7 +108,7 @@ class ClusterLink:
             for node in self._copies.pop(object_id, ()):
                 by_node.setdefault(node, []).append(object_id)
         for node, theirs in by_node.items():
-            self.tell(c.Forget(self._session, node, theirs))
+            self.tell(c.Forget(self.session, node, theirs))
 
     def close(self) -> None:
         """Close it; what was not delivered within two seconds is dropped."""
@@ -122,7 +124,7 @@ class ClusterLink:
         elif type(message) is c.Fetch:
             self._copies.setdefault(message.object, set()).add(message.node)
             part = read_part(self.find(message.object), message.offset, message.size)
-            self.tell(c.Chunk(self._session, message.node, message.object, message.offset, part))
+            self.tell(c.Chunk(self.session, message.node, message.object, message.offset, part))
         elif type(message) is c.Chunk:
             self.porter.chunk(message.object, message.offset, message.data)
         elif type(message) is c.Ended:

@@ -29,6 +29,7 @@ from scalepool._runtime.porter import Porter
 from scalepool._runtime.session_dir import SessionDir
 from scalepool._runtime.spec import WorkerSpec
 from scalepool._runtime.storage import Storage, plan_of
+from scalepool._runtime.travel.shelf import CodeShelf
 from scalepool._wire import cluster as c
 from scalepool._wire import messages as m
 from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
@@ -45,6 +46,7 @@ __all__ = ["NodeSession", "read_part"]
 _AT_ONCE: Final = 256
 """Messages of workers that are passed on before the head is listened to again."""
 _REST_S: Final = 1.0
+_QUESTION_BYTES: Final = 1 << 16
 
 
 def read_part(fd: int | None, offset: int, size_bytes: int) -> bytes:
@@ -95,6 +97,9 @@ class NodeSession:
             address = f"unix://{self._dir.path}/hub"
             self._channel: Any = open_hub_channel(address, max_message_bytes=MAX_MESSAGE_BYTES)
             undo.callback(self._channel.close)
+            code = f"unix://{self._dir.path}/code-asked"
+            self._counter: Any = open_hub_channel(code, max_message_bytes=_QUESTION_BYTES)
+            undo.callback(self._counter.close)
             self._links = PeerLinks(self._channel, begin.token)
             zygote = Zygote(ZygoteOptions())
             undo.callback(zygote.close)
@@ -102,16 +107,20 @@ class NodeSession:
             self._storage = Storage(m.DRIVER, settings, plan)  # an agent is to its workers what their driver would be
             undo.callback(self._storage.close)
             self._engine = LocalEngine(plan, address, begin.token.hex(), settings, self._happened, zygote)
+            self._engine.code = code
             undo.pop_all()
         # What a driver's station keeps of its workers, an agent does.
         self._keeper = ObjectKeeper(self._storage, self._channel.wake)
         self._kept = self._keeper.segments
         self._porter = Porter(self._kept, lambda object_id: False, self._storage, self._ask, tell)
 
-    def fileno(self) -> int:
-        """Return a descriptor that is readable when there is something to do."""
-        number: int = self._channel.fileno()
-        return number
+        self._shelf = CodeShelf(
+            f"{self._dir.path}/code", lambda request, question: send(c.Seek(self.number, self._node, request, question))
+        )
+
+    def filenos(self) -> list[int]:
+        """Return descriptors that are readable when there is something to do."""
+        return [self._channel.fileno(), self._counter.fileno()]
 
     # ---- from the workers ----
 
@@ -126,11 +135,14 @@ class NodeSession:
                 pass
             while self._events:
                 self._tell_of(self._events.popleft())
+        while self._counter.receive_into(self._asked_for_code):
+            pass
         if self._keeper.waiting:
             self._keeper.written()  # which is nobody's business but ours
         if monotonic_s() >= self._rested_at + _REST_S:
             self._rested_at = monotonic_s()
             self._storage.rest(self._rested_at)
+            self._shelf.look(self._rested_at)
 
     def _from_worker(self, routing: bytes, data: bytes) -> None:
         worker = self._links.find(routing)
@@ -146,6 +158,12 @@ class NodeSession:
                 self._engine.kill(worker, force=True)
             return
         self._send(c.Carry(self.number, worker, data))
+
+    def _asked_for_code(self, routing: bytes, data: bytes) -> None:
+        try:
+            self._shelf.seek(data, lambda answer: self._counter.send(routing, answer), monotonic_s())
+        except ProtocolError as error:
+            self._tell(f"dropped a question of a worker: {error}")
 
     def _happened(self, event: ProcessEvent) -> None:
         self._events.append(event)
@@ -200,6 +218,8 @@ class NodeSession:
             self._send(c.Chunk(self.number, message.node, message.object, message.offset, data))
         elif type(message) is c.Forget:
             self._forget(message.objects)
+        elif type(message) is c.Sought:
+            self._shelf.arrived(message.request, message.answer, monotonic_s())
         elif type(message) is c.Launch:
             # Nothing else is said to it before.
             self._porter.pass_on(message.worker, 0, _columns(message.objects), partial(self._launch, message))
@@ -273,6 +293,7 @@ class NodeSession:
         self._porter.close()
         self._engine.close()
         self._channel.close()
+        self._counter.close()
         self._keeper.close()
         self._storage.close()
         self._dir.remove()

@@ -86,7 +86,10 @@ class WorkerSpec(NamedTuple):
 
 
 class WorkerConfig(NamedTuple):
-    """Everything that a worker process is told when it is forked; ``objects`` are those that its spec needs."""
+    """Everything that a worker process is told when it is forked.
+
+    ``objects`` are those that its spec needs; at the address ``code`` it asks for modules, empty: it has all.
+    """
 
     worker: int
     address: str
@@ -96,19 +99,20 @@ class WorkerConfig(NamedTuple):
     store: StorePlan = StorePlan()
     gpus: Sequence[str] = ()
     objects: Sequence[int] = ()
+    code: str = ""
 
     def encode(self) -> bytes:
         """Return it as bytes."""
         link = (self.worker, self.address, self.token)
-        head = json.dumps([*link, self.settings, self.store, self.gpus, self.objects]).encode()
+        head = json.dumps([*link, self.settings, self.store, self.gpus, self.objects, self.code]).encode()
         return struct.pack("<I", len(head)) + head + self.spec.encode()
 
     @classmethod
     def decode(cls, data: bytes) -> WorkerConfig:
         """Read what ``encode`` wrote."""
         (size,) = struct.unpack_from("<I", data)
-        worker, address, token, values, store, gpus, objects = json.loads(data[4 : 4 + size])
+        worker, address, token, values, store, gpus, objects, code = json.loads(data[4 : 4 + size])
         # Checked where the session was made.
         spec = WorkerSpec.decode(data[4 + size :])
         plan = StorePlan._make(store)
-        return cls(worker, address, token, Settings._make(values), spec, plan, tuple(gpus), tuple(objects))
+        return cls(worker, address, token, Settings._make(values), spec, plan, tuple(gpus), tuple(objects), code)

@@ -30,6 +30,10 @@ def set_up_process(config: WorkerConfig) -> None:
     context = ProcessContext.decode(config.spec.context)
     context.apply(limits)
     by_value_modules().look_from(context.cwd, context.sys_path)
+    if config.code:
+        from scalepool._runtime.travel.finder import install_finders
+
+        install_finders(config.code)
     exchange = Exchange(sender_number(bytes.fromhex(config.token), config.worker))
     install(exchange)
     main_module = exchange.namespaces.install_main()

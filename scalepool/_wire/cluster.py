@@ -19,7 +19,7 @@ from scalepool._wire import messages as m
 __all__ = [
     "NO_EXITCODE", "Ask", "Begin", "Carry", "Chunk", "ClusterMessage", "Down", "End", "Ended", "Fetch", "Forget",
     "Kill", "Launch", "Launched", "Look", "Looked", "NodeLost", "Nodes", "Offer", "Open", "Opened", "Ping", "Placed",
-    "Refused", "Report", "Withdraw", "carries_objects", "decode", "encode", "route_of",
+    "Refused", "Report", "Seek", "Sought", "Withdraw", "carries_objects", "decode", "encode", "route_of",
 ]  # fmt: skip
 
 NO_EXITCODE: Final = 1 << 32
@@ -236,15 +236,34 @@ class Forget(NamedTuple):
     objects: Ints
 
 
+class Seek(NamedTuple):
+    """A host asks the program for code; see ``bundles.Question``. Answered by Sought with the same ``request``."""
+
+    session: int
+    node: int
+    request: int
+    question: bytes
+
+
+class Sought(NamedTuple):
+    """The answer; see ``bundles.Answer``."""
+
+    session: int
+    node: int
+    request: int
+    answer: bytes
+
+
 ClusterMessage: TypeAlias = (
     Ping | Offer | Open | Ask | Report | Down | Opened | Nodes | Placed | NodeLost | Begin | End | Launch | Kill | Look
-    | Withdraw | Launched | Refused | Ended | Looked | Carry | Fetch | Chunk | Forget
+    | Withdraw | Launched | Refused | Ended | Looked | Carry | Fetch | Chunk | Forget | Seek
+    | Sought
 )  # fmt: skip
 
 # The order of this list is the protocol: append, never insert.
 _BY_NUMBER, _BY_TYPE = codec.tables([
     Ping, Offer, Open, Ask, Report, Down, Opened, Nodes, Placed, NodeLost, Begin, End, Launch, Kill, Look, Launched,
-    Refused, Ended, Looked, Carry, Fetch, Chunk, Forget, Withdraw,
+    Refused, Ended, Looked, Carry, Fetch, Chunk, Forget, Withdraw, Seek, Sought,
 ])  # fmt: skip
 _PASSED_ON: Final = {_BY_TYPE[Carry][0]: Carry, _BY_TYPE[Chunk][0]: Chunk}
 _ROUTE: Final = struct.Struct("<qq")

@@ -128,6 +128,8 @@ class LocalEngine:
         self.fates: dict[int, WorkerFate] = {}
         self.gpus: Sequence[str] = ()
         """Names of the session's GPUs, by their numbers."""
+        self.code = ""
+        """Where workers ask for modules that this host may lack."""
         self._oom: OomWatch | None = None
         if first is not None:
             self._spare = first
@@ -156,6 +158,7 @@ class LocalEngine:
             store=self._store,
             gpus=[self.gpus[number] for number in gpus],
             objects=objects,
+            code=self.code,
         )
         if len(self._living) >= self._max_workers:
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
