@@ -33,7 +33,8 @@ def _remote_traceback() -> type[Exception]:
     # Imported when an error arrives and not before: multiprocessing.pool costs more than our own start.
     import multiprocessing.pool
 
-    original: type[Exception] = vars(multiprocessing.pool)["RemoteTraceback"]
+    module: Any = multiprocessing.pool  # after install() this is a stand-in, which has the original's names as it can
+    original: type[Exception] = module.RemoteTraceback
     return original
 
 

@@ -53,6 +53,27 @@ def test_an_unmodified_script_runs_on_our_pool(folder: Path, tmp_path: Path) -> 
     assert found.stdout.splitlines() == [POOL, "['-x', '--help'] script.py script.py None"]
 
 
+def test_errors_of_tasks_are_what_they_are_without_us(tmp_path: Path) -> None:
+    script = tmp_path / "failing.py"
+    script.write_text(
+        "from multiprocessing import Pool\n"
+        "def divide(n): return 1 // n\n"
+        "with Pool(1) as pool:\n"
+        "    try:\n        pool.map(divide, [1, 0])\n"
+        "    except ZeroDivisionError as error:\n"
+        "        print(error, type(error.__cause__).__name__, 'divide(n)' in str(error.__cause__))\n"
+    )
+    found = scalepool_run(script)
+    assert (found.stdout, found.stderr) == ("integer division or modulo by zero RemoteTraceback True\n", "")
+
+
+def test_an_address_that_is_none_is_refused(folder: Path) -> None:
+    found = scalepool_run("--address", "tcp://nowhere", folder / "script.py")
+    assert found.returncode == 1
+    assert "tcp://host:port" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
 @pytest.mark.parametrize("form", ["folder", "zip", "module", "package"])
 def test_whatever_python_can_run_can_be_run(folder: Path, tmp_path: Path, form: str) -> None:
     what: list[str | Path] = [folder]

@@ -32,6 +32,8 @@ class Cluster:
         self.folder = folder
         self.file = folder / "cluster.json"
         self.keys = folder / "keys.json"
+        self.prefixes: dict[str, list[str]] = {}
+        """What goes before the command of a host, by its name."""
         self._processes: list[subprocess.Popen[str]] = []
         self.command("keys", "new", "--out", str(self.keys))
         self.head = self.start("head", "head", "--port", "0", "--cluster-file", str(self.file))
@@ -50,7 +52,7 @@ class Cluster:
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
         """Start a verb in the background."""
-        command = [sys.executable, "-m", "scalepool", *arguments]
+        command = [*self.prefixes.get(name, ()), sys.executable, "-m", "scalepool", *arguments]
         (self.folder / name).mkdir(exist_ok=True)
         with (self.folder / f"{name}.err").open("w") as errors:
             process = subprocess.Popen(
