@@ -116,6 +116,29 @@ def test_objects_are_asked_for_and_sent_between_a_session_and_its_nodes(head: He
     assert head.say(D1, c.Fetch(session, 9, 7, 0, 10)) == [(D1, c.Chunk(session, 9, 7, 0, b""))]
 
 
+def test_code_is_asked_for_by_hosts_and_sent_by_the_program_of_the_session_alone(head: Head) -> None:
+    session, other = opened(head, D1), opened(head, D2)
+    head.say(A2, c.Offer(1, 1, b"two"))
+    (_, _, (node_link, _)) = head.say(D1, c.Launch(session, 1, b""))
+    outsider = A2 if node_link == A1 else A1
+    node = 1 if node_link == A1 else 4
+    seek, sought = c.Seek(session, node, 7, b"m"), c.Sought(session, node, 7, b"code")
+    assert head.say(node_link, seek) == [(D1, seek)]
+    assert head.say(D1, sought) == [(node_link, sought)]
+    for message in (
+        c.Sought(session, node, 7, b"forged"),
+        c.Seek(session, node, 7, b"m"),
+        seek._replace(session=other),
+    ):
+        with pytest.raises(ProtocolError):
+            head.say(D2, message)
+    with pytest.raises(ProtocolError):
+        head.say(node_link, sought)
+    assert head.say(outsider, seek) == []
+    assert head.say(node_link, seek._replace(node=99)) == []
+    assert head.say(D1, sought._replace(node=99)) == []
+
+
 def test_a_lost_host_is_told_to_those_who_had_workers_there(head: Head) -> None:
     first, second = opened(head, D1), opened(head, D2)
     assert first != second
