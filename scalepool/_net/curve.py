@@ -11,7 +11,7 @@ chooses. It is the first byte of the routing bytes that callers see.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import zmq
 
@@ -19,8 +19,8 @@ from scalepool._base.clock import monotonic_s
 from scalepool._base.tuples import NamedTuple
 from scalepool._net.addresses import join_endpoint, split_endpoint
 from scalepool._net.keys import AGENT, DRIVER, HEAD, ClusterKeys, KeyPair
-from scalepool._net.waker import Wakeable
 from scalepool._net.zap import DOMAIN, Doorkeeper
+from scalepool._net.zeromq import HubEnd, PeerEnd
 from scalepool.errors import AuthenticationError, SessionError
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Heartbeats", "Hub", "Peer", "role_of"]
 
 _POLLIN: Final = int(zmq.POLLIN)
-_NOBLOCK: Final = int(zmq.NOBLOCK)
-_SNDMORE: Final = int(zmq.SNDMORE)
-_ZERO_COPY_BYTES: Final = 65_536
 _HANDSHAKE_MS: Final = 5_000
 """A connection that has not introduced itself by then is closed: idle ones must not use up the descriptors."""
 _QUEUED_MESSAGES: Final = 100_000
@@ -63,63 +60,19 @@ def role_of(routing: bytes) -> str:
     return _ROLES[routing[:1]]
 
 
-class _Channel(Wakeable):
-    """What both ends share."""
-
-    def __init__(self, kind: int, *, max_message_bytes: int, heartbeats: Heartbeats) -> None:
-        super().__init__()
-        self._context = zmq.Context(io_threads=1)
-        self._socket = self._context.socket(kind)
-        self._sockets = [self._socket]
-        """To be closed one by one: a context that is left to do it complains, and one that has any open never ends."""
-        options = {
-            zmq.LINGER: 0,
-            zmq.SNDHWM: _QUEUED_MESSAGES,
-            zmq.RCVHWM: 0,  # what is under way is bounded by credit; what waits in the kernel is TCP's affair
-            zmq.MAXMSGSIZE: max_message_bytes + _SEALING_BYTES,
-            zmq.HANDSHAKE_IVL: _HANDSHAKE_MS,
-            zmq.HEARTBEAT_IVL: int(heartbeats.interval_s * 1000),
-            zmq.HEARTBEAT_TIMEOUT: int(heartbeats.timeout_s * 1000),
-            zmq.HEARTBEAT_TTL: int(heartbeats.timeout_s * 1000),
-        }
-        for option, value in options.items():
-            self._socket.setsockopt(option, value)
-        self._poll_set: list[Any] = [(self._socket, _POLLIN), (self._waker.fd, _POLLIN)]
-
-    def poll(self, timeout_s: float | None) -> bool:
-        """Wait until a message is there, ``wake`` is called, or time is up; return whether a message is there."""
-        self._guard.check()
-        timeout_ms = -1 if timeout_s is None else max(0, int(timeout_s * 1000 + 0.999))
-        message = False
-        for source, _ in zmq.zmq_poll(self._poll_set, timeout_ms):
-            if source is self._socket:
-                message = True
-            elif source == self._waker.fd:
-                self._waker.drain()
-            elif not isinstance(source, int):
-                self._take_news()
-        return message
-
-    def watch(self, fd: int) -> None:
-        """Have ``poll`` return, too, when this descriptor is readable."""
-        self._poll_set.append((fd, _POLLIN))
-
-    def unwatch(self, fd: int) -> None:
-        """The reverse of ``watch``."""
-        self._poll_set.remove((fd, _POLLIN))
-
-    def _take_news(self) -> None:
-        """Something else in the poll set is readable."""
-
-    def _close(self, *, linger_ms: int) -> None:
-        if not self.closed and not self._guard.forked:
-            for socket in self._sockets:
-                socket.close(linger=linger_ms)
-            self._context.term()
-            self._waker.close()
+def _options(max_message_bytes: int, heartbeats: Heartbeats) -> dict[int, int]:
+    return {
+        zmq.SNDHWM: _QUEUED_MESSAGES,
+        zmq.RCVHWM: 0,  # what is under way is bounded by credit; what waits in the kernel is TCP's affair
+        zmq.MAXMSGSIZE: max_message_bytes + _SEALING_BYTES,
+        zmq.HANDSHAKE_IVL: _HANDSHAKE_MS,
+        zmq.HEARTBEAT_IVL: int(heartbeats.interval_s * 1000),
+        zmq.HEARTBEAT_TIMEOUT: int(heartbeats.timeout_s * 1000),
+        zmq.HEARTBEAT_TTL: int(heartbeats.timeout_s * 1000),
+    }
 
 
-class Hub(_Channel):
+class Hub(HubEnd):
     """The head's end; see `scalepool._net.channel.HubChannel`.
 
     Parameters
@@ -147,7 +100,7 @@ class Hub(_Channel):
     ) -> None:  # fmt: skip
         if not keys.pairs[HEAD].secret:
             raise SessionError("these keys lack the head's secret: they are for joining a cluster, not for heading one")
-        super().__init__(zmq.ROUTER, max_message_bytes=max_message_bytes, heartbeats=heartbeats)
+        super().__init__(zmq.ROUTER, _options(max_message_bytes, heartbeats))
         self._doorkeeper = Doorkeeper(self._context, keys.roles_by_key())
         try:
             self._socket.ipv6 = ":" in host
@@ -186,30 +139,18 @@ class Hub(_Channel):
 
     def receive_into(self, take: Callable[[bytes, bytes], None]) -> bool:
         """Hand (routing bytes, message) to ``take`` if a message is there; return whether one was."""
-        try:
-            routing = self._socket.recv(_NOBLOCK)
-        except zmq.Again:
+        found = self._next()
+        if found is None:
             return False
-        frame = self._socket.recv(_NOBLOCK, copy=False)
-        data, mark = frame.bytes, _MARKS.get(str(frame.get("User-Id")))
-        while frame.more:  # no peer of ours sends more than one frame: such a message is nobody's
-            frame = self._socket.recv(_NOBLOCK, copy=False)
-            data = b""
+        routing, frame, data = found
+        mark = _MARKS.get(str(frame.get("User-Id")))
         if mark is not None:
             take(mark + routing, data)
         return True
 
     def send(self, routing: bytes, data: bytes) -> bool:
         """Send to one peer; False when it is gone. True says nothing about its arrival."""
-        self._guard.check()
-        try:
-            self._socket.send(routing[1:], _NOBLOCK | _SNDMORE)
-            self._socket.send(data, _NOBLOCK, copy=len(data) < _ZERO_COPY_BYTES)
-        except zmq.ZMQError as error:
-            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
-                return False
-            raise
-        return True
+        return super().send(routing[1:], data)
 
     def close(self) -> None:
         """Close the socket; what was not delivered within a second is dropped."""
@@ -242,7 +183,7 @@ def _next_event(news: zmq.Socket[bytes], timeout_s: float) -> int | None:
     return int.from_bytes(news.recv_multipart()[0][:2], "little")
 
 
-class Peer(_Channel):
+class Peer(PeerEnd):
     """A peer's end; see `scalepool._net.channel.PeerChannel`. It connects again by itself when the link is cut.
 
     Parameters
@@ -279,7 +220,7 @@ class Peer(_Channel):
         pair = keys.pairs.get(role)
         if pair is None or not pair.secret:
             raise AuthenticationError(f"these keys have none for a {role}: ask the cluster's owner for a key file")
-        super().__init__(zmq.DEALER, max_message_bytes=max_message_bytes, heartbeats=heartbeats)
+        super().__init__(zmq.DEALER, _options(max_message_bytes, heartbeats))
         self.links = 0
         self.connected = False
         try:
@@ -330,19 +271,13 @@ class Peer(_Channel):
         if event is not None:
             self._note(event)
 
-    def receive_into(self, take: Callable[[bytes], None]) -> bool:
-        """Hand a message to ``take`` if one is there; return whether one was."""
-        try:
-            data = self._socket.recv(_NOBLOCK)
-        except zmq.Again:
-            return False
-        take(data)
-        return True
+    def watch(self, fd: int) -> None:
+        """Have ``poll`` return, too, when this descriptor is readable."""
+        self._poll_set.append((fd, _POLLIN))
 
-    def send(self, data: bytes) -> None:
-        """Send to the head; while the link is cut it waits for the next one."""
-        self._guard.check()
-        self._socket.send(data, _NOBLOCK, copy=len(data) < _ZERO_COPY_BYTES)
+    def unwatch(self, fd: int) -> None:
+        """The reverse of ``watch``."""
+        self._poll_set.remove((fd, _POLLIN))
 
     def flush_and_close(self) -> None:
         """Close after everything that was sent has left, or two seconds; without a link at once."""

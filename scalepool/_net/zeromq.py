@@ -1,4 +1,4 @@
-"""Channels over ZeroMQ: a ROUTER at the hub, a DEALER at each peer.
+"""Channels over ZeroMQ: a ROUTER at the hub, a DEALER at each peer. Here over Unix sockets, in `curve` over TCP.
 
 Facts of libzmq that the code rests on (all measured): a ROUTER at its high-water mark drops silently, so there is none
 and the hub bounds what is in flight by credit; a message to a peer that is gone is dropped silently unless
@@ -17,9 +17,9 @@ from scalepool._net.paths import check_socket_path
 from scalepool._net.waker import Wakeable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-__all__ = ["Hub", "Peer"]
+__all__ = ["Channel", "Hub", "HubEnd", "Peer", "PeerEnd"]
 
 # As plain integers: the enum members cost microseconds in each operation on them.
 _POLLIN: Final = int(zmq.POLLIN)
@@ -29,31 +29,43 @@ _ZERO_COPY_BYTES: Final = 65_536
 """Below this size copying a message is cheaper than tracking its buffer."""
 
 
-class _Channel(Wakeable):
-    """What both ends share."""
+class Channel(Wakeable):
+    """What both ends share, whatever they are connected by.
 
-    def __init__(self, kind: int, *, max_message_bytes: int) -> None:
+    Parameters
+    ----------
+    kind
+        Of socket.
+    options
+        Set before it is bound or connected.
+    """
+
+    def __init__(self, kind: int, options: Mapping[int, int]) -> None:
         super().__init__()
         self._context = zmq.Context(io_threads=1)
         self._socket = self._context.socket(kind)
-        self._socket.linger = 0
-        self._socket.sndhwm = 0
-        self._socket.rcvhwm = 0
-        self._socket.maxmsgsize = max_message_bytes
+        self._sockets: list[zmq.Socket[bytes]] = [self._socket]
+        """To be closed one by one: a context that is left to do it complains, and one that has any open never ends."""
+        for option, value in {zmq.LINGER: 0, **options}.items():
+            self._socket.setsockopt(option, value)
         self._poll_set: list[Any] = [(self._socket, _POLLIN), (self._waker.fd, _POLLIN)]
 
     def poll(self, timeout_s: float | None) -> bool:
         """Wait until a message is there, ``wake`` is called, or time is up; return whether a message is there."""
         self._guard.check()
         timeout_ms = -1 if timeout_s is None else max(0, int(timeout_s * 1000 + 0.999))
-        ready = zmq.zmq_poll(self._poll_set, timeout_ms)
         message = False
-        for source, _ in ready:
+        for source, _ in zmq.zmq_poll(self._poll_set, timeout_ms):
             if source is self._socket:
                 message = True
-            else:
+            elif source == self._waker.fd:
                 self._waker.drain()
+            elif not isinstance(source, int):
+                self._take_news()
         return message
+
+    def _take_news(self) -> None:
+        """Another socket of the poll set is readable: what is known of connections."""
 
     def close(self) -> None:
         """Close the socket; what was not delivered within a second is dropped."""
@@ -61,40 +73,14 @@ class _Channel(Wakeable):
 
     def _close(self, *, linger_ms: int) -> None:
         if not self.closed and not self._guard.forked:
-            self._context.destroy(linger=linger_ms)
+            for socket in self._sockets:
+                socket.close(linger=linger_ms)
+            self._context.term()
             self._waker.close()
 
 
-class Hub(_Channel):
-    """The hub's end; see `scalepool._net.channel.HubChannel`.
-
-    Parameters
-    ----------
-    path
-        Where to put the Unix socket. The file must not exist and its directory must be the user's own.
-    max_message_bytes
-        A peer that announces more is disconnected.
-    """
-
-    def __init__(self, path: str, *, max_message_bytes: int) -> None:
-        check_socket_path(path)
-        super().__init__(zmq.ROUTER, max_message_bytes=max_message_bytes)
-        self._socket.router_mandatory = True
-        self._socket.bind(f"ipc://{path}")
-
-    def receive_into(self, take: Callable[[bytes, bytes], None]) -> bool:
-        """Hand (routing id, message) to ``take`` if a message is there; return whether one was."""
-        try:
-            routing = self._socket.recv(_NOBLOCK)
-        except zmq.Again:
-            return False
-        frame = self._socket.recv(_NOBLOCK, copy=False)
-        data = frame.bytes
-        while frame.more:  # no peer of ours sends more than one frame: such a message is nobody's
-            frame = self._socket.recv(_NOBLOCK, copy=False)
-            data = b""
-        take(routing, data)
-        return True
+class HubEnd(Channel):
+    """A ROUTER; see `scalepool._net.channel.HubChannel`."""
 
     def send(self, routing: bytes, data: bytes) -> bool:
         """Send to one peer; False when it is gone. True says nothing about its arrival."""
@@ -108,13 +94,22 @@ class Hub(_Channel):
             raise
         return True
 
+    def _next(self) -> tuple[bytes, zmq.Frame, bytes] | None:
+        """Return the routing bytes of the next message, its first frame and what it says; None when there is none."""
+        try:
+            routing = self._socket.recv(_NOBLOCK)
+        except zmq.Again:
+            return None
+        first = frame = self._socket.recv(_NOBLOCK, copy=False)
+        data = frame.bytes
+        while frame.more:  # no peer of ours sends more than one frame: such a message is nobody's
+            frame = self._socket.recv(_NOBLOCK, copy=False)
+            data = b""
+        return routing, first, data
 
-class Peer(_Channel):
-    """A peer's end; see `scalepool._net.channel.PeerChannel`."""
 
-    def __init__(self, path: str, *, max_message_bytes: int) -> None:
-        super().__init__(zmq.DEALER, max_message_bytes=max_message_bytes)
-        self._socket.connect(f"ipc://{path}")
+class PeerEnd(Channel):
+    """A DEALER; see `scalepool._net.channel.PeerChannel`."""
 
     def receive_into(self, take: Callable[[bytes], None]) -> bool:
         """Hand a message to ``take`` if one is there; return whether one was."""
@@ -133,3 +128,41 @@ class Peer(_Channel):
     def flush_and_close(self) -> None:
         """Close after everything that was sent has left, or two seconds."""
         self._close(linger_ms=2000)
+
+
+def _options(max_message_bytes: int) -> dict[int, int]:
+    return {zmq.SNDHWM: 0, zmq.RCVHWM: 0, zmq.MAXMSGSIZE: max_message_bytes}
+
+
+class Hub(HubEnd):
+    """The hub's end; see `scalepool._net.channel.HubChannel`.
+
+    Parameters
+    ----------
+    path
+        Where to put the Unix socket. The file must not exist and its directory must be the user's own.
+    max_message_bytes
+        A peer that announces more is disconnected.
+    """
+
+    def __init__(self, path: str, *, max_message_bytes: int) -> None:
+        check_socket_path(path)
+        super().__init__(zmq.ROUTER, _options(max_message_bytes))
+        self._socket.router_mandatory = True
+        self._socket.bind(f"ipc://{path}")
+
+    def receive_into(self, take: Callable[[bytes, bytes], None]) -> bool:
+        """Hand (routing id, message) to ``take`` if a message is there; return whether one was."""
+        found = self._next()
+        if found is None:
+            return False
+        take(found[0], found[2])
+        return True
+
+
+class Peer(PeerEnd):
+    """A peer's end; see `scalepool._net.channel.PeerChannel`."""
+
+    def __init__(self, path: str, *, max_message_bytes: int) -> None:
+        super().__init__(zmq.DEALER, _options(max_message_bytes))
+        self._socket.connect(f"ipc://{path}")
