@@ -11,6 +11,8 @@ chooses. It is the first byte of the routing bytes that callers see.
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import TYPE_CHECKING, Final
 
 import zmq
@@ -19,6 +21,7 @@ from scalepool._base.clock import monotonic_s
 from scalepool._base.tuples import NamedTuple
 from scalepool._net.addresses import join_endpoint, split_endpoint
 from scalepool._net.keys import AGENT, DRIVER, HEAD, ClusterKeys, KeyPair
+from scalepool._net.newcomers import Newcomers
 from scalepool._net.zap import DOMAIN, Doorkeeper
 from scalepool._net.zeromq import HubEnd, PeerEnd
 from scalepool.errors import AuthenticationError, SessionError
@@ -33,6 +36,8 @@ _HANDSHAKE_MS: Final = 5_000
 """A connection that has not introduced itself by then is closed: idle ones must not use up the descriptors."""
 _QUEUED_MESSAGES: Final = 100_000
 """A peer that has let so many wait is as good as gone; what is under way is bounded by credit, far below."""
+_UNHEARD_MESSAGES: Final = 1000
+"""As many of each peer wait in a head's memory. More stay with their sender, however fast it talks."""
 _SEALING_BYTES: Final = 33
 """What CURVE adds to a message; libzmq compares its limit with what comes over the wire."""
 _TRIES: Final = 3
@@ -63,7 +68,7 @@ def role_of(routing: bytes) -> str:
 def _options(max_message_bytes: int, heartbeats: Heartbeats) -> dict[int, int]:
     return {
         zmq.SNDHWM: _QUEUED_MESSAGES,
-        zmq.RCVHWM: 0,  # what is under way is bounded by credit; what waits in the kernel is TCP's affair
+        zmq.RCVHWM: 0,  # what is under way is bounded by credit
         zmq.MAXMSGSIZE: max_message_bytes + _SEALING_BYTES,
         zmq.HANDSHAKE_IVL: _HANDSHAKE_MS,
         zmq.HEARTBEAT_IVL: int(heartbeats.interval_s * 1000),
@@ -88,6 +93,12 @@ class Hub(HubEnd):
     on_denied
         See `scalepool._net.zap.Doorkeeper`.
 
+    Attributes
+    ----------
+    on_noise
+        Called in ``poll``, at most every ten seconds, with (how many connections since the last time ended before they
+        had shown any key, the address of the last one, empty where unknown).
+
     Raises
     ------
     SessionError
@@ -100,7 +111,10 @@ class Hub(HubEnd):
     ) -> None:  # fmt: skip
         if not keys.pairs[HEAD].secret:
             raise SessionError("these keys lack the head's secret: they are for joining a cluster, not for heading one")
-        super().__init__(zmq.ROUTER, _options(max_message_bytes, heartbeats))
+        options = _options(max_message_bytes, heartbeats)
+        super().__init__(zmq.ROUTER, {**options, zmq.RCVHWM: _UNHEARD_MESSAGES})
+        self.on_noise: Callable[[int, str], object] | None = None
+        self._newcomers = Newcomers()
         self._doorkeeper = Doorkeeper(self._context, keys.roles_by_key())
         try:
             self._socket.ipv6 = ":" in host
@@ -112,6 +126,7 @@ class Hub(HubEnd):
             self._listen(host, port)
             self._knock(keys.pairs[HEAD].public)
             self._doorkeeper.on_denied = on_denied
+            self._watch_newcomers()
         except BaseException:
             self.close()
             raise
@@ -137,6 +152,37 @@ class Hub(HubEnd):
         """Whether newcomers are still looked at; when not, nobody gets in, and the head had better end."""
         return self._doorkeeper.running
 
+    def _watch_newcomers(self) -> None:
+        self._socket.monitor(_NEWS, _OF_NEWCOMERS)
+        self._news = self._context.socket(zmq.PAIR)
+        # Where it is full libzmq's thread waits, and with it all links; what is there is taken in each poll.
+        self._news.rcvhwm = 0
+        self._news.connect(_NEWS)
+        self._sockets.append(self._news)
+        self._poll_set.append((self._news, _POLLIN))
+
+    def poll(self, timeout_s: float | None) -> bool:
+        """Wait until a message is there, ``wake`` is called, or time is up; return whether a message is there."""
+        message = super().poll(timeout_s)
+        due = self._newcomers.due(monotonic_s())
+        if due is not None and self.on_noise is not None:
+            self.on_noise(*due)
+        return message
+
+    def _take_news(self) -> None:
+        for _ in range(_NEWS_AT_ONCE):
+            event, value = _next_event(self._news, 0)
+            if event is None:
+                return
+            if event == zmq.EVENT_ACCEPTED:
+                self._newcomers.accepted(value, _address_of(value))
+            elif event == zmq.EVENT_DISCONNECTED:
+                self._newcomers.ended(value)
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._newcomers.admitted()
+            else:
+                self._newcomers.denied()
+
     def receive_into(self, take: Callable[[bytes, bytes], None]) -> bool:
         """Hand (routing bytes, message) to ``take`` if a message is there; return whether one was."""
         found = self._next()
@@ -156,6 +202,7 @@ class Hub(HubEnd):
         """Close the socket; what was not delivered within a second is dropped."""
         if not self.closed and not self._guard.forked:
             self._doorkeeper.close()
+            self._socket.disable_monitor()
         self._close(linger_ms=1000)
 
 
@@ -164,23 +211,42 @@ _FAILURES: Final = int(
 )
 
 
+_OF_NEWCOMERS: Final = int(
+    zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+_NEWS: Final = "inproc://scalepool-newcomers"
+_NEWS_AT_ONCE: Final = 256
+"""Messages come next, however many knock."""
+
+
+def _address_of(fd: int) -> str:
+    """Return the other end's address of a connection that is libzmq's, and may have ended."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as connection:
+            return str(connection.getpeername()[0])
+    except (OSError, IndexError, TypeError):
+        return ""
+
+
 def _is_refused(endpoint: str, public: bytes, stranger: KeyPair | None) -> bool:
     """Whether a head turns away who comes with this key, or with none."""
-    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-        socket.linger = 0
-        socket.ipv6 = True
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.linger = 0
+        dealer.ipv6 = True
         if stranger is not None:
-            socket.curve_serverkey = public
-            socket.curve_publickey, socket.curve_secretkey = stranger
-        with socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | _FAILURES | zmq.EVENT_HANDSHAKE_SUCCEEDED) as news:
-            socket.connect(endpoint)
-            return _next_event(news, _KNOCK_TIMEOUT_S) not in (None, int(zmq.EVENT_HANDSHAKE_SUCCEEDED))
+            dealer.curve_serverkey = public
+            dealer.curve_publickey, dealer.curve_secretkey = stranger
+        with dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED | _FAILURES | zmq.EVENT_HANDSHAKE_SUCCEEDED) as news:
+            dealer.connect(endpoint)
+            return _next_event(news, _KNOCK_TIMEOUT_S)[0] not in (None, int(zmq.EVENT_HANDSHAKE_SUCCEEDED))
 
 
-def _next_event(news: zmq.Socket[bytes], timeout_s: float) -> int | None:
+def _next_event(news: zmq.Socket[bytes], timeout_s: float) -> tuple[int | None, int]:
+    """Return the next event of a monitor, and its value: the descriptor, where it is about one."""
     if not news.poll(int(timeout_s * 1000)):
-        return None
-    return int.from_bytes(news.recv_multipart()[0][:2], "little")
+        return None, 0
+    event = news.recv_multipart()[0]
+    return int.from_bytes(event[:2], "little"), int.from_bytes(event[2:6], "little")
 
 
 class Peer(PeerEnd):
@@ -244,7 +310,7 @@ class Peer(PeerEnd):
         deadline = monotonic_s() + timeout_s
         answered = 0
         while not self.links:
-            event = _next_event(self._news, max(0.0, deadline - monotonic_s()))
+            event, _ = _next_event(self._news, max(0.0, deadline - monotonic_s()))
             if event is None or answered > _TRIES:
                 if answered:
                     raise AuthenticationError(
@@ -267,7 +333,7 @@ class Peer(PeerEnd):
             self.connected = False
 
     def _take_news(self) -> None:
-        event = _next_event(self._news, 0)
+        event, _ = _next_event(self._news, 0)
         if event is not None:
             self._note(event)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from scalepool._base.clock import monotonic_s
 from scalepool._core.switchboard import Switchboard
-from scalepool._net.curve import Hub, role_of
+from scalepool._net.curve import Heartbeats, Hub, role_of
 from scalepool._runtime.joining import LINK_MESSAGE_BYTES, introduction
 from scalepool._wire import cluster as c
 from scalepool.errors import ProtocolError, SessionError
@@ -23,6 +23,7 @@ _LOOK_S: Final = 0.25
 _AT_ONCE: Final = 256
 """Messages between two looks at the clock."""
 _PING: Final = c.encode(c.Ping())
+_BEATS: Final = Heartbeats()
 
 
 class Head:
@@ -36,6 +37,8 @@ class Head:
         The cluster's, the head's own secret among them.
     tell
         Called with what a person may want to know.
+    heartbeats
+        Of all links; agents and drivers take them over.
 
     Raises
     ------
@@ -43,13 +46,18 @@ class Head:
         When it cannot listen there.
     """
 
-    def __init__(self, host: str, port: int, keys: ClusterKeys, tell: Callable[[str], object]) -> None:
+    def __init__(
+        self, host: str, port: int, keys: ClusterKeys, tell: Callable[[str], object], heartbeats: Heartbeats = _BEATS
+    ) -> None:
         self._tell = tell
-        self._board = Switchboard(introduction(keys.cluster))
+        self._board = Switchboard(introduction(keys.cluster, heartbeats))
         self._banned: set[bytes] = set()
         self._looked_at = 0.0
         self._stopped = False
-        self._hub = Hub(host, port, keys, max_message_bytes=LINK_MESSAGE_BYTES, on_denied=self._denied)
+        self._hub = Hub(
+            host, port, keys, max_message_bytes=LINK_MESSAGE_BYTES, heartbeats=heartbeats, on_denied=self._denied
+        )
+        self._hub.on_noise = self._heard_noise
         self.address = self._hub.address
 
     def run(self) -> None:
@@ -108,3 +116,9 @@ class Head:
 
     def _denied(self, count: int, address: str) -> None:
         self._tell(f"{count} refused without a key of this cluster, the last from {address}")
+
+    def _heard_noise(self, count: int, address: str) -> None:
+        origin = f", the last from {address}" if address else ""
+        self._tell(
+            f"{count} connections ended without a word of this protocol{origin}: port scanners, or other programs"
+        )

@@ -19,6 +19,9 @@ __all__ = ["MAX_INTRODUCTION_BYTES", "Introduction", "decode_introduction", "dif
 
 MAX_INTRODUCTION_BYTES: Final = 4096
 _MARK: Final = b"scalepool introduction\n"
+_TEXTS: Final = ("python", "cloudpickle", "host", "cluster")
+_TIMES: Final = ("heartbeat_interval_s", "heartbeat_timeout_s")
+_LONGEST_S: Final = 3600.0
 _TITLES: Final = {"wire": "protocol", "python": "Python", "cloudpickle": "cloudpickle"}
 
 
@@ -37,6 +40,8 @@ class Introduction(NamedTuple):
         As the host calls itself.
     cluster
         The name of the cluster that its key file is of.
+    heartbeat_interval_s, heartbeat_timeout_s
+        What a head wants on its links: a sign of life this often, given up after this long; 0: nothing said.
     """
 
     wire: int
@@ -44,6 +49,8 @@ class Introduction(NamedTuple):
     cloudpickle: str
     host: str = ""
     cluster: str = ""
+    heartbeat_interval_s: float = 0.0
+    heartbeat_timeout_s: float = 0.0
 
 
 def encode_introduction(introduction: Introduction) -> bytes:
@@ -67,12 +74,15 @@ def decode_introduction(data: bytes) -> Introduction:
         wire = fields["wire"]
         if type(wire) is not int:
             raise TypeError
-        texts = {name: fields.get(name, "") for name in Introduction._fields[1:]}
+        texts = {name: fields.get(name, "") for name in _TEXTS}
+        times_s = {name: fields.get(name, 0.0) for name in _TIMES}
         if not all(isinstance(text, str) and text.isprintable() for text in texts.values()):
+            raise TypeError
+        if not all(type(time_s) in (int, float) and 0.0 <= time_s <= _LONGEST_S for time_s in times_s.values()):
             raise TypeError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ProtocolError("the first message on a link between hosts cannot be read") from None
-    return Introduction(wire, **texts)
+    return Introduction(wire, **texts, **times_s)
 
 
 def differences(sides: Sequence[tuple[str, Introduction]]) -> str:

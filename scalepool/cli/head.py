@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from scalepool._net.addresses import is_loopback, join_endpoint, split_endpoint
+from scalepool._net.curve import Heartbeats
 from scalepool._net.keys import ClusterKeys, key_file, read_keys, usual_key_file, write_keys
 from scalepool._runtime.head import Head
 from scalepool.cli.clusters import (
@@ -43,7 +44,28 @@ _PORT = 7877
     metavar="FILE",
     help="Where to write down how to come here; default ~/.scalepool/cluster.json.",
 )
-def head(bind: str, port: int, key_file: str | None, file: str | None) -> None:
+@click.option(
+    "--heartbeat-interval-s",
+    type=click.FloatRange(0.02, 600.0),
+    default=Heartbeats().interval_s,
+    show_default=True,
+    envvar="SCALEPOOL_HEARTBEAT_INTERVAL_S",
+    show_envvar=True,
+    help="Seconds between two signs of life on each link; hosts and programs take it over.",
+)
+@click.option(
+    "--heartbeat-timeout-s",
+    type=click.FloatRange(0.1, 3600.0),
+    default=Heartbeats().timeout_s,
+    show_default=True,
+    envvar="SCALEPOOL_HEARTBEAT_TIMEOUT_S",
+    show_envvar=True,
+    help="Seconds of silence after which a host, a program or the head counts as lost. More where links are slow.",
+)
+def head(
+    bind: str, port: int, key_file: str | None, file: str | None, heartbeat_interval_s: float,
+    heartbeat_timeout_s: float,
+) -> None:  # fmt: skip
     """Start the head of a cluster, and serve until Ctrl-C, SIGTERM or 'scalepool down'.
 
     Hosts join with the line that it prints, and programs use the cluster with its address. The head runs no tasks.
@@ -53,9 +75,11 @@ def head(bind: str, port: int, key_file: str | None, file: str | None) -> None:
 
     Exit code: 0 when it was told to end; 1 when it cannot start, or had to give up.
     """
+    if heartbeat_timeout_s <= heartbeat_interval_s:
+        raise click.UsageError("--heartbeat-timeout-s must be longer than --heartbeat-interval-s")
     with errors_told():
         path, keys = _keys(bind, key_file)
-        serving = Head(bind, port, keys, tell)
+        serving = Head(bind, port, keys, tell, Heartbeats(heartbeat_interval_s, heartbeat_timeout_s))
         try:
             with stopping(serving):
                 address = _reachable(serving.address)

@@ -214,6 +214,29 @@ def test_who_is_denied_is_told_once_in_a_while() -> None:
     assert told == [(1, "127.0.0.1")]
 
 
+def test_noise_is_told_of_once_in_a_while_and_who_is_denied_is_no_noise(hub: Hub, peer: Peer) -> None:
+    told: list[tuple[int, str]] = []
+    hub.on_noise = lambda *one: told.append(one)
+    host, port = split_endpoint(hub.address)
+    connect(hub.address, DRIVER).flush_and_close()
+    counts = hub._newcomers
+    until(lambda: (hub.poll(0.05), (counts._admitted, len(counts._open)) == (2, 1))[1])
+    with socket.create_connection((host, port)):  # who says nothing at all
+        until(lambda: (hub.poll(0.05), len(counts._open) == 2)[1])
+    until(lambda: (hub.poll(0.05), told)[1])
+    assert told == [(1, "127.0.0.1")]
+    for noise in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(60)):
+        with socket.create_connection((host, port)) as stranger:
+            stranger.sendall(noise)
+    stranger_keys = KEYS._replace(pairs={**KEYS.pairs, AGENT: KeyPair.generate()})
+    with pytest.raises(AuthenticationError):
+        connect(hub.address, keys=stranger_keys, timeout_s=LONG_S)
+    until(lambda: (hub.poll(0.05), counts._count == 2)[1])
+    assert len(told) == 1
+    peer.send(b"still here")
+    assert hear(hub)[1] == b"still here"
+
+
 def test_a_message_that_is_too_large_ends_that_link_only(hub: Hub, peer: Peer) -> None:
     other = connect(hub.address, DRIVER)
     other.send(b"x" * (LIMIT + 1))

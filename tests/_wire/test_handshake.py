@@ -45,6 +45,18 @@ def test_what_is_no_introduction_is_refused(data: bytes) -> None:
         decode_introduction(data)
 
 
+def test_a_head_says_what_heartbeats_it_wants() -> None:
+    head = HERE._replace(heartbeat_interval_s=1.0, heartbeat_timeout_s=5)
+    assert decode_introduction(encode_introduction(head)) == head
+    assert decode_introduction(MARK + b'{"wire": 1}').heartbeat_timeout_s == 0.0
+
+
+@pytest.mark.parametrize("time_s", [-1.0, 1e9, float("nan"), "1", True, None])
+def test_heartbeats_that_make_no_sense_are_refused(time_s: object) -> None:
+    with pytest.raises(ProtocolError):
+        decode_introduction(MARK + json.dumps({"wire": 1, "heartbeat_timeout_s": time_s}).encode())
+
+
 @given(st.binary(max_size=300))
 def test_noise_is_refused_and_nothing_else(noise: bytes) -> None:
     for data in (noise, MARK + noise):
