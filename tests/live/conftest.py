@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from live.helpers import Ledger
+from live.hosts import Network, why_not
 from scalepool.api import WorkerGroup
 
 if TYPE_CHECKING:
@@ -24,3 +25,16 @@ def group() -> Iterator[WorkerGroup]:
     yield group
     group.terminate()
     assert group.join(60.0)
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Iterator[Network]:
+    """An empty network; the test adds hosts, and all end with it."""
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    network = Network(tmp_path / "hosts")
+    try:
+        yield network
+    finally:
+        network.close()
