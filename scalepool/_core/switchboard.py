@@ -81,6 +81,8 @@ class Switchboard:
             c.Fetch: self._to_node,
             c.Forget: self._to_node,
             c.Sought: self._to_node,
+            c.Ticket: self._to_node,
+            c.Source: self._to_node,
             c.End: lambda session, message, data: self._end(session),
         }
         self._from_agents: dict[type, Callable[[_Session, Host, Any], bool]] = {
@@ -88,8 +90,10 @@ class Switchboard:
             c.Looked: self._is_placed,
             c.Refused: self._left,
             c.Ended: self._left,
-            c.Fetch: lambda session, node, message: message.node == node.number,
-            c.Seek: lambda session, node, message: message.node == node.number,
+            **dict.fromkeys(
+                (c.Fetch, c.Seek, c.Listening, c.Where, c.Brought),
+                lambda session, node, message: message.node == node.number,
+            ),
         }
 
     @property
@@ -224,7 +228,9 @@ class Switchboard:
         node = session.workers.get(message.worker)
         return [] if node is None else [(node.link, data)]
 
-    def _to_node(self, session: _Session, message: c.Fetch | c.Forget | c.Sought, data: bytes) -> Sends:
+    def _to_node(
+        self, session: _Session, message: c.Fetch | c.Forget | c.Sought | c.Ticket | c.Source, data: bytes
+    ) -> Sends:
         node = session.begun.get(message.node)
         if node is not None:
             return [(node.link, data)]

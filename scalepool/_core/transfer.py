@@ -22,15 +22,19 @@ class Transfer:
         How long it is.
     chunk_bytes, window
         How much to ask for at once, and how often before the first has come.
+    there_bytes
+        How much of it is there already, from its start.
     """
 
     __slots__ = ("_chunk_bytes", "_due", "_next", "_window", "size_bytes")
 
-    def __init__(self, size_bytes: int, chunk_bytes: int = CHUNK_BYTES, window: int = WINDOW) -> None:
+    def __init__(
+        self, size_bytes: int, chunk_bytes: int = CHUNK_BYTES, window: int = WINDOW, there_bytes: int = 0
+    ) -> None:
         self.size_bytes = size_bytes
         self._chunk_bytes = chunk_bytes
         self._window = window
-        self._next = 0
+        self._next = there_bytes
         self._due: dict[int, int] = {}
 
     def requests(self) -> list[tuple[int, int]]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import os
 import stat
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 import zmq
 
 from scalepool._base.tuples import NamedTuple
+from scalepool._net.certificates import Certificate, make_certificate
 from scalepool.errors import KeyFileError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = [
     "AGENT", "DRIVER", "HEAD", "KEY_FILE_VARIABLE", "ROLES", "ClusterKeys", "KeyPair", "key_file", "keys_text",
@@ -34,6 +34,9 @@ KEY_FILE_VARIABLE: Final = "SCALEPOOL_KEY_FILE"
 _FORMAT: Final = 1
 _MAX_FILE_BYTES: Final = 1 << 16
 _Z85_LENGTH: Final = 40
+
+
+_NONE: Final[Mapping[str, Certificate]] = MappingProxyType({})
 
 
 class KeyPair(NamedTuple):
@@ -60,10 +63,13 @@ class ClusterKeys(NamedTuple):
         A random name: what says that yesterday's cluster on the same port is another one.
     pairs
         By role: ``"head"``, ``"agent"``, ``"driver"``.
+    certificates
+        By role, of those that exchange large data; empty where the keys were made without ``cryptography``.
     """
 
     cluster: str
     pairs: Mapping[str, KeyPair]
+    certificates: Mapping[str, Certificate] = _NONE
 
     def __repr__(self) -> str:
         known = ", ".join(role for role, pair in self.pairs.items() if pair.secret)
@@ -72,11 +78,21 @@ class ClusterKeys(NamedTuple):
     @classmethod
     def generate(cls) -> ClusterKeys:
         """Return the keys of a new cluster."""
-        return cls(os.urandom(8).hex(), {role: KeyPair.generate() for role in (HEAD, *ROLES)})
+        name = os.urandom(8).hex()
+        made = {role: make_certificate(f"scalepool {name} {role}") for role in ROLES}
+        return cls(
+            name,
+            {role: KeyPair.generate() for role in (HEAD, *ROLES)},
+            {role: one for role, one in made.items() if one is not None},
+        )
 
     def only_for(self, role: str) -> ClusterKeys:
-        """Return what ``role`` needs to know: its own pair and the head's public key."""
-        return ClusterKeys(self.cluster, {HEAD: KeyPair(self.pairs[HEAD].public), role: self.pairs[role]})
+        """Return what ``role`` needs to know: its own pair and certificate, and the public parts of the others'."""
+        return ClusterKeys(
+            self.cluster,
+            {HEAD: KeyPair(self.pairs[HEAD].public), role: self.pairs[role]},
+            {of: one if of == role else Certificate(one.public) for of, one in self.certificates.items()},
+        )
 
     def roles_by_key(self) -> dict[bytes, str]:
         """Return who may knock at the head: role by public key."""
@@ -113,7 +129,9 @@ def keys_text(keys: ClusterKeys) -> str:
     pairs = {
         role: {"public": pair.public.decode(), "secret": pair.secret.decode()} for role, pair in keys.pairs.items()
     }
-    return json.dumps({"scalepool": _FORMAT, "cluster": keys.cluster, **pairs}, indent=1) + "\n"
+    certificates = {role: {"public": one.public, "secret": one.secret} for role, one in keys.certificates.items()}
+    fields = {"scalepool": _FORMAT, "cluster": keys.cluster, **pairs, "certificates": certificates}
+    return json.dumps(fields, indent=1) + "\n"
 
 
 def write_keys(path: str, keys: ClusterKeys) -> None:
@@ -197,4 +215,15 @@ def _parse(fields: Any) -> ClusterKeys:
             pairs[role] = pair
     if HEAD not in pairs:
         raise ValueError("no key of the head")
-    return ClusterKeys(cluster, pairs)
+    return ClusterKeys(cluster, pairs, _certificates(fields.get("certificates", {})))
+
+
+def _certificates(fields: Any) -> dict[str, Certificate]:
+    """Return them; what is no certificate is noticed where one is used."""
+    found = {}
+    for role in ROLES:
+        if role in fields:
+            found[role] = one = Certificate(fields[role]["public"], fields[role]["secret"])
+            if not all(isinstance(part, str) for part in one):
+                raise ValueError("no certificate")
+    return found

@@ -1,10 +1,11 @@
-"""A node agent: one per host, started by ``scalepool worker``. It dials out to the head, and listens nowhere."""
+"""A node agent: one per host, started by ``scalepool worker``. It dials out; it listens for large data alone."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from scalepool._net.keys import AGENT
+from scalepool._runtime.direct import BulkSite
 from scalepool._runtime.joining import join
 from scalepool._runtime.node_session import NodeSession
 from scalepool._wire import cluster as c
@@ -52,6 +53,7 @@ class Agent:
         self._stopped = False
         self._told_to_end = False
         self._peer = join(address, keys, AGENT, timeout_s=timeout_s)
+        self._site = BulkSite(keys, AGENT, address, tell)
         self._send(offer)
 
     def run(self) -> bool:
@@ -78,6 +80,7 @@ class Agent:
         for session in list(self._sessions.values()):
             session.close()
         self._sessions.clear()
+        self._site.close()
         self._peer.flush_and_close()
 
     def _send(self, message: c.ClusterMessage) -> None:
@@ -108,7 +111,7 @@ class Agent:
 
     def _begin(self, begin: c.Begin) -> None:
         try:
-            session = NodeSession(begin, self._send, self._tell)
+            session = NodeSession(begin, self._send, self._tell, self._site)
         except (ScalepoolError, OSError, ValueError, TypeError) as error:
             self._tell(f"a session cannot have workers here: {error}")
             self._refused[begin.session] = f"no session can be begun there: {error}"

@@ -15,11 +15,13 @@ from scalepool._base.clock import monotonic_s
 from scalepool._core.events import Inspected, LaunchFailed, WorkerExited, WorkerStarted
 from scalepool._net.keys import DRIVER, key_file, read_keys
 from scalepool._runtime.cluster_link import ClusterLink
+from scalepool._runtime.direct import BulkSite, DriverDirect
 from scalepool._runtime.driver import HubSession
 from scalepool._runtime.joining import join
 from scalepool._runtime.keeping import ObjectKeeper
 from scalepool._runtime.local import LocalStation, remember_exit
 from scalepool._runtime.notes import Notes
+from scalepool._runtime.output import show
 from scalepool._runtime.porter import Porter
 from scalepool._runtime.session_dir import SessionDir
 from scalepool._runtime.storage import plan_of
@@ -126,6 +128,8 @@ class ClusterStation(LocalStation):
     def work(self, *, arrived: bool) -> None:
         """As the base class; when the link is lost, everything that is open ends with that."""
         self._looked_at = monotonic_s()
+        if self._link.direct.done:
+            self._link.direct.step()
         super().work(arrived=arrived)
         answers = () if self._library is None else self._library.answers
         while answers:
@@ -133,6 +137,10 @@ class ClusterStation(LocalStation):
             self._link.tell(c.Sought(self._link.session, node, request, answer))
         if self._link.lost and not self._client.closed:
             self._client.close(SessionError(self._lost_text))
+
+    def pending(self) -> bool:
+        """As the base class; or something large has come."""
+        return bool(self._link.direct.done) or super().pending()
 
     def busy(self) -> bool:
         """Whether answers are outstanding."""
@@ -263,7 +271,8 @@ class ClusterSession(HubSession):
         peer: Peer | None = None
         try:
             peer = join(address, keys, DRIVER, timeout_s=_JOIN_S)
-            self._assemble(address, peer, own._replace(num_gpus=0, labels="", resources=""))
+            site = BulkSite(keys, DRIVER, address, lambda text: show(2, f"scalepool: {text}\n"))
+            self._assemble(site, peer, own._replace(num_gpus=0, labels="", resources=""))
         except BaseException:
             if peer is not None:
                 peer.flush_and_close()
@@ -271,7 +280,8 @@ class ClusterSession(HubSession):
             raise
         self.closed = False
 
-    def _assemble(self, address: str, peer: Peer, own: Any) -> None:
+    def _assemble(self, site: BulkSite, peer: Peer, own: Any) -> None:
+        address = self.address
         token = os.urandom(16)
         peer.send(c.encode(c.Open(json.dumps(list(own)).encode(), token)))
         number, nodes = _opened(peer, address, own.start_timeout_s)
@@ -288,10 +298,18 @@ class ClusterSession(HubSession):
         )
         station = ClusterStation(self.hub, link, self.client, token, engine, lost)
         station.code_limit_bytes = own.code_limit_bytes
+        link.direct = self._direct = DriverDirect(
+            site, link.porter, link.find, lambda: self.client.pump.kick(now=False), link.tell, number
+        )
         self._drive(station)
         self.engine = engine  # type: ignore[assignment]  # as in the station
         self.client.peek = self.hub.is_assigned
         self.client.pump.arm()  # from now on somebody looks at the link
+
+    def forked(self) -> None:
+        """As the base class; what large data is exchanged over is the parent's, too."""
+        self._direct.forked()
+        super().forked()
 
     @property
     def cpus(self) -> int:  # type: ignore[override]

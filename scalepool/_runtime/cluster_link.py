@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from scalepool._net.curve import Peer
+    from scalepool._runtime.direct import DriverDirect
     from scalepool._runtime.porter import Porter
 
 __all__ = ["ClusterLink", "route_to"]
@@ -47,6 +48,8 @@ class ClusterLink:
         Returns a new descriptor of an object of this session, or ``None``.
     happened
         Called with what agents and head report.
+    direct
+        Sees to it that large data need not take this link.
     """
 
     def __init__(self, peer: Peer, session: int) -> None:
@@ -56,6 +59,7 @@ class ClusterLink:
         self.porter: Porter
         self.find: Callable[[int], int | None]
         self.happened: Callable[[c.ClusterMessage], object]
+        self.direct: DriverDirect
         self._ready: deque[tuple[bytes, bytes]] = deque()
         self._copies: dict[int, set[int]] = {}
         """By object: the nodes that have it."""
@@ -103,6 +107,7 @@ class ClusterLink:
 
     def forget(self, objects: Sequence[int]) -> None:
         """Nobody needs these objects any more, on whatever node they are."""
+        self.direct.forget(objects)
         by_node: dict[int, list[int]] = {}
         for object_id in objects:
             for node in self._copies.pop(object_id, ()):
@@ -112,6 +117,7 @@ class ClusterLink:
 
     def close(self) -> None:
         """Close it; what was not delivered within two seconds is dropped."""
+        self.direct.close()
         self.porter.close()
         self._peer.flush_and_close()
 
@@ -134,7 +140,10 @@ class ClusterLink:
         else:
             if type(message) is c.NodeLost:
                 self.porter.lose_source(message.node)
-            self.happened(message)
+            elif type(message) is c.Where:
+                self._copies.setdefault(message.object, set()).add(message.node)
+            if not self.direct.hear(message):
+                self.happened(message)
 
     def _note_copies(self, columns: Sequence[int], node: int) -> None:
         for object_id in columns[::4]:

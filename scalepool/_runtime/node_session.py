@@ -22,6 +22,7 @@ from scalepool._proc.context import ProcessContext
 from scalepool._proc.death import Event as ProcessEvent
 from scalepool._proc.death import Exited, ForkFailed, Started
 from scalepool._proc.spawn import Zygote, ZygoteOptions
+from scalepool._runtime.direct import NodeDirect
 from scalepool._runtime.keeping import ObjectKeeper
 from scalepool._runtime.lastwords import last_output, report_of
 from scalepool._runtime.links import PeerLinks
@@ -40,6 +41,8 @@ from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from scalepool._runtime.direct import BulkSite
 
 __all__ = ["NodeSession", "read_part"]
 
@@ -73,6 +76,8 @@ class NodeSession:
         Sends to the head.
     tell
         Called with what a person may want to know.
+    site
+        This host's place for exchanging large data with others.
 
     Raises
     ------
@@ -81,7 +86,7 @@ class NodeSession:
     """
 
     def __init__(
-        self, begin: c.Begin, send: Callable[[c.ClusterMessage], object], tell: Callable[[str], object]
+        self, begin: c.Begin, send: Callable[[c.ClusterMessage], object], tell: Callable[[str], object], site: BulkSite
     ) -> None:
         self.number = begin.session
         self._node = begin.node
@@ -113,6 +118,9 @@ class NodeSession:
         self._keeper = ObjectKeeper(self._storage, self._channel.wake)
         self._kept = self._keeper.segments
         self._porter = Porter(self._kept, lambda object_id: False, self._storage, self._ask, tell)
+        self._direct = NodeDirect(
+            site, self._porter, self._kept.find, self._channel.wake, send, (begin.session, begin.node)
+        )
 
         self._shelf = CodeShelf(
             f"{self._dir.path}/code", lambda request, question: send(c.Seek(self.number, self._node, request, question))
@@ -129,6 +137,8 @@ class NodeSession:
         for _ in range(_AT_ONCE):
             if not self._channel.receive_into(self._from_worker):
                 break
+        if self._direct.done:
+            self._direct.step()
         if self._events:
             # What a dead worker had sent comes before the news of its death.
             while self._channel.receive_into(self._from_worker):
@@ -216,6 +226,10 @@ class NodeSession:
         elif type(message) is c.Fetch:
             data = read_part(self._kept.find(message.object), message.offset, message.size)
             self._send(c.Chunk(self.number, message.node, message.object, message.offset, data))
+        elif type(message) is c.Source:
+            self._direct.go(message)
+        elif type(message) is c.Ticket:
+            self._direct.admit(message.ticket)
         elif type(message) is c.Forget:
             self._forget(message.objects)
         elif type(message) is c.Sought:
@@ -285,11 +299,13 @@ class NodeSession:
 
     def _forget(self, objects: m.Ints) -> None:
         for object_id in objects:
-            with contextlib.suppress(KeyError):  # it never came
-                self._kept.drop(object_id)
+            if not self._porter.give_up(object_id):
+                with contextlib.suppress(KeyError):  # it never came
+                    self._kept.drop(object_id)
 
     def close(self) -> None:
         """End all workers, remove everything."""
+        self._direct.close()
         self._porter.close()
         self._engine.close()
         self._channel.close()

@@ -3,6 +3,9 @@
 Messages of one *lane*, a worker, keep their order: while one waits for its objects, those behind it wait, too. An
 object that several wait for, or that is here already, is not brought twice. Everything is asked for by who needs it,
 and at most a window of chunks is on its way: nobody can be flooded.
+
+Objects come over the link to the head, in chunks, or directly from another host, where that is possible: see
+`scalepool._runtime.direct`. One that began to come directly can go on over the head, from where it is.
 """
 
 from __future__ import annotations
@@ -20,19 +23,29 @@ if TYPE_CHECKING:
 
     from scalepool._runtime.storage import Storage
     from scalepool._store.adopted import AdoptedSegments
+    from scalepool._store.incoming import Filled
 
 __all__ = ["Porter"]
 
 
 class _Errand:
-    """An object that is being brought from ``source``."""
+    """An object that is being brought: directly when it has ``filled``, else from ``source``, in chunks."""
 
-    __slots__ = ("segment", "source", "transfer")
+    __slots__ = ("filled", "is_sought", "segment", "size_bytes", "source", "transfer")
 
-    def __init__(self, source: int, segment: IncomingSegment, transfer: Transfer) -> None:
+    def __init__(self, source: int, segment: IncomingSegment, size_bytes: int) -> None:
         self.source = source
         self.segment = segment
-        self.transfer = transfer
+        self.size_bytes = size_bytes
+        self.transfer: Transfer | None = None
+        self.filled: Filled | None = None
+        self.is_sought = False
+
+    def end(self) -> None:
+        """Let go of it; of one that is whole others have what it was filled through."""
+        self.segment.abandon()
+        if self.filled is not None:
+            self.filled.end()
 
 
 class Porter:
@@ -50,6 +63,13 @@ class Porter:
         Called with (source, object, offset, size) to have a part sent; the answer comes to ``chunk``.
     tell
         Called with what a person may want to know.
+
+    Attributes
+    ----------
+    seek
+        Called with (source, object, bytes): whether somebody will say by ``directly`` or ``relay`` how it is to come.
+    settled
+        Called with (object, whether it is here) at the end of what ``seek`` had said yes to.
     """
 
     def __init__(
@@ -66,6 +86,8 @@ class Porter:
         self._files = SegmentFiles(storage.plan.use_memfd, storage.plan.directory)
         self._ask = ask
         self._tell = tell
+        self.seek: Callable[[int, int, int], bool] = lambda source, object_id, size_bytes: False
+        self.settled: Callable[[int, bool], object] = lambda object_id, is_here: None
         self._errands: dict[int, _Errand] = {}
         self._lanes: dict[int, deque[tuple[set[int], Callable[[], object]]]] = {}
 
@@ -107,7 +129,7 @@ class Porter:
             When nobody asked for it.
         """
         errand = self._errands.get(object_id)
-        if errand is None:
+        if errand is None or errand.transfer is None:
             return  # given up meanwhile
         if not data:
             self._settle(object_id, f"object {object_id} was gone when it was to be brought here")
@@ -115,25 +137,73 @@ class Porter:
         errand.transfer.arrived(offset, len(data))
         try:
             errand.segment.write(offset, data)
-            if not errand.transfer.complete:
-                self._go_on(object_id, errand)
-                return
-            self._kept.take_in(*errand.segment.finish())
         except StoreError as error:
             self._settle(object_id, str(error))
+            return
+        if errand.transfer.complete:
+            self._finish(object_id, errand)
         else:
-            self._settle(object_id)
+            self._go_on(object_id, errand, errand.transfer)
+
+    # ---- objects that come directly ----
+
+    def directly(self, object_id: int) -> Filled | None:
+        """An object is to come directly: return what it is to be written through; ``None`` when nobody waits for it."""
+        errand = self._errands.get(object_id)
+        if errand is None or errand.transfer is not None:
+            return None
+        if errand.filled is None:
+            try:
+                errand.filled = errand.segment.filled()
+            except StoreError:
+                self.relay(object_id)  # which needs no further descriptor
+        return errand.filled
+
+    def filling(self, object_id: int) -> Filled | None:
+        """Return what an object is written through that comes directly now; from any thread."""
+        errand = self._errands.get(object_id)
+        return None if errand is None or errand.transfer is not None else errand.filled
+
+    def relay(self, object_id: int) -> None:
+        """What is missing of an object is to come from its source, over the head."""
+        errand = self._errands.get(object_id)
+        if errand is None or errand.transfer is not None:
+            return
+        there_bytes = 0
+        if errand.filled is not None:
+            errand.filled.end()
+            there_bytes, errand.filled = errand.filled.there_bytes, None
+        errand.transfer = Transfer(errand.size_bytes, there_bytes=there_bytes)
+        self._go_on(object_id, errand, errand.transfer)
+
+    def filled(self, object_id: int, trouble: str = "") -> None:
+        """An object is here that came directly; or will not come, as there is no room for it."""
+        errand = self._errands.get(object_id)
+        if errand is None:
+            return
+        if trouble:
+            self._settle(object_id, trouble)
+        else:
+            self._finish(object_id, errand)
+
+    def give_up(self, object_id: int) -> bool:
+        """Nobody needs an object any more; whether it was on its way."""
+        if object_id not in self._errands:
+            return False
+        self._settle(object_id)
+        return True
 
     def lose_source(self, source: int) -> None:
-        """Nothing comes from there any more."""
-        for object_id in [one for one, errand in self._errands.items() if errand.source == source]:
+        """Nothing comes from there any more; what comes directly may come from elsewhere."""
+        lost = [one for one, errand in self._errands.items() if errand.source == source and errand.transfer is not None]
+        for object_id in lost:
             self._settle(object_id, f"object {object_id} was lost with its host")
 
     def close(self) -> None:
         """Give up everything; nothing is delivered any more."""
         self._lanes.clear()
         for errand in self._errands.values():
-            errand.segment.abandon()
+            errand.end()
         self._errands.clear()
 
     def _fetch(self, source: int, object_id: int, size_bytes: int) -> bool:
@@ -149,17 +219,30 @@ class Porter:
         except StoreError as error:
             self._tell(str(error))
             return False
-        errand = self._errands[object_id] = _Errand(source, segment, Transfer(size_bytes))
-        self._go_on(object_id, errand)
+        errand = self._errands[object_id] = _Errand(source, segment, size_bytes)
+        errand.is_sought = self.seek(source, object_id, size_bytes)
+        if not errand.is_sought:
+            self.relay(object_id)
         return True
 
-    def _go_on(self, object_id: int, errand: _Errand) -> None:
-        for offset, size in errand.transfer.requests():
+    def _go_on(self, object_id: int, errand: _Errand, transfer: Transfer) -> None:
+        for offset, size in transfer.requests():
             self._ask(errand.source, object_id, offset, size)
+
+    def _finish(self, object_id: int, errand: _Errand) -> None:
+        try:
+            self._kept.take_in(*errand.segment.finish())
+        except StoreError as error:
+            self._settle(object_id, str(error))
+        else:
+            self._settle(object_id)
 
     def _settle(self, object_id: int, trouble: str = "") -> None:
         """An object is here, or will not be: deliver what waited for it."""
-        self._errands.pop(object_id).segment.abandon()  # which does nothing to one that is finished
+        errand = self._errands.pop(object_id)
+        errand.end()
+        if errand.is_sought:
+            self.settled(object_id, object_id in self._kept)
         if trouble:
             self._tell(trouble)
         for lane, waiting in list(self._lanes.items()):

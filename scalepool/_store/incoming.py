@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 from scalepool._store.budget import Usage
 from scalepool._store.files import SegmentRef, anonymous_file, unlinked_file, write_buffers
@@ -14,7 +15,74 @@ if TYPE_CHECKING:
     from scalepool._store.allocator import SegmentFiles
     from scalepool._store.budget import Budget
 
-__all__ = ["IncomingSegment"]
+__all__ = ["Filled", "IncomingSegment"]
+
+
+class Filled:
+    """How many bytes of an object there are from its start, for whoever passes them on meanwhile. Thread-safe.
+
+    Parameters
+    ----------
+    fd
+        The segment; a descriptor of its own.
+    size_bytes
+        How many there will be.
+    """
+
+    def __init__(self, fd: int, size_bytes: int) -> None:
+        self._fd = fd
+        self.size_bytes = size_bytes
+        self._there_bytes = 0
+        self._over = False
+        self._changed = threading.Condition(threading.Lock())
+
+    @property
+    def there_bytes(self) -> int:
+        """Bytes that are there."""
+        return self._there_bytes
+
+    def write(self, offset: int, data: memoryview) -> bool:
+        """Write what follows on what is there; False when nobody wants it any more.
+
+        Raises
+        ------
+        OSError
+            Memory or disk is exhausted.
+        """
+        with self._changed:
+            if self._over or offset != self._there_bytes or offset + len(data) > self.size_bytes:
+                return False
+            # Under the lock, so that nobody closes the descriptor meanwhile; a chunk takes a fraction of a millisecond.
+            write_buffers(self._fd, [(offset, data)])
+            self._there_bytes = offset + len(data)
+            self._changed.notify_all()
+        return True
+
+    def open(self) -> int:
+        """Return a new descriptor of the segment; -1 when it is given up.
+
+        Raises
+        ------
+        OSError
+            No descriptor is left.
+        """
+        with self._changed:
+            return -1 if self._fd < 0 else os.dup(self._fd)
+
+    def wait_beyond(self, offset: int, timeout_s: float) -> int:
+        """Wait for more than ``offset`` bytes, or the end; return how many are there, -1 when no more will come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or self._there_bytes > offset, timeout_s)
+            return -1 if self._over and self._there_bytes <= offset else self._there_bytes
+
+    def end(self) -> None:
+        """No more will be written here."""
+        with self._changed:
+            self._over = True
+            fd, self._fd = self._fd, -1
+            self._changed.notify_all()
+        if fd >= 0:
+            os.close(fd)
 
 
 class IncomingSegment:
@@ -73,6 +141,19 @@ class IncomingSegment:
             write_buffers(self._fd, [(offset, memoryview(data))])
         except OSError as error:
             raise StoreError(f"no room for an object of {self._size_bytes} bytes: {error}") from error
+
+    def filled(self) -> Filled:
+        """Return what another thread is to write the object through, from its start on.
+
+        Raises
+        ------
+        StoreError
+            No descriptor is left.
+        """
+        try:
+            return Filled(os.dup(self._fd), self._size_bytes)
+        except OSError as error:
+            raise StoreError(f"no descriptor for an object of {self._size_bytes} bytes: {error}") from error
 
     def finish(self) -> tuple[SegmentRef, Usage]:
         """All is written: return where the object is, and what it was counted as; both are the caller's now.

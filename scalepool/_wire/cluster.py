@@ -17,9 +17,10 @@ from scalepool._wire import codec
 from scalepool._wire import messages as m
 
 __all__ = [
-    "NO_EXITCODE", "Ask", "Begin", "Carry", "Chunk", "ClusterMessage", "Down", "End", "Ended", "Fetch", "Forget",
-    "Kill", "Launch", "Launched", "Look", "Looked", "NodeLost", "Nodes", "Offer", "Open", "Opened", "Ping", "Placed",
-    "Refused", "Report", "Seek", "Sought", "Withdraw", "carries_objects", "decode", "encode", "route_of",
+    "NO_EXITCODE", "Ask", "Begin", "Brought", "Carry", "Chunk", "ClusterMessage", "Down", "End", "Ended", "Fetch",
+    "Forget", "Kill", "Launch", "Launched", "Listening", "Look", "Looked", "NodeLost", "Nodes", "Offer", "Open",
+    "Opened", "Ping", "Placed", "Refused", "Report", "Seek", "Sought", "Source", "Ticket", "Where", "Withdraw",
+    "carries_objects", "decode", "encode", "route_of",
 ]  # fmt: skip
 
 NO_EXITCODE: Final = 1 << 32
@@ -254,16 +255,64 @@ class Sought(NamedTuple):
     answer: bytes
 
 
+# ---- large data that comes directly --------------------------------------------------------------------------------
+
+
+class Ticket(NamedTuple):
+    """To a node: who says this secret may have this session's objects from there, and the node those of others."""
+
+    session: int
+    node: int
+    ticket: bytes
+
+
+class Listening(NamedTuple):
+    """A node can exchange large data directly; ``address`` is where it listens."""
+
+    session: int
+    node: int
+    address: bytes
+
+
+class Where(NamedTuple):
+    """Say from where this node is to get an object."""
+
+    session: int
+    node: int
+    object: int
+
+
+class Source(NamedTuple):
+    """The answer: from that node (0: the driver) at that address; without one by Fetch, from the driver."""
+
+    session: int
+    node: int
+    object: int
+    source: int
+    address: bytes
+
+
+class Brought(NamedTuple):
+    """What became of it on that node: one of the results in `scalepool._core.sources`."""
+
+    session: int
+    node: int
+    object: int
+    result: int
+
+
 ClusterMessage: TypeAlias = (
     Ping | Offer | Open | Ask | Report | Down | Opened | Nodes | Placed | NodeLost | Begin | End | Launch | Kill | Look
     | Withdraw | Launched | Refused | Ended | Looked | Carry | Fetch | Chunk | Forget | Seek
     | Sought
+    | Ticket | Listening | Where | Source | Brought
 )  # fmt: skip
 
 # The order of this list is the protocol: append, never insert.
 _BY_NUMBER, _BY_TYPE = codec.tables([
     Ping, Offer, Open, Ask, Report, Down, Opened, Nodes, Placed, NodeLost, Begin, End, Launch, Kill, Look, Launched,
     Refused, Ended, Looked, Carry, Fetch, Chunk, Forget, Withdraw, Seek, Sought,
+    Ticket, Listening, Where, Source, Brought,
 ])  # fmt: skip
 _PASSED_ON: Final = {_BY_TYPE[Carry][0]: Carry, _BY_TYPE[Chunk][0]: Chunk}
 _ROUTE: Final = struct.Struct("<qq")

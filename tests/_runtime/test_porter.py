@@ -134,6 +134,71 @@ def test_chunks_that_nobody_asked_for_are_refused(host: Host) -> None:
     host.porter.chunk(99, 0, b"x")  # of one that was given up
 
 
+class Sought:
+    """Says yes to everything, and notes what became of it."""
+
+    def __init__(self, host: Host) -> None:
+        self.settled: list[tuple[int, bool]] = []
+        host.porter.seek = lambda source, object_id, size_bytes: True
+        host.porter.settled = lambda object_id, is_here: self.settled.append((object_id, is_here))
+
+
+def test_an_object_that_comes_directly_is_not_asked_for(host: Host) -> None:
+    sought = Sought(host)
+    host.pass_on(1, "a", host.make(5))
+    assert not host.asked
+    filled = host.porter.directly(5)
+    assert filled is not None
+    assert host.porter.directly(5) is host.porter.filling(5) is filled  # from the next source it goes on
+    content = host.there.content(5)
+    assert content is not None
+    assert filled.write(0, memoryview(content))
+    host.porter.filled(5)
+    assert (host.delivered, sought.settled) == (["a"], [(5, True)])
+    held = host.kept.held(5)
+    assert held is not None
+    assert os.pread(held.fd, SIZE, 0) == content
+    os.close(open_segment(held))
+    assert host.porter.directly(5) is host.porter.filling(5) is None
+
+
+def test_what_broke_off_goes_on_over_the_head_from_where_it_is(host: Host) -> None:
+    sought = Sought(host)
+    host.pass_on(1, "a", host.make(5))
+    filled = host.porter.directly(5)
+    content = host.there.content(5)
+    assert filled is not None
+    assert content is not None
+    assert filled.write(0, memoryview(content)[: 2 << 20])
+    host.porter.relay(5)
+    assert host.asked[0][2] == 2 << 20
+    assert not filled.write(2 << 20, memoryview(content)[2 << 20 :])  # nobody writes into it any more
+    host.answer()
+    held = host.kept.held(5)
+    assert held is not None
+    assert os.pread(held.fd, SIZE, 0) == content
+    assert (host.delivered, sought.settled) == (["a"], [(5, True)])
+
+
+def test_what_nobody_needs_any_more_does_not_come(host: Host) -> None:
+    sought = Sought(host)
+    host.pass_on(1, "a", host.make(5))
+    filled = host.porter.directly(5)
+    assert filled is not None
+    host.porter.lose_source(1)  # others may have it
+    assert not sought.settled
+    assert host.porter.give_up(5)
+    assert not host.porter.give_up(5)
+    assert not filled.write(0, memoryview(b"x"))
+    assert (host.delivered, sought.settled) == (["a"], [(5, False)])
+    host.pass_on(1, "b", host.make(6))
+    host.porter.directly(6)
+    host.porter.filled(6, "no room")
+    assert host.told == ["no room"]
+    assert host.delivered == ["a", "b"]
+    assert host.storage.budget.usage() == (0, 0)
+
+
 def test_parts_are_bounded(host: Host) -> None:
     host.make(5)
     assert read_part(None, 0, 1) == b""

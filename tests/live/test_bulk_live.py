@@ -1,0 +1,235 @@
+"""Large data on a cluster goes from host to host without the head; whatever stands in the way, it arrives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import pytest
+
+import scalepool
+from live.clusters import LONG_S, Cluster, until
+from scalepool._net.curve import Peer
+from scalepool.errors import ObjectLostError, WorkerDiedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.live
+pytest.importorskip("cryptography", reason="which makes the certificates")
+
+LENGTH = 3_000_001
+"""Of doubles: 24 MB, no whole number of chunks."""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path)
+    monkeypatch.setenv("SCALEPOOL_KEY_FILE", str(cluster.keys))
+    scalepool.shutdown()
+    yield cluster
+    scalepool.shutdown()
+    cluster.close()
+
+
+@scalepool.remote
+def total(array: Any, seconds: float = 0.0) -> tuple[str, float]:
+    time.sleep(seconds)
+    return os.environ["SCALEPOOL_TEST_HOST"], float(array.sum())
+
+
+@scalepool.remote
+def made(number: int) -> Any:
+    return np.full(LENGTH, float(number))
+
+
+class Carried:
+    """Bytes that this process and the head say to each other: what goes from host to host over the head is in there."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bytes = 0
+        send, receive_into = Peer.send, Peer.receive_into
+
+        def counted_send(peer: Peer, data: bytes) -> None:
+            self.bytes += len(data)
+            send(peer, data)
+
+        def counted_receive(peer: Peer, take: Callable[[bytes], None]) -> bool:
+            def note(data: bytes) -> None:
+                self.bytes += len(data)
+                take(data)
+
+            return receive_into(peer, note)
+
+        monkeypatch.setattr(Peer, "send", counted_send)
+        monkeypatch.setattr(Peer, "receive_into", counted_receive)
+
+
+def agent_pids(cluster: Cluster) -> list[int]:
+    return [one.pid for one in cluster._processes if "worker" in one.args and one.poll() is None]  # type: ignore[operator]
+
+
+def is_done(ref: Any) -> bool:
+    return bool(scalepool.wait([ref], timeout=0)[0])
+
+
+def bulk_ports(pid: int) -> list[int]:
+    """Ports at which a process listens."""
+    return [one.laddr.port for one in psutil.Process(pid).net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+
+
+def on_all(cluster: Cluster, array: Any, hosts: int) -> None:
+    """Have something done with an array on that many hosts."""
+    found: set[str] = set()
+    expected = float(np.asarray(scalepool.get(array)).sum())
+    deadline = time.monotonic() + LONG_S
+    while len(found) < hosts:
+        assert time.monotonic() < deadline, found
+        for host, result in scalepool.get([total.remote(array, 0.1) for _ in range(hosts)]):
+            assert result == expected
+            found.add(host)
+
+
+def test_large_data_does_not_pass_the_head(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    carried = Carried(monkeypatch)
+    for name in ("one", "two", "three"):
+        cluster.join(name, 1)
+    scalepool.init(cluster.address)
+    scalepool.get([total.remote(np.ones(10), 0.3) for _ in range(6)])  # all hosts have workers, and listen
+    before = carried.bytes
+    array = np.random.default_rng(1).random(LENGTH)
+    on_all(cluster, scalepool.put(array), 3)
+    there = made.remote(5)
+    np.testing.assert_array_equal(scalepool.get(there), np.full(LENGTH, 5.0))
+    on_all(cluster, there, 3)
+    assert carried.bytes - before < array.nbytes / 4
+    ports = [port for pid in agent_pids(cluster) for port in bulk_ports(pid)]
+    assert len(ports) == 3
+    scalepool.shutdown()
+    assert not [one.name for one in threading.enumerate() if one.name.startswith("scalepool-bulk")]
+    # The agents let go of everything that belonged to the session but the place where they listen.
+    until(lambda: all(len(psutil.Process(pid).net_connections("tcp")) == 2 for pid in agent_pids(cluster)))
+
+
+def test_without_certificates_it_goes_over_the_head(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    carried = Carried(monkeypatch)
+    fields = json.loads(cluster.keys.read_text())
+    del fields["certificates"]
+    cluster.keys.write_text(json.dumps(fields))
+    cluster.join("one", 1)
+    scalepool.init(cluster.address)
+    before = carried.bytes
+    array = np.random.default_rng(1).random(LENGTH)
+    assert scalepool.get(total.remote(array))[1] == array.sum()
+    np.testing.assert_array_equal(scalepool.get(made.remote(5)), np.full(LENGTH, 5.0))
+    assert carried.bytes - before > 2 * array.nbytes
+    assert bulk_ports(agent_pids(cluster)[0]) == []
+
+
+def test_a_host_that_cannot_be_reached_gets_it_over_the_head(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        # The driver finds no port, and that of the agent is closed to it: it has certificates of another cluster.
+        monkeypatch.setenv("SCALEPOOL_BULK_PORTS", str(taken.getsockname()[1]))
+        others = json.loads(cluster.keys.read_text())
+        other = cluster.folder / "other.json"
+        cluster.command("keys", "new", "--out", str(other))
+        monkeypatch.delenv("SCALEPOOL_BULK_PORTS")
+        cluster.join("one", 1)
+        others["certificates"] = json.loads(other.read_text())["certificates"]
+        cluster.keys.write_text(json.dumps(others))
+        monkeypatch.setenv("SCALEPOOL_BULK_PORTS", str(taken.getsockname()[1]))
+        scalepool.init(cluster.address)
+        array = np.random.default_rng(1).random(LENGTH)
+        assert scalepool.get(total.remote(array))[1] == array.sum()
+        np.testing.assert_array_equal(scalepool.get(made.remote(5)), np.full(LENGTH, 5.0))
+    until(lambda: "refused where large data is served" in cluster.said("one"))
+
+
+def test_garbage_at_the_port_is_told_of_and_the_cluster_goes_on(cluster: Cluster) -> None:
+    cluster.join("one", 1)
+    scalepool.init(cluster.address)
+    scalepool.get(total.remote(np.ones(10)))
+    (port,) = until(lambda: bulk_ports(agent_pids(cluster)[0]))
+    agent = psutil.Process(agent_pids(cluster)[0])
+    before = agent.memory_info().rss
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", port)) as link:
+            link.sendall(os.urandom(100_000))
+    until(lambda: "refused where large data is served" in cluster.said("one"))
+    assert cluster.said("one").count("refused where") <= 2
+    assert agent.memory_info().rss < before + (50 << 20)
+    np.testing.assert_array_equal(scalepool.get(made.remote(5)), np.full(LENGTH, 5.0))
+
+
+def test_links_that_are_cut_again_and_again_do_not_matter(cluster: Cluster) -> None:
+    cluster.join("one", 1)
+    scalepool.init(cluster.address)
+    scalepool.get(total.remote(np.ones(10)))
+    from scalepool._runtime import bulk_server
+    from scalepool._runtime.session import current
+
+    array = np.random.default_rng(1).random(4 * LENGTH)
+    answer = total.remote(array)
+    site = current()._direct._site  # type: ignore[union-attr]
+    cuts = 0
+    while cuts < 2 and not is_done(answer):
+        links = list(site._server._open) if site._server is not None else []
+        for link in links:
+            time.sleep(0.01)
+            bulk_server.cut(link)
+            cuts += 1
+        time.sleep(0.01)
+    assert scalepool.get(answer)[1] == array.sum()
+
+
+def test_a_host_that_dies_while_it_sends_is_blamed_and_the_rest_goes_on(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.join("one", 1)
+    scalepool.init(cluster.address)
+
+    @scalepool.remote(max_retries=0)
+    def huge(flag: str) -> Any:
+        Path(flag).touch()
+        return np.ones(40 * LENGTH // 3)
+
+    flag = tmp_path / "runs"
+    doomed = huge.remote(str(flag))
+    until(flag.exists)
+    agent = agent_pids(cluster)[0]
+    until(lambda: is_done(doomed) or any(one.status == psutil.CONN_ESTABLISHED and one.laddr.port in bulk_ports(agent)
+                                       for one in psutil.Process(agent).net_connections("tcp")))  # fmt: skip
+    was_done = is_done(doomed)
+    os.killpg(agent, signal.SIGKILL)
+    if not was_done:
+        with pytest.raises((WorkerDiedError, ObjectLostError)) as caught:
+            scalepool.get(doomed, timeout=LONG_S)
+        assert "huge" in str(caught.value)
+    cluster.join("two", 1)
+    assert scalepool.get(total.remote(np.ones(LENGTH)), timeout=LONG_S) == ("two", LENGTH)
+
+
+def test_a_child_of_the_driver_leaves_its_links_alone(cluster: Cluster) -> None:
+    cluster.join("one", 1)
+    script = (
+        "import os, sys, numpy as np, scalepool\n"
+        "@scalepool.remote\n"
+        "def total(array): return float(array.sum())\n"
+        "array = scalepool.put(np.ones(2_000_000))\n"
+        "print(scalepool.get(total.remote(array)))\n"
+        "if os.fork() == 0: sys.exit(0)\n"
+        "print(os.wait()[1], scalepool.get(total.remote(np.ones(3_000_000))))\n"
+    )
+    environ = {**cluster.environ("user"), "SCALEPOOL_ADDRESS": cluster.address}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environ, text=True, capture_output=True, timeout=LONG_S, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2000000.0\n0 3000000.0\n", "")
