@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -87,6 +88,7 @@ def head(
                 write_file(where, {"address": address, "cluster": keys.cluster, "key_file": path, "pid": os.getpid()})
                 _greet(address, keys.cluster, path, where)
                 try:
+                    gc.freeze()  # what is loaded is not looked through again and again: 10 ms in which nobody is served
                     serving.run()
                 finally:
                     _take_back(where)

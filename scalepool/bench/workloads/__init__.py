@@ -8,6 +8,7 @@ from scalepool.bench.workloads import (
     actors,
     arrays,
     calls,
+    clusters,
     graphs,
     joblib_work,
     lengths,
@@ -39,6 +40,7 @@ _ALL: tuple[Workload, ...] = (
     *actors.WORKLOADS,
     *queues.WORKLOADS,
     *joblib_work.WORKLOADS,
+    *clusters.WORKLOADS,
 )
 
 WORKLOADS: Final[Mapping[str, Workload]] = {workload.name: workload for workload in _ALL}
