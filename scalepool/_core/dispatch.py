@@ -280,6 +280,8 @@ class Dispatcher:
         """A task of ``worker`` waits: lend its slot; it may run what it waits for itself."""
         if self._state.books is not None:
             self._state.books.begin_wait(worker)
+        if not worker.held:  # the task that waits was taken from it meanwhile
+            self._state.roster.unidle(worker)
         wait = Wait(wanted, worker.held)
         worker.waits.append(wait)
         worker.blocks += 1

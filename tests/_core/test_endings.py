@@ -241,3 +241,18 @@ def test_a_process_that_survives_its_kill_is_not_waited_for() -> None:
 
     assert closed(talk.later(GONE_AFTER_S * 1.1)) == [group]
     assert talk.dies(worker) == []
+
+
+def test_a_worker_that_waits_while_it_holds_nothing_is_not_idle_until_the_wait_is_over() -> None:
+    talk = Dialogue()
+    group = talk.opens(1)
+    tasks = talk.submits(group)
+    (worker,) = started(talk.heard)
+    talk.gets_ready(worker)
+    talk.finishes(worker, tasks)
+    talk.closes(group)
+    assert talk.hub.statistics().idle == 1
+    talk.says(worker, m.Block([]))
+    assert talk.hub.statistics().idle == 0
+    talk.says(worker, m.Unblock())
+    assert talk.hub.statistics().idle == 1
