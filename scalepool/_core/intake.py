@@ -113,7 +113,7 @@ class Intake:
     def _functions(self, peer: int, message: m.Submit) -> list[FunctionRecord]:
         """Return the function of each call, keeping in step with what the peer remembers having sent."""
         known = self._state.functions.get(peer) or Recent()
-        if not message.functions and len(message.calls) == message.calls.count(message.calls[0]):
+        if message.calls and not message.functions and len(message.calls) == message.calls.count(message.calls[0]):
             function = known.use(message.calls[0])  # the commonest message: calls of one function that is known
             if function is not None:
                 return [function] * len(message.calls)

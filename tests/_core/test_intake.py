@@ -137,6 +137,8 @@ def test_a_message_without_tasks_is_fine() -> None:
     talk = Dialogue()
     talk.submits(talk.opens(), 0)
     assert talk.heard == []
+    talk.says(DRIVER, m.Submit(talk.opens(), 0, [], [], [], [], []))  # no functions either
+    assert talk.heard == []
 
 
 def test_a_closed_group_starts_no_workers() -> None:
