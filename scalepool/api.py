@@ -110,6 +110,7 @@ def init(  # noqa: PLR0913 - keywords, as ray.init has them
     namespace: str | None = None,
     log_to_driver: bool | None = None,
     timeline: bool | int | None = None,
+    reconnect_s: float | None = None,
     ignore_reinit_error: bool = False,
 ) -> SessionHandle:
     """Start this process's session; without it the first use does so.
@@ -149,6 +150,9 @@ def init(  # noqa: PLR0913 - keywords, as ray.init has them
     timeline
         Whether when tasks run is noted for ``scalepool.timeline``: ``True``, or the number of tasks to remember, the
         last ones. Default: not, and then it costs nothing.
+    reconnect_s
+        On a cluster: seconds to try to reach its head again when the link to it is cut; work goes on meanwhile. Default
+        30, or ``SCALEPOOL_RECONNECT_S``.
     ignore_reinit_error
         Return the session that runs, whatever is asked for.
 
@@ -174,6 +178,7 @@ def init(  # noqa: PLR0913 - keywords, as ray.init has them
         "namespace": namespace,
         "worker_output": "off" if log_to_driver is False else None,
         "timeline": timeline,
+        "reconnect_s": reconnect_s,
     }
     before = _session.existing()
     session = _session.start(given, address)

@@ -81,6 +81,7 @@ class _Values(NamedTuple):
     timeline: int = 0
     lineage_limit_bytes: int = 64 << 20
     code_limit_bytes: int = 64 << 20
+    reconnect_s: float = 30.0
 
 
 # Smallest and largest value of each.
@@ -101,6 +102,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "timeline": (0, 10_000_000),
     "lineage_limit_bytes": (0, _INFINITE),
     "code_limit_bytes": (0, _INFINITE),
+    "reconnect_s": (0.0, _INFINITE),
 }
 
 # Sizes that may be written as text with a unit.
@@ -181,6 +183,9 @@ class Settings(_Values):
         What may be kept of tasks with ``max_retries``, and of their arguments, to make lost values again; 0: nothing.
     code_limit_bytes
         What a module or package of your own may take that is sent to hosts of a cluster which lack it.
+    reconnect_s
+        On a cluster: how long to try to reach its head again when the link is cut. Work goes on meanwhile; after that
+        it fails.
     """
 
     __slots__ = ()

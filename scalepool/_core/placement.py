@@ -21,7 +21,7 @@ class Host:
     number
         Its number in the cluster.
     link
-        Of its agent; means nothing here.
+        Of its agent; empty: it is cut off, and gets no workers.
     load
         How many workers are on it, of all sessions.
     """
@@ -40,7 +40,7 @@ class Host:
         """Return what it is and does, for people and programs."""
         return {
             "node": self.number, "host": self.name.decode("utf-8", "replace"), "slots": self.slots,
-            "workers": self.load, "memory_bytes": self.memory,
+            "workers": self.load, "memory_bytes": self.memory, "away": not self.link,
         }  # fmt: skip
 
 
@@ -69,9 +69,9 @@ class Placement:
 
     def take(self) -> Host | None:
         """Choose the host of one more worker, and count it there; ``None``: there are no hosts."""
-        if not self.hosts:
+        host = min((one for one in self.hosts.values() if one.link), key=_share_with_one_more, default=None)
+        if host is None:
             return None
-        host = min(self.hosts.values(), key=_share_with_one_more)
         host.load += 1
         return host
 

@@ -12,44 +12,30 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from scalepool._core.placement import Host, Placement
+from scalepool._core.membership import AWAY, Link, Members, Sends, Session
+from scalepool._core.returning import Returning
 from scalepool._wire import cluster as c
-from scalepool._wire.handshake import Introduction, decode_introduction, differences, encode_introduction
+from scalepool._wire.handshake import (
+    Introduction,
+    decode_introduction,
+    differences,
+    encode_introduction,
+    is_introduction,
+)
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeAlias
+    from typing import Any
 
-    Sends: TypeAlias = list[tuple[bytes, bytes]]
+    from scalepool._core.placement import Host
 
 __all__ = ["Switchboard"]
 
 _AGENT: Final = "agent"
 _MOST_SLOTS: Final = 1 << 20
-
-
-class _Link:
-    __slots__ = ("introduced", "node", "role", "session")
-
-    def __init__(self, role: str) -> None:
-        self.role = role
-        self.introduced: Introduction | None = None
-        self.node: Host | None = None
-        self.session: _Session | None = None
-
-
-class _Session:
-    """A driver's use of the cluster: where its workers are, and which nodes know of it."""
-
-    __slots__ = ("begun", "link", "number", "opened", "workers")
-
-    def __init__(self, number: int, link: bytes, opened: c.Open) -> None:
-        self.number = number
-        self.link = link
-        self.opened = opened
-        self.workers: dict[int, Host] = {}
-        self.begun: dict[int, Host] = {}
+_PAUSE_S: Final = 1.5
+"""Who is ticked four times a second, and was not for so long, did not run meanwhile."""
 
 
 class Switchboard:
@@ -59,6 +45,10 @@ class Switchboard:
     ----------
     own
         What the head itself is.
+    first
+        Numbers of sessions and hosts begin after this: above all that an earlier head of the cluster has given.
+    host_grace_s
+        A host that is lost is waited for so long before its workers count as dead.
 
     Attributes
     ----------
@@ -66,34 +56,21 @@ class Switchboard:
         Whether somebody has asked for the cluster's end.
     """
 
-    def __init__(self, own: Introduction) -> None:
+    def __init__(self, own: Introduction, first: int = 0, host_grace_s: float = 0.0) -> None:
         self._own = own
-        self._links: dict[bytes, _Link] = {}
-        self._placement = Placement()
-        self._sessions: dict[int, _Session] = {}
-        self._count = 0
+        self._members = members = Members(first)
+        self._links = members.links
+        self._placement = members.placement
+        self._sessions = members.sessions
+        self._returning = Returning(members, host_grace_s)
+        self._held: list[tuple[Session, c.Launch]] = []
+        """Orders that wait for a host that may come back."""
+        self._ticked = False
         self.down = False
-        self._from_drivers: dict[type, Callable[[_Session, Any, bytes], Sends]] = {
+        self._from_drivers: dict[type, Callable[[Session, Any], Sends]] = {
             c.Launch: self._launch,
-            c.Kill: self._to_worker,
-            c.Look: self._to_worker,
-            c.Withdraw: self._to_worker,
-            c.Fetch: self._to_node,
-            c.Forget: self._to_node,
-            c.Sought: self._to_node,
-            c.Ticket: self._to_node,
-            c.Source: self._to_node,
-            c.End: lambda session, message, data: self._end(session),
-        }
-        self._from_agents: dict[type, Callable[[_Session, Host, Any], bool]] = {
-            c.Launched: self._is_placed,
-            c.Looked: self._is_placed,
-            c.Refused: self._left,
-            c.Ended: self._left,
-            **dict.fromkeys(
-                (c.Fetch, c.Seek, c.Listening, c.Where, c.Brought),
-                lambda session, node, message: message.node == node.number,
-            ),
+            c.Drop: self._drop,
+            c.End: lambda session, message: self._end(session),
         }
 
     @property
@@ -110,8 +87,12 @@ class Switchboard:
             When it makes no sense, or the sender has no business to say that; the tables are as before.
         """
         known = self._links.get(link)
-        if known is None or known.introduced is None:
+        if is_introduction(data):
             return self._introduce(link, role, data)
+        if known is None or known.introduced is None:
+            if known is None and c.decode(data) is not None:  # nonsense is said to be that
+                return [(link, c.encode(c.Stranger()))]
+            raise ProtocolError("whose versions do not fit has nothing to say")
         route = c.route_of(data)
         if route is not None:
             return self._pass_on(known, *route, data)
@@ -119,26 +100,42 @@ class Switchboard:
         if type(message) is c.Ask:
             return [(link, c.encode(c.Report(json.dumps(self.report()).encode())))]
         if role == _AGENT:
-            return self._from_agent(link, known, message, data)
+            return self._from_agent(link, known, message)
         return self._from_driver(link, known, message, data)
+
+    def tick(self, now: float) -> Sends:
+        """Be told the time, in seconds, four times a second; return what to send, as who left did not come back."""
+        members = self._members
+        paused = self._ticked and now - members.now > _PAUSE_S
+        members.now, self._ticked = now, True
+        if paused:
+            self._returning.paused()
+        if not self._returning.awaiting:
+            return []
+        left, sends = self._returning.overdue()
+        for session in left:
+            sends += self._end(session)
+        return sends + self._launch_held()
 
     def lose(self, link: bytes, reason: str = "") -> Sends:
         """A link is gone; return what others are to be told."""
         known = self._links.pop(link, None)
         if known is None:
             return []
-        sends: Sends = [] if known.session is None else self._end(known.session)
+        sends: Sends = [] if known.session is None else self._returning.lose_driver(known.session)
         if known.node is not None:
-            sends += self._lose_node(known.node, reason)
+            sends += self._returning.lose_host(known.node, reason)
+            sends += self._tell_nodes()
         return sends
 
     def report(self) -> dict[str, Any]:
-        """Return what is going on, for people and programs."""
+        """Return what is going on, for people and programs; who is cut off and may come back is ``away``."""
         hosts = {link: one.introduced.host for link, one in self._links.items() if one.introduced is not None}
         return {
             "nodes": [node.report() for node in self._placement.hosts.values()],
             "drivers": [
-                {"session": session.number, "host": hosts.get(session.link, ""), "workers": len(session.workers)}
+                {"session": session.number, "host": hosts.get(session.link, ""), "workers": len(session.workers),
+                 "away": session.link == AWAY}
                 for session in self._sessions.values()
             ],
         }  # fmt: skip
@@ -147,35 +144,38 @@ class Switchboard:
 
     def _introduce(self, link: bytes, role: str, data: bytes) -> Sends:
         theirs = decode_introduction(data)
-        known = self._links.setdefault(link, _Link(role))
+        known = self._links.setdefault(link, Link(role))
         # One that does not fit hears what we are, and says to its user what differs; nothing else of it is taken in.
         if not differences([("", self._own), ("", theirs)]):
             known.introduced = theirs
         return [(link, encode_introduction(self._own))]
 
-    def _offer(self, link: bytes, known: _Link, offer: c.Offer) -> Sends:
+    def _offer(self, link: bytes, known: Link, offer: c.Offer) -> Sends:
         if known.node is not None or not 0 < offer.slots <= _MOST_SLOTS:
             raise ProtocolError("an agent offered its host twice, or no slots")
-        self._count += 1
-        known.node = self._placement.join(self._count, link, offer)
-        return self._tell_nodes()
+        return [*self._returning.offer(link, known, offer), *self._tell_nodes(), *self._launch_held()]
 
-    def _open(self, link: bytes, known: _Link, opened: c.Open) -> Sends:
+    def _open(self, link: bytes, known: Link, opened: c.Open) -> Sends:
         if known.session is not None:
             raise ProtocolError("a driver opened a second session over one link")
-        self._count += 1
-        known.session = session = self._sessions[self._count] = _Session(self._count, link, opened)
-        return [(link, c.encode(c.Opened(session.number))), *self._tell_nodes([session])]
+        number = self._members.next_number()
+        known.session = session = self._sessions[number] = Session(number, link, *opened)
+        return [(link, c.encode(c.Opened(number))), *self._tell_nodes([session])]
 
-    def _tell_nodes(self, sessions: list[_Session] | None = None) -> Sends:
-        nodes = list(self._placement.hosts.values())
+    def _reopen(self, link: bytes, known: Link, message: c.Reopen) -> Sends:
+        sends = self._returning.reopen(link, known, message)
+        return sends if known.session is None else sends + self._tell_nodes([known.session])
+
+    def _tell_nodes(self, sessions: list[Session] | None = None) -> Sends:
+        nodes = [host for host in self._placement.hosts.values() if host.link != AWAY]
         columns = zip(*((node.number, node.slots, node.memory, node.name) for node in nodes), strict=True)
         data = c.encode(c.Nodes(*columns) if nodes else c.Nodes((), (), (), ()))
-        return [(session.link, data) for session in (self._sessions.values() if sessions is None else sessions)]
+        told = self._sessions.values() if sessions is None else sessions
+        return [(session.link, data) for session in told if session.link != AWAY]
 
     # ---- who leaves ----
 
-    def _end(self, session: _Session) -> Sends:
+    def _end(self, session: Session) -> Sends:
         self._sessions.pop(session.number, None)
         for node in session.workers.values():
             self._placement.give_back(node)
@@ -183,96 +183,86 @@ class Switchboard:
         for known in self._links.values():
             if known.session is session:
                 known.session = None
-        data = c.encode(c.End(session.number))
-        return [(node.link, data) for node in session.begun.values()]
+        self._held = [one for one in self._held if one[0] is not session]
+        return [one for host in list(session.begun.values()) for one in self._end_at(session, host)]
 
-    def _lose_node(self, node: Host, reason: str) -> Sends:
-        self._placement.lose(node)
-        sends: Sends = []
-        for session in self._sessions.values():
-            if session.begun.pop(node.number, None) is not None:
-                sends.append((session.link, c.encode(c.NodeLost(node.number, reason.encode()))))
-            session.workers = {worker: at for worker, at in session.workers.items() if at is not node}
-        return sends + self._tell_nodes()
+    def _end_at(self, session: Session, host: Host) -> Sends:
+        session.begun.pop(host.number, None)
+        self._members.claims[host.number].pop(session.number, None)
+        return [(host.link, c.encode(c.End(session.number)))] if host.link != AWAY else []
 
     # ---- orders ----
 
-    def _from_driver(self, link: bytes, known: _Link, message: c.ClusterMessage, data: bytes) -> Sends:
+    def _from_driver(self, link: bytes, known: Link, message: c.ClusterMessage, data: bytes) -> Sends:
         if type(message) is c.Open:
             return self._open(link, known, message)
+        if type(message) is c.Reopen:
+            return self._reopen(link, known, message)
         if type(message) is c.Down:
             self.down = True
-            return [(node.link, data) for node in self._placement.hosts.values()]
+            users = [session.link for session in self._sessions.values() if session.link != AWAY]
+            return [(to, data) for to in [host.link for host in self._placement.hosts.values() if host.link] + users]
         handler = self._from_drivers.get(type(message))
         if handler is None:
             raise ProtocolError(f"a driver sent a {type(message).__name__} message")
         session = known.session
         if session is None or session.number != message.session:  # type: ignore[union-attr]  # all of these have one
             raise ProtocolError("a driver spoke of a session that is not its own")
-        return handler(session, message, data)
+        return handler(session, message)
 
-    def _launch(self, session: _Session, message: c.Launch, data: bytes) -> Sends:
-        if message.worker in session.workers:
-            raise ProtocolError(f"worker {message.worker} was ordered twice")
+    def _launch(self, session: Session, message: c.Launch) -> Sends:
+        node = session.workers.get(message.worker)
+        if node is not None:  # the answer was lost with a link
+            return [(session.link, c.encode(c.Placed(session.number, message.worker, node.number)))]
         node = self._placement.take()
+        if node is None and self._returning.awaiting:
+            self._held.append((session, message))
+            return []
         if node is None:
             return [(session.link, c.encode(c.Refused(session.number, message.worker, b"the cluster has no hosts")))]
-        sends: Sends = [(session.link, c.encode(c.Placed(session.number, message.worker, node.number)))]
-        if node.number not in session.begun:
-            session.begun[node.number] = node
-            sends.append((node.link, c.encode(c.Begin(session.number, node.number, *session.opened))))
+        begun = [] if node.number in session.begun else [self._returning.begin(session, node)]
         session.workers[message.worker] = node
-        return [*sends, (node.link, data)]
+        return [*begun, (session.link, c.encode(c.Placed(session.number, message.worker, node.number)))]
 
-    def _to_worker(self, session: _Session, message: c.Kill | c.Look | c.Withdraw, data: bytes) -> Sends:
-        node = session.workers.get(message.worker)
-        return [] if node is None else [(node.link, data)]
+    def _launch_held(self) -> Sends:
+        held, self._held = self._held, []
+        return [one for session, message in held if session.link != AWAY for one in self._launch(session, message)]
 
-    def _to_node(
-        self, session: _Session, message: c.Fetch | c.Forget | c.Sought | c.Ticket | c.Source, data: bytes
-    ) -> Sends:
-        node = session.begun.get(message.node)
-        if node is not None:
-            return [(node.link, data)]
-        if type(message) is c.Fetch:  # it left: what lay there is gone
-            gone = c.Chunk(session.number, message.node, message.object, message.offset, b"")
-            return [(session.link, c.encode(gone))]
-        return []
+    def _drop(self, session: Session, message: c.Drop) -> Sends:
+        host = session.begun.get(message.node)
+        if host is None:
+            return []
+        for worker in [worker for worker, at in session.workers.items() if at is host]:
+            self._left(session, host, worker)
+        return self._end_at(session, host)
 
     # ---- reports ----
 
-    def _from_agent(self, link: bytes, known: _Link, message: c.ClusterMessage, data: bytes) -> Sends:
+    def _from_agent(self, link: bytes, known: Link, message: c.ClusterMessage) -> Sends:
         if type(message) is c.Offer:
             return self._offer(link, known, message)
-        concerns = self._from_agents.get(type(message))
-        if concerns is None or known.node is None:
+        if type(message) is not c.Again or known.node is not None or known.again is not None:
             raise ProtocolError(f"an agent sent a {type(message).__name__} message")
-        session = self._sessions.get(message.session)  # type: ignore[union-attr]  # all of these have one
-        if session is None or known.node.number not in session.begun:
-            return []  # late: the session is over
-        return [(session.link, data)] if concerns(session, known.node, message) else []
+        known.again = message
+        return []
 
-    def _is_placed(self, session: _Session, node: Host, message: Any) -> bool:
-        return session.workers.get(message.worker) is node
+    def _left(self, session: Session, host: Host, worker: int) -> None:
+        if session.workers.get(worker) is host:
+            del session.workers[worker]
+            self._placement.give_back(host)
 
-    def _left(self, session: _Session, node: Host, message: Any) -> bool:
-        if session.workers.get(message.worker) is not node:
-            return False
-        del session.workers[message.worker]
-        self._placement.give_back(node)
-        return True
-
-    def _pass_on(self, known: _Link, kind: type, number: int, end: int, data: bytes) -> Sends:
-        """Carry on what is said between a worker and its hub, or a part of an object."""
+    def _pass_on(self, known: Link, number: int, node: int, data: bytes) -> Sends:
+        """Carry on what a session and its part on a host say to each other."""
         if known.role == _AGENT:
-            session = self._sessions.get(number)
-            node = known.node
-            if session is None or node is None:
+            session, host = self._sessions.get(number), known.node
+            if session is None or host is None or session.begun.get(node) is not host:
                 return []
-            at = session.workers.get(end) if kind is c.Carry else session.begun.get(end)
-            return [(session.link, data)] if at is node else []
+            if c.kind_said(data) in (c.Ended, c.Refused):
+                said = c.decode(c.decode(data).data)  # type: ignore[union-attr]  # it is a Said
+                self._left(session, host, said.worker)  # type: ignore[union-attr]  # one of these two
+            return [(session.link, data)] if session.link != AWAY else []
         session = known.session
         if session is None or session.number != number:
             raise ProtocolError("a driver spoke of a session that is not its own")
-        at = session.workers.get(end) if kind is c.Carry else session.begun.get(end)
-        return [] if at is None else [(at.link, data)]
+        at = session.begun.get(node)
+        return [(at.link, data)] if at is not None and at.link != AWAY else []

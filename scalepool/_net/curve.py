@@ -11,6 +11,7 @@ chooses. It is the first byte of the routing bytes that callers see.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from typing import TYPE_CHECKING, Final
@@ -144,7 +145,7 @@ class Hub(HubEnd):
         here = join_endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
         for stranger in (None, KeyPair.generate()):
             refused = _is_refused(here, public, stranger)
-            if not refused or self._socket.poll(0) or not self.safe:
+            if not refused or not self.safe:  # messages may be there: of those who come back to a head started again
                 raise SessionError("the head would let in who has no key of the cluster, so it does not start")
 
     @property
@@ -332,10 +333,23 @@ class Peer(PeerEnd):
         elif event == zmq.EVENT_DISCONNECTED:
             self.connected = False
 
+    def look(self) -> None:
+        """Find out what has become of the link, without waiting."""
+        self._take_news()
+
     def _take_news(self) -> None:
-        event, _ = _next_event(self._news, 0)
-        if event is not None:
+        while (event := _next_event(self._news, 0)[0]) is not None:
             self._note(event)
+
+    def send(self, data: bytes) -> None:
+        """Send to the head; without a link, or where too much waits, it is dropped, and the other side misses it."""
+        try:
+            super().send(data)
+        except zmq.Again:
+            # A link that has just come to be is only seen when the socket is looked at.
+            self._socket.getsockopt(zmq.EVENTS)
+            with contextlib.suppress(zmq.Again):
+                super().send(data)
 
     def watch(self, fd: int) -> None:
         """Have ``poll`` return, too, when this descriptor is readable."""

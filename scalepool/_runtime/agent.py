@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Final
 
+from scalepool._base.clock import monotonic_s
 from scalepool._net.keys import AGENT
 from scalepool._runtime.direct import BulkSite
-from scalepool._runtime.joining import join
+from scalepool._runtime.joining import introduction, join
+from scalepool._runtime.lasting import LastingLink
 from scalepool._runtime.node_session import NodeSession
+from scalepool._runtime.session_part import RefusedSession, SessionPart
 from scalepool._wire import cluster as c
 from scalepool.errors import ProtocolError, ScalepoolError
 
@@ -36,7 +40,9 @@ class Agent:
     tell
         Called with what a person may want to know.
     timeout_s
-        How long to try to reach the head.
+        How long to try to reach the head at first.
+    reconnect_s
+        How long to try to reach it again when the link was cut. Workers go on meanwhile.
 
     Raises
     ------
@@ -45,28 +51,44 @@ class Agent:
     """
 
     def __init__(
-        self, address: str, keys: ClusterKeys, offer: c.Offer, tell: Callable[[str], object], timeout_s: float
-    ) -> None:
+        self, address: str, keys: ClusterKeys, offer: c.Offer, tell: Callable[[str], object], *,
+        timeout_s: float, reconnect_s: float,
+    ) -> None:  # fmt: skip
         self._tell = tell
-        self._sessions: dict[int, NodeSession] = {}
-        self._refused: dict[int, str] = {}
+        self._offer = offer
+        self._node = 0
+        self._sessions: dict[int, SessionPart] = {}
+        self._ending: list[threading.Thread] = []
         self._stopped = False
         self._told_to_end = False
         self._peer = join(address, keys, AGENT, timeout_s=timeout_s)
+        self._link = LastingLink(self._peer, introduction(keys.cluster), reconnect_s)
+        self._link.on_cut = self._cut
+        self._link.on_back = self._back
         self._site = BulkSite(keys, AGENT, address, tell)
         self._send(offer)
 
+    @property
+    def trouble(self) -> str:
+        """Why the link to the head was given up."""
+        return self._link.trouble
+
     def run(self) -> bool:
-        """Serve until ``stop`` is called or the cluster ends; False when the head was lost instead."""
-        peer = self._peer
+        """Serve until ``stop`` is called or the cluster ends; False when the link to the head was given up instead."""
+        peer, link = self._peer, self._link
         while not self._stopped and not self._told_to_end:
             peer.poll(_LOOK_S)
+            link.look()
             for _ in range(_AT_ONCE):
                 if not peer.receive_into(self._receive):
                     break
+            now = monotonic_s()
             for session in list(self._sessions.values()):
                 session.work()
-            if not peer.connected or peer.links != 1:  # another head, or one that has forgotten us, knows no session
+                if session.is_forgotten(now):
+                    self._tell("a program did not come back: its workers are ended")
+                    self._end(session.number)
+            if link.trouble:
                 return self._told_to_end
         return True
 
@@ -77,22 +99,54 @@ class Agent:
 
     def close(self) -> None:
         """End all workers, and the link."""
-        for session in list(self._sessions.values()):
-            session.close()
-        self._sessions.clear()
+        for number in list(self._sessions):
+            self._end(number)
+        for thread in self._ending:
+            thread.join()
         self._site.close()
         self._peer.flush_and_close()
 
     def _send(self, message: c.ClusterMessage) -> None:
-        self._peer.send(c.encode(message))
+        self._link.send(c.encode(message))
+
+    # ---- the link ----
+
+    def _cut(self) -> None:
+        if self._node:
+            self._tell("the link to the head is cut; workers go on, and it is tried again")
+        for session in self._sessions.values():
+            session.cut()
+
+    def _back(self) -> None:
+        if not self._node:
+            self._send(self._offer)  # the first answer was lost with the link
+            return
+        tokens = [session.token for session in self._sessions.values()]
+        self._send(c.Again(self._node, list(self._sessions), tokens))
+        self._send(self._offer)
+
+    def _joined(self, node: int) -> None:
+        if node == self._node:
+            self._tell("the link to the head is back")
+        elif self._node:
+            self._tell("the head had given this host up: what it had here is ended, and it joined anew")
+            for number in list(self._sessions):
+                self._end(number)
+        self._node = node
+
+    # ---- what the head says ----
 
     def _receive(self, data: bytes) -> None:
+        if not self._link.take(data):
+            return
         try:
             message = c.decode(data)
             if type(message) is c.Begin:
                 self._begin(message)
             elif type(message) is c.End:
                 self._end(message.session)
+            elif type(message) is c.Joined:
+                self._joined(message.node)
             elif type(message) is c.Down:
                 self._told_to_end = True
             elif type(message) is not c.Ping:
@@ -101,29 +155,31 @@ class Agent:
             self._tell(f"dropped a message of the head: {error}")
 
     def _obey(self, message: c.ClusterMessage) -> None:
-        number: int = message.session  # type: ignore[union-attr]  # all that is left has one
-        session = self._sessions.get(number)
+        session = self._sessions.get(message.session)  # type: ignore[union-attr]  # all that is left has one
         if session is not None:
             session.obey(message)
-        elif type(message) is c.Launch:
-            reason = self._refused.get(number, "its session is over")
-            self._send(c.Refused(number, message.worker, reason.encode()))
 
     def _begin(self, begin: c.Begin) -> None:
+        if begin.session in self._sessions:
+            return
+        session: SessionPart
         try:
-            session = NodeSession(begin, self._send, self._tell, self._site)
+            session = NodeSession(begin, self._link.send, self._tell, self._site)
         except (ScalepoolError, OSError, ValueError, TypeError) as error:
             self._tell(f"a session cannot have workers here: {error}")
-            self._refused[begin.session] = f"no session can be begun there: {error}"
-            return
+            session = RefusedSession(begin, self._link.send, f"no session can be begun there: {error}")
         self._sessions[begin.session] = session
         for fd in session.filenos():
             self._peer.watch(fd)
 
     def _end(self, number: int) -> None:
-        self._refused.pop(number, None)
         session = self._sessions.pop(number, None)
-        if session is not None:
-            for fd in session.filenos():
-                self._peer.unwatch(fd)
-            session.close()
+        if session is None:
+            return
+        for fd in session.filenos():
+            self._peer.unwatch(fd)
+        # Workers that do not want to end are waited for some seconds, and others' workers have things to say meanwhile.
+        self._ending = [thread for thread in self._ending if thread.is_alive()]
+        thread = threading.Thread(target=session.close, name="scalepool-session-end")
+        thread.start()
+        self._ending.append(thread)

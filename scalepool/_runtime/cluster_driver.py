@@ -17,8 +17,9 @@ from scalepool._net.keys import DRIVER, key_file, read_keys
 from scalepool._runtime.cluster_link import ClusterLink
 from scalepool._runtime.direct import BulkSite, DriverDirect
 from scalepool._runtime.driver import HubSession
-from scalepool._runtime.joining import join
+from scalepool._runtime.joining import introduction, join
 from scalepool._runtime.keeping import ObjectKeeper
+from scalepool._runtime.lasting import LastingLink
 from scalepool._runtime.local import LocalStation, remember_exit
 from scalepool._runtime.notes import Notes
 from scalepool._runtime.output import show
@@ -92,16 +93,16 @@ class ClusterStation(LocalStation):
         The hub's channel.
     engine
         Who orders workers.
-    lost
-        What to tell when the link is lost.
+    address
+        The head's.
     """
 
     def __init__(
-        self, hub: Hub, link: ClusterLink, client: Client, token: bytes, engine: ClusterEngine, lost: str
+        self, hub: Hub, link: ClusterLink, client: Client, token: bytes, engine: ClusterEngine, address: str
     ) -> None:
         super().__init__(hub, link, client, token)
         self._link = link
-        self._lost_text = lost
+        self._address = address
         self._looked_at = monotonic_s()
         self._library: CodeLibrary | None = None
         self.code_limit_bytes = Settings().code_limit_bytes
@@ -134,9 +135,15 @@ class ClusterStation(LocalStation):
         answers = () if self._library is None else self._library.answers
         while answers:
             (node, request), answer = answers.popleft()
-            self._link.tell(c.Sought(self._link.session, node, request, answer))
-        if self._link.lost and not self._client.closed:
-            self._client.close(SessionError(self._lost_text))
+            self._link.tell(node, c.Sought(self._link.session, node, request, answer))
+        trouble = self._link.trouble
+        if trouble and not self._client.closed:
+            self._client.close(
+                SessionError(
+                    f"the link to the head at {self._address} was lost: {trouble}. What was under way is lost; call "
+                    "scalepool.shutdown(), and the next use connects again"
+                )
+            )
 
     def pending(self) -> bool:
         """As the base class; or something large has come."""
@@ -165,8 +172,6 @@ class ClusterStation(LocalStation):
             self._exits.append(message)
         elif type(message) is c.Seek:
             self._hand_out(message)
-        elif type(message) is c.Placed:
-            self.nodes.homes[message.worker] = message.node
         elif type(message) is c.Nodes:
             self.nodes.take_nodes(message)
         elif type(message) is c.NodeLost:
@@ -272,7 +277,11 @@ class ClusterSession(HubSession):
         try:
             peer = join(address, keys, DRIVER, timeout_s=_JOIN_S)
             site = BulkSite(keys, DRIVER, address, lambda text: show(2, f"scalepool: {text}\n"))
-            self._assemble(site, peer, own._replace(num_gpus=0, labels="", resources=""))
+            self._assemble(
+                site,
+                LastingLink(peer, introduction(keys.cluster), own.reconnect_s),
+                own._replace(num_gpus=0, labels="", resources=""),
+            )
         except BaseException:
             if peer is not None:
                 peer.flush_and_close()
@@ -280,27 +289,25 @@ class ClusterSession(HubSession):
             raise
         self.closed = False
 
-    def _assemble(self, site: BulkSite, peer: Peer, own: Any) -> None:
-        address = self.address
+    def _assemble(self, site: BulkSite, lasting: LastingLink, own: Any) -> None:
+        address, peer = self.address, lasting.peer
         token = os.urandom(16)
-        peer.send(c.encode(c.Open(json.dumps(list(own)).encode(), token)))
+        opened = c.Open(json.dumps(list(own)).encode(), token)
+        peer.send(c.encode(opened))
         number, nodes = _opened(peer, address, own.start_timeout_s)
         plan = plan_of(own, self._dir.path, os.getpid())
-        link = ClusterLink(peer, number)
-        engine = ClusterEngine(number, link.tell, link.homes)
+        link = ClusterLink(lasting, number, opened)
+        engine = ClusterEngine(number, link.order, link.homes)
         engine.take_nodes(nodes)
         self.settings = own = own._replace(num_cpus=engine.slots, memory=engine.memory_bytes)
         self._nodes = engine
         self._decide(token, plan)
-        lost = (
-            f"the link to the head at {address} was lost: it has ended, or the network was cut. What was under way is "
-            "lost; call scalepool.shutdown(), and the next use connects again"
-        )
-        station = ClusterStation(self.hub, link, self.client, token, engine, lost)
+        station = ClusterStation(self.hub, link, self.client, token, engine, address)
         station.code_limit_bytes = own.code_limit_bytes
         link.direct = self._direct = DriverDirect(
-            site, link.porter, link.find, lambda: self.client.pump.kick(now=False), link.tell, number
-        )
+            site, link.porter, link.find, lambda: self.client.pump.kick(now=False),
+            lambda message: link.tell(message.node, message), number,  # type: ignore[union-attr]  # all of these have one
+        )  # fmt: skip
         self._drive(station)
         self.engine = engine  # type: ignore[assignment]  # as in the station
         self.client.peek = self.hub.is_assigned

@@ -6,6 +6,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from scalepool._runtime.driver_talks import DriverTalks
 from scalepool._runtime.node_session import read_part
 from scalepool._wire import cluster as c
 from scalepool._wire.codec import decode
@@ -14,8 +15,8 @@ from scalepool.errors import ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from scalepool._net.curve import Peer
     from scalepool._runtime.direct import DriverDirect
+    from scalepool._runtime.lasting import LastingLink
     from scalepool._runtime.porter import Porter
 
 __all__ = ["ClusterLink", "route_to"]
@@ -31,10 +32,12 @@ class ClusterLink:
 
     Parameters
     ----------
-    peer
-        The link.
+    link
+        To the head.
     session
         The number that the head has given.
+    opened
+        What the session was opened with.
 
     Attributes
     ----------
@@ -52,8 +55,9 @@ class ClusterLink:
         Sees to it that large data need not take this link.
     """
 
-    def __init__(self, peer: Peer, session: int) -> None:
-        self._peer = peer
+    def __init__(self, link: LastingLink, session: int, opened: c.Open) -> None:
+        self._link = link
+        self._peer = link.peer
         self.session = session
         self.homes: dict[int, int] = {}
         self.porter: Porter
@@ -61,8 +65,21 @@ class ClusterLink:
         self.happened: Callable[[c.ClusterMessage], object]
         self.direct: DriverDirect
         self._ready: deque[tuple[bytes, bytes]] = deque()
+        self._missing: deque[tuple[int, int]] = deque()
+        """Parts of objects that were asked for and cannot be had."""
+        self._talks = DriverTalks(link, session, opened, self.homes)
         self._copies: dict[int, set[int]] = {}
         """By object: the nodes that have it."""
+        self._from_head: dict[type, Callable[[Any], object]] = {
+            c.Heard: self._talks.known,
+            c.Resume: self._resume,
+            c.Renew: self._talks.renew,
+            c.Placed: self._placed,
+            c.Refused: self._refused,
+            c.NodeLost: self._lose,
+            c.End: self._talks.over,
+            c.Down: self._talks.over,
+        }
 
     @property
     def closed(self) -> bool:
@@ -70,13 +87,17 @@ class ClusterLink:
         return self._peer.closed
 
     @property
-    def lost(self) -> bool:
-        """Whether the head is gone, or another one."""
-        return not self._peer.connected or self._peer.links != 1
+    def trouble(self) -> str:
+        """Why nothing comes any more; empty: it does."""
+        return self._talks.trouble or self._link.trouble
 
     def poll(self, timeout_s: float | None) -> bool:
         """Wait until a message is there, ``wake`` is called, or time is up; return whether something may be there."""
-        return bool(self._ready) or self._peer.poll(timeout_s) or self.lost
+        if self._ready or self._missing:
+            return True
+        arrived = self._peer.poll(timeout_s)
+        self._link.look()
+        return arrived or bool(self.trouble)
 
     def wake(self) -> None:
         """Make a running or the next ``poll`` return; from any thread."""
@@ -85,6 +106,8 @@ class ClusterLink:
     def receive_into(self, take: Callable[[bytes, bytes], None]) -> bool:
         """Hand (routing id, message) of a worker to ``take`` if one is there; return whether one was."""
         ready = self._ready
+        while self._missing:
+            self.porter.chunk(*self._missing.popleft(), b"")
         while not ready:
             if not self._peer.receive_into(self._sort):
                 return False
@@ -93,17 +116,27 @@ class ClusterLink:
 
     def send(self, routing: bytes, data: bytes) -> bool:
         """Send to one worker. True says nothing about its arrival."""
-        self.tell(c.Carry(self.session, int.from_bytes(routing, "little"), data))
+        worker = int.from_bytes(routing, "little")
+        self.tell(self.homes.get(worker, 0), c.Carry(self.session, worker, data))
         return True
 
-    def tell(self, message: c.ClusterMessage) -> None:
-        """Send to the head; nothing when the link is lost or closed, which is known by then."""
-        if not self._peer.closed:
-            self._peer.send(c.encode(message))
+    def order(self, message: c.Launch | c.Kill | c.Look | c.Withdraw | c.End) -> None:
+        """Have the head choose where a worker is started, or the agent of its host do something about it."""
+        if isinstance(message, c.End):
+            self._link.send(c.encode(message))
+        elif isinstance(message, c.Launch):
+            self._link.send(self._talks.orders.wait(message))
+        elif not self._talks.orders.follow(message):
+            self.tell(self.homes.get(message.worker, 0), message)
+
+    def tell(self, node: int, message: c.ClusterMessage) -> bool:
+        """Say something to this session's part on a node; False when it has none there (any more)."""
+        return not self._peer.closed and self._talks.tell(node, message)
 
     def ask(self, node: int, object_id: int, offset: int, size: int) -> None:
         """Have a part of an object sent."""
-        self.tell(c.Fetch(self.session, node, object_id, offset, size))
+        if not self.tell(node, c.Fetch(self.session, node, object_id, offset, size)):
+            self._missing.append((object_id, offset))
 
     def forget(self, objects: Sequence[int]) -> None:
         """Nobody needs these objects any more, on whatever node they are."""
@@ -113,7 +146,7 @@ class ClusterLink:
             for node in self._copies.pop(object_id, ()):
                 by_node.setdefault(node, []).append(object_id)
         for node, theirs in by_node.items():
-            self.tell(c.Forget(self.session, node, theirs))
+            self.tell(node, c.Forget(self.session, node, theirs))
 
     def close(self) -> None:
         """Close it; what was not delivered within two seconds is dropped."""
@@ -124,24 +157,63 @@ class ClusterLink:
     # ---- in ----
 
     def _sort(self, data: bytes) -> None:
+        if not self._link.take(data):
+            return
         message = c.decode(data)
+        if type(message) is c.Said:
+            said = self._talks.hear(message)
+            if said is not None:
+                self._heard(message.node, said)
+        elif (handler := self._from_head.get(type(message))) is not None:
+            handler(message)
+        else:
+            self.happened(message)
+
+    def _placed(self, placed: c.Placed) -> None:
+        orders = self._talks.orders.placed(placed.worker)
+        if orders:  # else it was said before
+            self.homes[placed.worker] = placed.node
+            self._talks.begin(placed.node)
+            self.direct.hear(placed)
+            for order in orders:
+                self.tell(placed.node, order)
+
+    def _refused(self, refused: c.Refused) -> None:
+        self._talks.orders.placed(refused.worker)
+        self.happened(refused)
+
+    def _resume(self, resume: c.Resume) -> None:
+        if not self._talks.resume(resume):
+            self._lose(c.NodeLost(resume.node, b"its agent came back without what it had of this session"))
+
+    def _lose(self, lost: c.NodeLost) -> None:
+        self._talks.end(lost.node)
+        self.porter.lose_source(lost.node)
+        self.direct.hear(lost)
+        self.happened(lost)
+
+    def _heard(self, node: int, message: c.ClusterMessage) -> None:
+        """Take in what was said by this session's part on a node."""
+        worker = getattr(message, "worker", None)
+        if worker is not None and self.homes.get(worker) != node:
+            return  # it is no longer there
         if type(message) is c.Carry:
             self._carried(message)
         elif type(message) is c.Fetch:
-            self._copies.setdefault(message.object, set()).add(message.node)
+            self._copies.setdefault(message.object, set()).add(node)
             part = read_part(self.find(message.object), message.offset, message.size)
-            self.tell(c.Chunk(self.session, message.node, message.object, message.offset, part))
+            self.tell(node, c.Chunk(self.session, node, message.object, message.offset, part))
         elif type(message) is c.Chunk:
             self.porter.chunk(message.object, message.offset, message.data)
         elif type(message) is c.Ended:
             # After all that the worker said, some of which may wait for objects.
-            self._note_copies(message.objects, node := self.homes.get(message.worker, 0))
+            self._note_copies(message.objects, node)
             self.porter.pass_on(message.worker, node, message.objects, partial(self.happened, message))
         else:
-            if type(message) is c.NodeLost:
-                self.porter.lose_source(message.node)
+            if type(message) is c.Refused:
+                del self.homes[message.worker]
             elif type(message) is c.Where:
-                self._copies.setdefault(message.object, set()).add(message.node)
+                self._copies.setdefault(message.object, set()).add(node)
             if not self.direct.hear(message):
                 self.happened(message)
 

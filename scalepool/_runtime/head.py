@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from scalepool._base.clock import monotonic_s
@@ -39,6 +40,8 @@ class Head:
         Called with what a person may want to know.
     heartbeats
         Of all links; agents and drivers take them over.
+    host_grace_s
+        A host that is lost is waited for so long before its workers count as dead.
 
     Raises
     ------
@@ -47,10 +50,13 @@ class Head:
     """
 
     def __init__(
-        self, host: str, port: int, keys: ClusterKeys, tell: Callable[[str], object], heartbeats: Heartbeats = _BEATS
-    ) -> None:
+        self, host: str, port: int, keys: ClusterKeys, tell: Callable[[str], object], heartbeats: Heartbeats = _BEATS,
+        host_grace_s: float = 0.0,
+    ) -> None:  # fmt: skip
         self._tell = tell
-        self._board = Switchboard(introduction(keys.cluster, heartbeats))
+        # Those who come back from an earlier head have lower numbers.
+        first = int(time.time() * 1000) << 16
+        self._board = Switchboard(introduction(keys.cluster, heartbeats), first, host_grace_s)
         self._banned: set[bytes] = set()
         self._looked_at = 0.0
         self._stopped = False
@@ -69,12 +75,12 @@ class Head:
             When newcomers are no longer looked at, so that nobody could get in.
         """
         while not self._stopped and not self._board.down:
-            if self._hub.poll(_LOOK_S):
-                for _ in range(_AT_ONCE):
-                    if not self._hub.receive_into(self._receive):
-                        break
+            arrived = self._hub.poll(_LOOK_S)
             if monotonic_s() >= self._looked_at + _LOOK_S:
-                self._look()
+                self._look()  # first: if this process was stopped meanwhile, nobody is gone for that
+            for _ in range(_AT_ONCE if arrived else 0):
+                if not self._hub.receive_into(self._receive):
+                    break
 
     def stop(self) -> None:
         """End ``run``; from any thread, or a signal's handler."""
@@ -106,9 +112,11 @@ class Head:
         self._looked_at = monotonic_s()
         if not self._hub.safe:
             raise SessionError("newcomers are no longer looked at, so nobody can get in: the head ends")
-        for link in self._board.links:
-            if not self._hub.send(link, _PING):
-                self._lost(link)
+        self._send(self._board.tick(self._looked_at))
+        lost = [link for link in self._board.links if not self._hub.send(link, _PING)]
+        # Drivers first: what nobody could be told of is not lost for good.
+        for link in sorted(lost, key=role_of, reverse=True):
+            self._lost(link)
         self._banned = {link for link in self._banned if self._hub.send(link, _PING)}
 
     def _lost(self, link: bytes) -> None:

@@ -28,6 +28,7 @@ from scalepool._runtime.lastwords import last_output, report_of
 from scalepool._runtime.links import PeerLinks
 from scalepool._runtime.porter import Porter
 from scalepool._runtime.session_dir import SessionDir
+from scalepool._runtime.session_part import SessionPart
 from scalepool._runtime.spec import WorkerSpec
 from scalepool._runtime.storage import Storage, plan_of
 from scalepool._runtime.travel.shelf import CodeShelf
@@ -65,7 +66,7 @@ def read_part(fd: int | None, offset: int, size_bytes: int) -> bytes:
     return data if len(data) == size_bytes else b""
 
 
-class NodeSession:
+class NodeSession(SessionPart):
     """Workers of one session on this host.
 
     Parameters
@@ -86,13 +87,12 @@ class NodeSession:
     """
 
     def __init__(
-        self, begin: c.Begin, send: Callable[[c.ClusterMessage], object], tell: Callable[[str], object], site: BulkSite
+        self, begin: c.Begin, send: Callable[[bytes], object], tell: Callable[[str], object], site: BulkSite
     ) -> None:
-        self.number = begin.session
-        self._node = begin.node
-        self._send = send
+        super().__init__(begin, send)
         self._tell = tell
         settings = _for_this_host(begin.settings)
+        self._patience_s = settings.reconnect_s
         self._is_shown = settings.worker_output != "off"
         self._events: deque[ProcessEvent] = deque()
         self._rested_at = monotonic_s()
@@ -119,11 +119,12 @@ class NodeSession:
         self._kept = self._keeper.segments
         self._porter = Porter(self._kept, lambda object_id: False, self._storage, self._ask, tell)
         self._direct = NodeDirect(
-            site, self._porter, self._kept.find, self._channel.wake, send, (begin.session, begin.node)
+            site, self._porter, self._kept.find, self._channel.wake, self._send, (begin.session, begin.node)
         )
 
         self._shelf = CodeShelf(
-            f"{self._dir.path}/code", lambda request, question: send(c.Seek(self.number, self._node, request, question))
+            f"{self._dir.path}/code",
+            lambda request, question: self._send(c.Seek(self.number, self._node, request, question)),
         )
 
     def filenos(self) -> list[int]:
@@ -135,7 +136,8 @@ class NodeSession:
     def work(self) -> None:
         """Pass on what workers say, and tell what became of processes; never wait."""
         for _ in range(_AT_ONCE):
-            if not self._channel.receive_into(self._from_worker):
+            # What the driver does not hear, as the link is cut, waits with the workers when it has become much.
+            if self._conversation.is_full or not self._channel.receive_into(self._from_worker):
                 break
         if self._direct.done:
             self._direct.step()
@@ -211,14 +213,8 @@ class NodeSession:
 
     # ---- from the head ----
 
-    def obey(self, message: c.ClusterMessage) -> None:
-        """Do what the driver wants done here.
-
-        Raises
-        ------
-        ProtocolError
-            When it makes no sense.
-        """
+    def _take(self, message: c.ClusterMessage) -> None:
+        """Do what the driver wants done here."""
         if type(message) is c.Carry:
             self._to_worker(message)
         elif type(message) is c.Chunk:

@@ -15,12 +15,14 @@ from typing import Any, Final, TypeAlias, cast
 from scalepool._base.tuples import NamedTuple
 from scalepool._wire import codec
 from scalepool._wire import messages as m
+from scalepool._wire.links import Again, Drop, Heard, Joined, Renew, Reopen, Resume, Said, Stranger
 
 __all__ = [
-    "NO_EXITCODE", "Ask", "Begin", "Brought", "Carry", "Chunk", "ClusterMessage", "Down", "End", "Ended", "Fetch",
-    "Forget", "Kill", "Launch", "Launched", "Listening", "Look", "Looked", "NodeLost", "Nodes", "Offer", "Open",
-    "Opened", "Ping", "Placed", "Refused", "Report", "Seek", "Sought", "Source", "Ticket", "Where", "Withdraw",
-    "carries_objects", "decode", "encode", "route_of",
+    "NO_EXITCODE", "Again", "Ask", "Begin", "Brought", "Carry", "Chunk", "ClusterMessage", "Down", "Drop", "End",
+    "Ended", "Fetch", "Forget", "Heard", "Joined", "Kill", "Launch", "Launched", "Listening", "Look", "Looked",
+    "NodeLost", "Nodes", "Offer", "Open", "Opened", "Ping", "Placed", "Refused", "Renew", "Reopen", "Report", "Resume",
+    "Said", "Seek", "Sought", "Source", "Stranger", "Ticket", "Where", "Withdraw", "carries_objects", "decode",
+    "encode", "kind_said", "route_of",
 ]  # fmt: skip
 
 NO_EXITCODE: Final = 1 << 32
@@ -303,9 +305,9 @@ class Brought(NamedTuple):
 
 ClusterMessage: TypeAlias = (
     Ping | Offer | Open | Ask | Report | Down | Opened | Nodes | Placed | NodeLost | Begin | End | Launch | Kill | Look
-    | Withdraw | Launched | Refused | Ended | Looked | Carry | Fetch | Chunk | Forget | Seek
-    | Sought
+    | Withdraw | Launched | Refused | Ended | Looked | Carry | Fetch | Chunk | Forget | Seek | Sought
     | Ticket | Listening | Where | Source | Brought
+    | Said | Heard | Resume | Renew | Drop | Stranger | Again | Joined | Reopen
 )  # fmt: skip
 
 # The order of this list is the protocol: append, never insert.
@@ -313,8 +315,11 @@ _BY_NUMBER, _BY_TYPE = codec.tables([
     Ping, Offer, Open, Ask, Report, Down, Opened, Nodes, Placed, NodeLost, Begin, End, Launch, Kill, Look, Launched,
     Refused, Ended, Looked, Carry, Fetch, Chunk, Forget, Withdraw, Seek, Sought,
     Ticket, Listening, Where, Source, Brought,
+    Said, Heard, Resume, Renew, Drop, Stranger, Again, Joined, Reopen,
 ])  # fmt: skip
-_PASSED_ON: Final = {_BY_TYPE[Carry][0]: Carry, _BY_TYPE[Chunk][0]: Chunk}
+_PASSED_ON: Final = {_BY_TYPE[kind][0]: kind for kind in (Said, Heard, Resume)}
+_SAID: Final = _BY_TYPE[Said][0]
+_SAID_HEAD: Final = _BY_TYPE[Said][1].size
 _ROUTE: Final = struct.Struct("<qq")
 
 
@@ -335,13 +340,19 @@ def decode(data: bytes) -> ClusterMessage:
     return cast("ClusterMessage", message)
 
 
-def route_of(data: bytes) -> tuple[type[Carry | Chunk], int, int] | None:
-    """Return of a Carry or Chunk its kind, session, and worker or node, without reading the rest; else ``None``."""
-    kind = _PASSED_ON.get(data[0]) if data else None
-    if kind is None or len(data) < 1 + _ROUTE.size:
+def route_of(data: bytes) -> tuple[int, int] | None:
+    """Return session and node of what is passed on between these two, without reading the rest; else ``None``."""
+    if not data or data[0] not in _PASSED_ON or len(data) < 1 + _ROUTE.size:
         return None
-    session, end = _ROUTE.unpack_from(data, 1)
-    return kind, session, end
+    session, node = _ROUTE.unpack_from(data, 1)
+    return session, node
+
+
+def kind_said(data: bytes) -> type[Any] | None:
+    """Return what kind of message is in a Said, without reading it; ``None`` when it is none, or of no known kind."""
+    if data[0] != _SAID or len(data) <= _SAID_HEAD or data[_SAID_HEAD] >= len(_BY_NUMBER):
+        return None
+    return _BY_NUMBER[data[_SAID_HEAD]][0]
 
 
 def _object_counts() -> dict[int, int]:

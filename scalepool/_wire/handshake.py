@@ -15,7 +15,14 @@ from scalepool.errors import ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MAX_INTRODUCTION_BYTES", "Introduction", "decode_introduction", "differences", "encode_introduction"]
+__all__ = [
+    "MAX_INTRODUCTION_BYTES",
+    "Introduction",
+    "decode_introduction",
+    "differences",
+    "encode_introduction",
+    "is_introduction",
+]
 
 MAX_INTRODUCTION_BYTES: Final = 4096
 _MARK: Final = b"scalepool introduction\n"
@@ -57,6 +64,11 @@ def encode_introduction(introduction: Introduction) -> bytes:
     """Return it as bytes; names that are too long are cut."""
     fields = {name: value[:255] if isinstance(value, str) else value for name, value in introduction._asdict().items()}
     return _MARK + json.dumps(fields).encode()
+
+
+def is_introduction(data: bytes) -> bool:
+    """Whether that is meant to be one."""
+    return data.startswith(_MARK)
 
 
 def decode_introduction(data: bytes) -> Introduction:

@@ -35,23 +35,36 @@ _MEMORY_SHARE = 0.7
     type=click.FloatRange(0.1),
     default=30.0,
     show_default=True,
-    help="Seconds to try to reach the head.",
+    help="Seconds to try to reach the head at first: it may come up later than this host.",
 )
-def worker(cluster: str | None, cpus: str, memory: str, key_file: str | None, timeout_s: float) -> None:
+@click.option(
+    "--reconnect",
+    "reconnect_s",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    envvar="SCALEPOOL_RECONNECT_S",
+    show_envvar=True,
+    help="Seconds to try to reach it again when the link is cut, or the head started anew; inf: for ever.",
+)
+def worker(
+    cluster: str | None, cpus: str, memory: str, key_file: str | None, timeout_s: float, reconnect_s: float
+) -> None:
     """Join a cluster with this host, and serve until Ctrl-C, SIGTERM or the end of the cluster.
 
     ADDRESS is what 'scalepool head' has printed, FILE its cluster file; default $SCALEPOOL_ADDRESS, else
     ~/.scalepool/cluster.json. Worker processes are started here when programs use the cluster, and end with this one.
-    This host needs no address that others can reach.
+    This host needs no address that others can reach. When the link to the head is cut, or the head is started again,
+    workers go on, and the link is tried again.
 
-    Exit code: 0 when it was told to end; 1 when the head cannot be reached, does not let us in, or was lost.
+    Exit code: 0 when it was told to end; 1 when the head cannot be reached, or not again, or does not let us in.
     """
     slots = _slots(cpus)
     offered = _memory(memory)
     with errors_told():
         address, key_path = address_of(cluster, key_file)
         offer = c.Offer(slots, offered, os.uname().nodename.encode())
-        agent = Agent(address, keys_of(key_path), offer, tell, timeout_s)
+        agent = Agent(address, keys_of(key_path), offer, tell, timeout_s=timeout_s, reconnect_s=reconnect_s)
     try:
         with stopping(agent):
             tell(f"joined {address} with room for {slots} workers")
@@ -59,7 +72,7 @@ def worker(cluster: str | None, cpus: str, memory: str, key_file: str | None, ti
     finally:
         agent.close()
     if not ended:
-        raise click.ClickException(f"the link to the head at {address} was lost: it has ended, or the network was cut")
+        raise click.ClickException(f"the link to the head at {address} was lost: {agent.trouble}")
 
 
 def _slots(text: str) -> int:

@@ -44,7 +44,10 @@ class ClusterEngine:
     """
 
     def __init__(
-        self, session: int, send: Callable[[c.ClusterMessage], object], homes: dict[int, int] | None = None
+        self,
+        session: int,
+        send: Callable[[c.Launch | c.Kill | c.Look | c.Withdraw | c.End], object],
+        homes: dict[int, int] | None = None,
     ) -> None:
         self._session = session
         self._send = send

@@ -2,46 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalepool._core.switchboard import Switchboard
+from _core.heads import A1, A2, D1, D2, OWN, Head, launch, opened, said
 from scalepool._wire import cluster as c
-from scalepool._wire.handshake import Introduction, decode_introduction, encode_introduction
+from scalepool._wire.handshake import decode_introduction, encode_introduction
 from scalepool.errors import ProtocolError
-
-OWN = Introduction(1, "3.11", "3.1", "head", "c")
-D1, D2, A1, A2 = b"d1", b"d2", b"a1", b"a2"
-
-
-class Head:
-    """A switchboard, and what it has sent to whom."""
-
-    def __init__(self) -> None:
-        self.board = Switchboard(OWN)
-
-    def hello(self, link: bytes) -> None:
-        data = encode_introduction(OWN._replace(host=link.decode()))
-        ((to, answer),) = self.board.receive(link, self.role(link), data)
-        assert to == link
-        assert decode_introduction(answer) == OWN
-
-    def say(self, link: bytes, message: Any) -> list[tuple[bytes, Any]]:
-        return self.read(self.board.receive(link, self.role(link), c.encode(message)))
-
-    def lose(self, link: bytes) -> list[tuple[bytes, Any]]:
-        return self.read(self.board.lose(link, "gone"))
-
-    @staticmethod
-    def role(link: bytes) -> str:
-        return "driver" if link[:1] == b"d" else "agent"
-
-    @staticmethod
-    def read(sends: list[tuple[bytes, bytes]]) -> list[tuple[bytes, Any]]:
-        return [(link, c.decode(data)) for link, data in sends]
 
 
 @pytest.fixture
@@ -49,21 +17,14 @@ def head() -> Head:
     head = Head()
     for link in (A1, A2, D1, D2):
         head.hello(link)
-    head.say(A1, c.Offer(2, 100, b"one"))
+    assert head.say(A1, c.Offer(2, 100, b"one")) == [(A1, c.Joined(1))]
     return head
-
-
-def opened(head: Head, link: bytes) -> int:
-    ((to, answer), (_, nodes)) = head.say(link, c.Open(b"[]", b"token"))
-    assert to == link
-    assert type(nodes) is c.Nodes
-    number: int = answer.session
-    return number
 
 
 def test_a_driver_hears_of_hosts_that_come_and_go(head: Head) -> None:
     opened(head, D1)
-    ((to, nodes),) = head.say(A2, c.Offer(3, 200, b"two"))
+    (joined, (to, nodes)) = head.say(A2, c.Offer(3, 200, b"two"))
+    assert joined == (A2, c.Joined(3))
     assert to == D1
     assert (nodes.slots, nodes.memory, nodes.hosts) == ([2, 3], [100, 200], [b"one", b"two"])
     ((to, nodes),) = head.lose(A1)  # nothing of that driver was there
@@ -73,76 +34,46 @@ def test_a_driver_hears_of_hosts_that_come_and_go(head: Head) -> None:
 def test_workers_go_where_most_room_is(head: Head) -> None:
     session = opened(head, D1)
     head.say(A2, c.Offer(4, 200, b"two"))
-    places = []
-    for worker in range(1, 7):
-        sends = head.say(D1, c.Launch(session, worker, b"spec"))
-        begun = [type(message) for _, message in sends]
-        assert begun[0] is c.Placed
-        assert begun[-1] is c.Launch
-        places.append(sends[-1][0])
-        assert (c.Begin in begun) is (places.count(places[-1]) == 1)
-    assert places.count(A1) == 2
-    assert places.count(A2) == 4
-    head.say(places[0], c.Ended(session, 1, 0, (), (), 0, (), b""))
-    assert head.say(D1, c.Launch(session, 7, b"spec"))[-1][0] == places[0]
+    places = [launch(head, D1, session, worker) for worker in range(1, 7)]
+    assert sorted(places.count(node) for node in set(places)) == [2, 4]
+    first = A1 if places.count(places[0]) == 2 else A2
+    head.say(first, said(session, places[0], c.Ended(session, 1, 0, (), (), 0, (), b"")))
+    assert launch(head, D1, session, 7) == places[0]
+    # An answer that was lost is given again.
+    assert launch(head, D1, session, 7) == places[0]
+    assert sum(node["workers"] for node in head.board.report()["nodes"]) == 6
 
 
-def test_what_workers_and_their_hub_say_goes_through_unread(head: Head) -> None:
+def test_what_a_session_and_its_part_on_a_host_say_goes_through_unread(head: Head) -> None:
     session = opened(head, D1)
-    head.say(D1, c.Launch(session, 1, b""))
-    there, back = c.Carry(session, 1, b"\x00anything"), c.Carry(session, 1, b"\xffat all")
-    assert head.say(D1, there) == [(A1, there)]
-    assert head.say(A1, back) == [(D1, back)]
-    for report in (c.Launched(session, 1, 99), c.Looked(session, 1, (5,), (0,), 0, 0, ())):
-        ((to, heard),) = head.say(A1, report)
-        assert (to, tuple(map(_plain, heard))) == (D1, tuple(map(_plain, report)))
-    for order in (c.Kill(session, 1, 1), c.Look(session, 1, 0), c.Withdraw(session, 1, 3)):
-        assert head.say(D1, order) == [(A1, order)]
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def test_objects_are_asked_for_and_sent_between_a_session_and_its_nodes(head: Head) -> None:
-    session = opened(head, D1)
-    head.say(D1, c.Launch(session, 1, b""))
-    fetch, chunk = c.Fetch(session, 1, 7, 0, 10), c.Chunk(session, 1, 7, 0, b"x" * 10)
-    assert head.say(D1, fetch) == [(A1, fetch)]
-    assert head.say(A1, chunk) == [(D1, chunk)]
-    assert head.say(A1, fetch) == [(D1, fetch)]
-    assert head.say(D1, chunk) == [(A1, chunk)]
-    # One that has left, or never had anything of it, has no objects: who waits for them hears so.
-    assert head.say(D1, c.Fetch(session, 9, 7, 0, 10)) == [(D1, c.Chunk(session, 9, 7, 0, b""))]
+    node = launch(head, D1, session, 1)
+    for message in (
+        c.Said(session, node, 1, 0, b"\xffat all"), c.Said(session, node, 9, 3, c.encode(c.Launched(session, 1, 99))),
+        c.Heard(session, node, 3), c.Resume(session, node, 3),
+    ):  # fmt: skip
+        assert head.say(D1, message) == [(A1, message)]
+        assert head.say(A1, message) == [(D1, message)]
 
 
 def test_code_is_asked_for_by_hosts_and_sent_by_the_program_of_the_session_alone(head: Head) -> None:
     session, other = opened(head, D1), opened(head, D2)
     head.say(A2, c.Offer(1, 1, b"two"))
-    (_, _, (node_link, _)) = head.say(D1, c.Launch(session, 1, b""))
-    outsider = A2 if node_link == A1 else A1
-    node = 1 if node_link == A1 else 4
-    seek, sought = c.Seek(session, node, 7, b"m"), c.Sought(session, node, 7, b"code")
-    assert head.say(node_link, seek) == [(D1, seek)]
-    assert head.say(D1, sought) == [(node_link, sought)]
-    for message in (
-        c.Sought(session, node, 7, b"forged"),
-        c.Seek(session, node, 7, b"m"),
-        seek._replace(session=other),
-    ):
+    node = launch(head, D1, session, 1)
+    seek, sought = c.Seek(session, node, 7, b"\x00which"), c.Sought(session, node, 7, b"\x00that")
+    asked, answered = said(session, node, seek), said(session, node, sought)
+    assert head.say(A1, asked) == [(D1, asked)]
+    assert head.say(D1, answered) == [(A1, answered)]
+    assert head.say(A2, asked) == []
+    assert head.say(A1, said(other, node, seek)) == []
+    for link, message in ((D2, answered), (D1, sought), (A1, seek)):
         with pytest.raises(ProtocolError):
-            head.say(D2, message)
-    with pytest.raises(ProtocolError):
-        head.say(node_link, sought)
-    assert head.say(outsider, seek) == []
-    assert head.say(node_link, seek._replace(node=99)) == []
-    assert head.say(D1, sought._replace(node=99)) == []
+            head.say(link, message)
 
 
 def test_a_lost_host_is_told_to_those_who_had_workers_there(head: Head) -> None:
     first, second = opened(head, D1), opened(head, D2)
     assert first != second
-    head.say(D1, c.Launch(first, 1, b""))
+    launch(head, D1, first, 1)
     told = head.lose(A1)
     assert [(to, type(message)) for to, message in told] == [(D1, c.NodeLost), (D1, c.Nodes), (D2, c.Nodes)]
     ((to, refused),) = head.say(D1, c.Launch(first, 2, b""))
@@ -151,14 +82,16 @@ def test_a_lost_host_is_told_to_those_who_had_workers_there(head: Head) -> None:
     assert head.lose(A1) == []
 
 
-def test_a_lost_driver_frees_what_was_its_own(head: Head) -> None:
+def test_a_lost_driver_frees_what_was_its_own_when_it_does_not_come_back(head: Head) -> None:
     session = opened(head, D1)
-    head.say(D1, c.Launch(session, 1, b""))
-    assert head.lose(D1) == [(A1, c.End(session))]
+    node = launch(head, D1, session, 1)
+    assert head.lose(D1) == []
+    assert head.say(A1, said(session, node, c.Launched(session, 1, 5))) == []
+    assert head.tick(0.9) == []
+    assert head.tick(1.1) == [(A1, c.End(session))]
     assert head.board.report()["nodes"][0]["workers"] == 0
     assert head.board.report()["drivers"] == []
-    assert head.say(A1, c.Carry(session, 1, b"late")) == []
-    assert head.say(A1, c.Ended(session, 1, 0, (), (), 0, (), b"")) == []
+    assert head.say(A1, said(session, node, c.Ended(session, 1, 0, (), (), 0, (), b""))) == []
 
 
 def test_whoever_does_not_fit_hears_what_the_head_is_and_no_more() -> None:
@@ -167,35 +100,41 @@ def test_whoever_does_not_fit_hears_what_the_head_is_and_no_more() -> None:
     assert decode_introduction(answer) == OWN
     with pytest.raises(ProtocolError):
         head.say(D1, c.Open(b"", b""))
+    # Who says something without a word on what it is, is asked for that.
+    assert head.say(D2, c.Ask()) == [(D2, c.Stranger())]
     with pytest.raises(ProtocolError):
-        head.say(D2, c.Ask())  # without a word on what it is
+        head.board.receive(D2, "driver", b"\xff")
 
 
 def test_nobody_does_anothers_part_or_reaches_into_anothers_session(head: Head) -> None:
     session, other = opened(head, D1), opened(head, D2)
-    head.say(D1, c.Launch(session, 1, b""))
+    node = launch(head, D1, session, 1)
+    kill = said(session, node, c.Kill(session, 1, 1))
     for link, message in [
-        (D2, c.Kill(session, 1, 1)), (D2, c.Carry(session, 1, b"")), (D2, c.End(session)), (D2, c.Open(b"", b"")),
-        (D2, c.Chunk(session, 1, 7, 0, b"")), (D1, c.Offer(1, 1, b"")), (D1, c.Launched(session, 1, 5)),
-        (A1, c.Open(b"", b"")), (A1, c.Down()), (A1, c.Launch(session, 2, b"")), (A1, c.Offer(1, 1, b"")),
-        (A2, c.Launched(session, 1, 5)), (A2, c.Offer(0, 1, b"")), (D1, c.Launch(session, 1, b"")),
+        (D2, kill), (D2, c.End(session)), (D2, c.Drop(session, node)), (D2, c.Open(b"", b"")),
+        (D2, c.Launch(session, 2, b"")), (D1, c.Offer(1, 1, b"")), (D1, c.Again(1, (), ())),
+        (D1, c.Kill(session, 1, 1)), (A1, c.Open(b"", b"")), (A1, c.Down()),
+        (A1, c.Launch(session, 2, b"")), (A1, c.Offer(1, 1, b"")),
+        (A1, c.Again(1, (), ())), (A2, c.Offer(0, 1, b"")), (D2, c.Reopen(session, b"", b"token", (), (), ())),
+        (A1, c.Renew(session, node)),
     ]:  # fmt: skip
         with pytest.raises(ProtocolError):
             head.say(link, message)
     # A host that has nothing to do with a session is not heard on it.
     head.say(A2, c.Offer(1, 1, b"two"))
-    assert head.say(A2, c.Carry(session, 1, b"forged")) == []
-    assert head.say(A2, c.Ended(session, 1, 0, (), (), 0, (), b"")) == []
-    assert head.say(A2, c.Fetch(session, 1, 7, 0, 1)) == []
-    assert head.say(A1, c.Carry(other, 1, b"forged")) == []
+    ended = c.Ended(session, 1, 0, (), (), 0, (), b"")
+    for number in (node, node + 1, node + 3):
+        assert head.say(A2, said(session, number, ended)) == []
+    assert head.say(A1, said(other, node, ended)) == []
     assert head.board.report()["nodes"][0]["workers"] == 1
 
 
 def test_status_and_down(head: Head) -> None:
+    opened(head, D2)
     ((_, report),) = head.say(D1, c.Ask())
     assert b'"host": "one"' in report.text
     assert not head.board.down
-    assert head.say(D1, c.Down()) == [(A1, c.Down())]
+    assert head.say(D1, c.Down()) == [(A1, c.Down()), (D2, c.Down())]
     assert head.board.down
 
 

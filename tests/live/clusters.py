@@ -68,6 +68,15 @@ class Cluster:
         until(lambda: "joined" in self.said(name))
         return agent
 
+    def restart_head(self) -> None:
+        """Kill the head, and start another one at its address."""
+        self.head.kill()
+        self.head.wait()
+        self.file.unlink()
+        port = self.address.rpartition(":")[2]
+        self.head = self.start("head", "head", "--port", port, "--cluster-file", str(self.file))
+        until(self.file.exists)
+
     def said(self, name: str) -> str:
         return (self.folder / f"{name}.err").read_text()
 

@@ -279,7 +279,10 @@ def test_a_host_that_is_lost_fails_what_it_ran_and_others_go_on(own_cluster: Clu
         assert pool.apply(where) == "two"
 
 
-def test_when_the_head_dies_everybody_notices(own_cluster: Cluster, tmp_path: Path) -> None:
+def test_when_the_head_dies_for_good_everybody_gives_up_in_the_end(
+    own_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCALEPOOL_RECONNECT_S", "0.5")
     agent = own_cluster.join("one", 1)
     scalepool.init(own_cluster.address)
     flag = tmp_path / "runs"
@@ -288,7 +291,7 @@ def test_when_the_head_dies_everybody_notices(own_cluster: Cluster, tmp_path: Pa
         worker = pool.apply_async(os.getpid)
         until(flag.exists)
         own_cluster.head.kill()
-        with pytest.raises(SessionError, match=r"the link to the head at .* was lost"):
+        with pytest.raises(SessionError, match=r"the link to the head at .* was lost: .* within 0.5 seconds"):
             doomed.get(LONG_S)
         with pytest.raises(SessionError):
             worker.get(LONG_S)
