@@ -62,8 +62,9 @@ def test_every_result_of_a_map_comes_once(cluster: Cluster, tmp_path: Path) -> N
         assert sorted(ledger(path)) == list(numbers)
         # The new head knows all that the old one did.
         report = json.loads(cluster.command("status", cluster.address, "--json").stdout)
-        assert [node["workers"] for node in report["nodes"]] == [2, 2]
-        assert [driver["workers"] for driver in report["drivers"]] == [4]
+        on_hosts = [node["workers"] for node in report["nodes"]]
+        assert min(on_hosts) >= 2
+        assert [driver["workers"] for driver in report["drivers"]] == [sum(on_hosts)]
         assert pool.map(abs, range(-50, 0)) == list(range(50, 0, -1))
     report = json.loads(cluster.command("status", cluster.address, "--json").stdout)
     assert [node["workers"] for node in report["nodes"]] == [0, 0]
