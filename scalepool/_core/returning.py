@@ -4,8 +4,9 @@ A head that is started again knows nothing. Agents and drivers tell it what they
 have the keys: drivers name the hosts that they speak with and the workers there, agents the sessions that they have.
 Where both agree, each is told that the way between them is new; they say the rest to each other.
 
-A host is lost for good when a driver is told so. While nobody who has work there can be told, as all links were cut at
-once, it is waited for. A driver that is cut off has a moment to come back; its process is gone if it does not.
+A host is lost for good when a driver has been told so; what drivers name when they come back says whether they were.
+While nobody who has work there can be told, as all links were cut at once, it is waited for. A driver that has closed
+its link has a moment to come back, and is gone if it does not; one that fell silent has longer.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ __all__ = ["RETURN_S", "Returning"]
 
 RETURN_S: Final = 6.0
 """Hosts are waited for so long when their driver is back and they are not: they try every two seconds."""
-_DRIVER_S: Final = 1.0
-"""A driver whose link was cut comes back within that, or never."""
+_CLOSED_S: Final = 1.0
+"""A driver that has closed its link comes back within that, or never: its process has ended."""
+_SILENT_S: Final = 30.0
+"""One that fell silent may be stopped, or the network cut."""
 _LATE: Final = b"it did not come back"
 
 
@@ -59,7 +62,7 @@ class Returning:
     def offer(self, link: bytes, known: Link, offer: c.Offer) -> Sends:
         """A host joins, or comes back. What it has besides is in ``known.again``."""
         members, again = self._members, known.again
-        returns = again is not None and again.node > 0 and self._may_return(again.node)
+        returns = again is not None and again.node > 0 and self._may_return(again)
         number = again.node if again is not None and returns else members.next_number()
         before = members.placement.hosts.get(number)
         if before is not None:
@@ -81,9 +84,13 @@ class Returning:
             (link, c.encode(c.End(one))) for one in list(members.claims[number]) if self._is_over(one, host)
         ]
 
-    def _may_return(self, number: int) -> bool:
-        members = self._members
-        return number in members.placement.hosts or not (number in members.gone or members.is_ours(number))
+    def _may_return(self, again: c.Again) -> bool:
+        """Whether nobody was told that this host is lost, as far as is known."""
+        members, node = self._members, again.node
+        if node in members.placement.hosts or not (node in members.gone or members.is_ours(node)):
+            return True
+        theirs = [members.sessions[number] for number in again.sessions if number in members.sessions]
+        return any(session.link == AWAY or node in session.awaited for session in theirs)
 
     def _forget_link(self, host: Host) -> None:
         old = self._members.links.pop(host.link, None)  # whoever comes as the same host again has lost that
@@ -112,7 +119,9 @@ class Returning:
         session = self._members.sessions.get(number)
         if session is None:
             return self._members.is_ours(number)  # that of an earlier head may come back
-        return host.number not in session.begun or session.token != self._members.claims[host.number][number]
+        if session.token != self._members.claims[host.number][number]:
+            return True
+        return session.link != AWAY and host.number not in session.begun
 
     def _bring_together(self, session: Session, host: Host) -> Sends:
         """Tell a driver and a host that the way between them is new, if both are there."""
@@ -200,12 +209,10 @@ class Returning:
             if host is not None:
                 self._settle(session, host, theirs)
                 sends += self._bring_together(session, host)
-            elif self._may_return(node):
+            else:
                 session.awaited[node] = theirs
                 session.awaited_until = members.now + RETURN_S
                 self.awaiting = True
-            else:
-                sends.append((session.link, c.encode(c.NodeLost(node, _LATE))))
         ended = c.encode(c.End(session.number))
         for number, claimed in members.claims.items():
             if session.number in claimed and number not in session.begun:
@@ -214,11 +221,11 @@ class Returning:
                 sends += [] if link == AWAY else [(link, ended)]
         return sends
 
-    def lose_driver(self, session: Session) -> Sends:
-        """The link to a driver is gone."""
+    def lose_driver(self, session: Session, *, silent: bool) -> Sends:
+        """The link to a driver is gone: closed by it, or ``silent``."""
         session.link = AWAY
-        lenient = self._members.now < self._lenient_until
-        session.ends_at = self._members.now + (RETURN_S if lenient else _DRIVER_S)
+        lenient = silent or self._members.now < self._lenient_until
+        session.ends_at = self._members.now + (_SILENT_S if lenient else _CLOSED_S)
         self.awaiting = True
         return []
 

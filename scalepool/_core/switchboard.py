@@ -117,12 +117,12 @@ class Switchboard:
             sends += self._end(session)
         return sends + self._launch_held()
 
-    def lose(self, link: bytes, reason: str = "") -> Sends:
-        """A link is gone; return what others are to be told."""
+    def lose(self, link: bytes, reason: str = "", *, silent: bool = False) -> Sends:
+        """A link is gone, closed by the other side or fallen silent; return what others are to be told."""
         known = self._links.pop(link, None)
         if known is None:
             return []
-        sends: Sends = [] if known.session is None else self._returning.lose_driver(known.session)
+        sends: Sends = [] if known.session is None else self._returning.lose_driver(known.session, silent=silent)
         if known.node is not None:
             sends += self._returning.lose_host(known.node, reason)
             sends += self._tell_nodes()

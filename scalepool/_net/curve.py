@@ -28,7 +28,7 @@ from scalepool._net.zeromq import HubEnd, PeerEnd
 from scalepool.errors import AuthenticationError, SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 __all__ = ["Heartbeats", "Hub", "Peer", "role_of"]
 
@@ -44,6 +44,10 @@ _SEALING_BYTES: Final = 33
 _TRIES: Final = 3
 """Somebody who has accepted so many connections, and ended them before a word, will not do otherwise with the next."""
 _KNOCK_TIMEOUT_S: Final = 5.0
+_TCP_INFO: Final[int | None] = getattr(socket, "TCP_INFO", None)
+_SRCFD: Final = int(zmq.SRCFD)
+_ESTABLISHED: Final = 1
+"""As a state of TCP."""
 _MARKS: Final = {AGENT: b"a", DRIVER: b"d"}
 _ROLES: Final = {mark: role for role, mark in _MARKS.items()}
 
@@ -116,6 +120,8 @@ class Hub(HubEnd):
         super().__init__(zmq.ROUTER, {**options, zmq.RCVHWM: _UNHEARD_MESSAGES})
         self.on_noise: Callable[[int, str], object] | None = None
         self._newcomers = Newcomers()
+        self._held: dict[bytes, socket.socket] = {}
+        """By routing id: the connection, which tells how it ended when libzmq has let go of it."""
         self._doorkeeper = Doorkeeper(self._context, keys.roles_by_key())
         try:
             self._socket.ipv6 = ":" in host
@@ -192,8 +198,27 @@ class Hub(HubEnd):
         routing, frame, data = found
         mark = _MARKS.get(str(frame.get("User-Id")))
         if mark is not None:
+            if routing not in self._held:
+                self._hold(routing, frame)
             take(mark + routing, data)
         return True
+
+    def _hold(self, routing: bytes, frame: zmq.Frame) -> None:
+        with contextlib.suppress(OSError, ValueError):  # it has ended, or there are no descriptors left
+            self._held[routing] = socket.socket(fileno=os.dup(int(frame.get(_SRCFD))))
+
+    def fell_silent(self, routing: bytes) -> bool:
+        """Whether a peer that is gone was given up as nothing came from it, and has not closed its connection."""
+        with contextlib.suppress(KeyError, OSError), self._held.pop(routing[1:]) as connection:
+            if _TCP_INFO is not None:
+                return connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] == _ESTABLISHED
+        return False
+
+    def hold_only(self, links: Collection[bytes]) -> None:
+        """Let go of the connections of all others."""
+        known = {link[1:] for link in links}
+        for routing in [routing for routing in self._held if routing not in known]:
+            self._held.pop(routing).close()
 
     def send(self, routing: bytes, data: bytes) -> bool:
         """Send to one peer; False when it is gone. True says nothing about its arrival."""
@@ -204,6 +229,7 @@ class Hub(HubEnd):
         if not self.closed and not self._guard.forked:
             self._doorkeeper.close()
             self._socket.disable_monitor()
+            self.hold_only(())
         self._close(linger_ms=1000)
 
 

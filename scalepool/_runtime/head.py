@@ -118,9 +118,11 @@ class Head:
         for link in sorted(lost, key=role_of, reverse=True):
             self._lost(link)
         self._banned = {link for link in self._banned if self._hub.send(link, _PING)}
+        self._hub.hold_only({*self._board.links, *self._banned})
 
     def _lost(self, link: bytes) -> None:
-        self._send(self._board.lose(link, "the link to it was lost"))
+        silent = self._hub.fell_silent(link)
+        self._send(self._board.lose(link, "the link to it was lost", silent=silent))
 
     def _denied(self, count: int, address: str) -> None:
         self._tell(f"{count} refused without a key of this cluster, the last from {address}")

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import click
+import psutil
 
 from scalepool._net.addresses import is_loopback, join_endpoint, split_endpoint
 from scalepool._net.curve import Heartbeats
@@ -22,11 +23,14 @@ from scalepool.cli.clusters import (
     tell,
     write_file,
 )
+from scalepool.cli.daemons import detach
+from scalepool.cli.heads import runs
 from scalepool.errors import KeyFileError, SessionError
 
 __all__ = ["head"]
 
 _PORT = 7877
+_GREETING_ENDS = "To use it in a program:"
 
 
 @click.command(short_help="Start the head of a cluster.")
@@ -63,9 +67,19 @@ _PORT = 7877
     show_envvar=True,
     help="Seconds of silence after which a host, a program or the head counts as lost. More where links are slow.",
 )
+@click.option(
+    "--host-grace-s",
+    type=click.FloatRange(0.0),
+    default=0.0,
+    show_default=True,
+    envvar="SCALEPOOL_HOST_GRACE_S",
+    show_envvar=True,
+    help="Seconds to wait for a host that is lost before its workers count as dead: it may come back with them.",
+)
+@click.option("--daemon", is_flag=True, help="Go on in the background; what it says is put into ~/.scalepool/head.log.")
 def head(
     bind: str, port: int, key_file: str | None, file: str | None, heartbeat_interval_s: float,
-    heartbeat_timeout_s: float,
+    heartbeat_timeout_s: float, host_grace_s: float, daemon: bool,
 ) -> None:  # fmt: skip
     """Start the head of a cluster, and serve until Ctrl-C, SIGTERM or 'scalepool down'.
 
@@ -78,13 +92,20 @@ def head(
     """
     if heartbeat_timeout_s <= heartbeat_interval_s:
         raise click.UsageError("--heartbeat-timeout-s must be longer than --heartbeat-interval-s")
+    where = Path(file) if file else cluster_file()
     with errors_told():
         path, keys = _keys(bind, key_file)
-        serving = Head(bind, port, keys, tell, Heartbeats(heartbeat_interval_s, heartbeat_timeout_s))
+        if daemon:
+            times_s = {
+                "--heartbeat-interval-s": heartbeat_interval_s, "--heartbeat-timeout-s": heartbeat_timeout_s,
+                "--host-grace-s": host_grace_s,
+            }  # fmt: skip
+            _detach(where, path, ["--bind", bind, "--port", str(port)], times_s)
+            return
+        serving = Head(bind, port, keys, tell, Heartbeats(heartbeat_interval_s, heartbeat_timeout_s), host_grace_s)
         try:
             with stopping(serving):
                 address = _reachable(serving.address)
-                where = Path(file) if file else cluster_file()
                 write_file(where, {"address": address, "cluster": keys.cluster, "key_file": path, "pid": os.getpid()})
                 _greet(address, keys.cluster, path, where)
                 try:
@@ -94,6 +115,23 @@ def head(
                     _take_back(where)
         finally:
             serving.close()
+
+
+def _detach(where: Path, key_path: str, arguments: list[str], times_s: dict[str, float]) -> None:
+    """Start a head in the background, unless the one that has written the cluster file runs."""
+    if where.exists():
+        facts = read_file(where)
+        pid = facts.get("pid")
+        if isinstance(pid, int) and psutil.pid_exists(pid) and runs(facts["address"], key_path):
+            raise SessionError(
+                f"a head runs at {facts['address']} already, as process {pid}: end it with 'scalepool down', or give "
+                "another --cluster-file and --port"
+            )
+    log = where.with_name("head.log").absolute()
+    options = [word for name, time_s in times_s.items() for word in (name, str(time_s))]
+    files = ["--key-file", key_path, "--cluster-file", str(where.absolute())]
+    click.echo(detach(["head", *arguments, *files, *options], log, _GREETING_ENDS).rstrip())
+    click.echo(f"It runs in the background, and says more in {log}; 'scalepool down' ends it.")
 
 
 def _keys(bind: str, given: str | None) -> tuple[str, ClusterKeys]:
@@ -119,9 +157,9 @@ def _greet(address: str, cluster: str, keys: str, file: Path) -> None:
     host, _ = split_endpoint(address)
     click.echo(f"The head of cluster {cluster} is at {address}; how to come here is in {file}.")
     click.echo(f"To join a host:         scalepool worker {address} --key-file {keys}")
-    click.echo(f"To use it in a program: scalepool.init({address!r}), or {ADDRESS_VARIABLE}={address}")
     if is_loopback(host):
         click.echo("Only this host can come here; --bind ADDRESS lets others.")
+    click.echo(f"{_GREETING_ENDS} scalepool.init({address!r}), or {ADDRESS_VARIABLE}={address}")
 
 
 def _take_back(file: Path) -> None:

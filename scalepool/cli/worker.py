@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import click
 
@@ -10,7 +11,8 @@ from scalepool._base.memory import memory_bytes
 from scalepool._base.sizes import size_bytes
 from scalepool._runtime.agent import Agent
 from scalepool._wire import cluster as c
-from scalepool.cli.clusters import address_of, errors_told, key_option, keys_of, stopping, tell
+from scalepool.cli.clusters import address_of, cluster_file, errors_told, key_option, keys_of, stopping, tell
+from scalepool.cli.daemons import detach
 from scalepool.config import cpu_count
 
 __all__ = ["worker"]
@@ -47,9 +49,13 @@ _MEMORY_SHARE = 0.7
     show_envvar=True,
     help="Seconds to try to reach it again when the link is cut, or the head started anew; inf: for ever.",
 )
+@click.option(
+    "--daemon", is_flag=True, help="Go on in the background; what it says is put into ~/.scalepool/worker.log."
+)
 def worker(
-    cluster: str | None, cpus: str, memory: str, key_file: str | None, timeout_s: float, reconnect_s: float
-) -> None:
+    cluster: str | None, cpus: str, memory: str, key_file: str | None, timeout_s: float, reconnect_s: float,
+    daemon: bool,
+) -> None:  # fmt: skip
     """Join a cluster with this host, and serve until Ctrl-C, SIGTERM or the end of the cluster.
 
     ADDRESS is what 'scalepool head' has printed, FILE its cluster file; default $SCALEPOOL_ADDRESS, else
@@ -63,6 +69,13 @@ def worker(
     offered = _memory(memory)
     with errors_told():
         address, key_path = address_of(cluster, key_file)
+        if daemon:
+            log = cluster_file().with_name("worker.log")
+            words = [address, "--cpus", str(slots), "--memory", str(offered), "--timeout", str(timeout_s)]
+            files = [] if key_path is None else ["--key-file", str(Path(key_path).absolute())]
+            said = detach(["worker", *words, *files, "--reconnect", str(reconnect_s)], log, "joined", timeout_s)
+            click.echo(f"{said.rstrip()}\nIt runs in the background, and says more in {log}.")
+            return
         offer = c.Offer(slots, offered, os.uname().nodename.encode())
         agent = Agent(address, keys_of(key_path), offer, tell, timeout_s=timeout_s, reconnect_s=reconnect_s)
     try:

@@ -42,8 +42,8 @@ class Head:
         self.now = now
         return self.read(self.board.tick(now))
 
-    def lose(self, link: bytes) -> list[tuple[bytes, Any]]:
-        return self.read(self.board.lose(link, "gone"))
+    def lose(self, link: bytes, *, silent: bool = False) -> list[tuple[bytes, Any]]:
+        return self.read(self.board.lose(link, "gone", silent=silent))
 
     @staticmethod
     def role(link: bytes) -> str:

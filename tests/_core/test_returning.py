@@ -200,6 +200,43 @@ def test_nobody_is_lost_while_all_are_cut_off() -> None:
     assert kinds(told) == [(A1_AGAIN, "Joined"), (A1_AGAIN, "Renew"), (D1_AGAIN, "Renew"), (D1_AGAIN, "Nodes")]
 
 
+def test_a_driver_that_fell_silent_is_waited_for_longer() -> None:
+    head, session, node = begun()
+    head.lose(D1, silent=True)
+    assert head.tick(29.0) == []
+    assert (A1, c.Renew(session, node)) in driver_returns(head, D1_AGAIN, session, {1: node})
+    head.lose(D1_AGAIN, silent=True)
+    assert head.tick(60.0) == [(A1, c.End(session))]
+
+
+@pytest.mark.parametrize("agent_first", [True, False])
+@pytest.mark.parametrize("after_s", [0.0, 20.0])
+def test_the_loss_of_a_host_that_no_driver_heard_of_is_none(agent_first: bool, after_s: float) -> None:
+    """All links are cut: that of the host is noticed first, and what is said to the driver is lost."""
+    head, session, node = begun()
+    assert (D1, "NodeLost") in kinds(head.lose(A1, silent=True))
+    head.lose(D1, silent=True)
+    head.tick(after_s)
+    told = []
+    for agent in (agent_first, not agent_first):
+        if agent:
+            told += agent_returns(head, A1_AGAIN, node, {session: TOKEN})
+        else:
+            told += driver_returns(head, D1_AGAIN, session, {1: node})
+    assert (A1_AGAIN, c.Joined(node)) in told
+    assert [link for link, message in told if type(message) is c.Renew] == [A1_AGAIN, D1_AGAIN]
+    assert not any(type(message) in (c.End, c.NodeLost, c.Begin) for _, message in told)
+    assert [one["workers"] for one in head.board.report()["nodes"]] == [1]
+
+
+def test_one_that_it_heard_of_ends_what_the_host_had() -> None:
+    head, session, node = begun()
+    head.lose(A1, silent=True)
+    head.lose(D1, silent=True)
+    assert agent_returns(head, A1_AGAIN, node, {session: TOKEN}) == [(A1_AGAIN, c.Joined(node))]
+    assert (A1_AGAIN, c.End(session)) in driver_returns(head, D1_AGAIN, session, {})
+
+
 def test_a_head_that_was_stopped_takes_nobody_for_lost_at_once() -> None:
     head, session, node = begun()
     head.tick(10.0)

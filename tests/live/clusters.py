@@ -28,7 +28,7 @@ def until(condition: Callable[[], Any]) -> Any:
 class Cluster:
     """A head, and agents that join it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.file = folder / "cluster.json"
         self.keys = folder / "keys.json"
@@ -36,7 +36,7 @@ class Cluster:
         """What goes before the command of a host, by its name."""
         self._processes: list[subprocess.Popen[str]] = []
         self.command("keys", "new", "--out", str(self.keys))
-        self.head = self.start("head", "head", "--port", "0", "--cluster-file", str(self.file))
+        self.head = self.start("head", "head", "--port", "0", "--cluster-file", str(self.file), *options)
         until(self.file.exists)
         self.address = self.head.stdout.readline().split(" is at ")[1].split(";")[0]  # type: ignore[union-attr]
 

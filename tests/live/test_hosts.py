@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -179,3 +180,46 @@ def test_hosts_share_nothing_but_the_wire(network: Network) -> None:
         connect = "import socket,sys\nsocket.create_connection(('127.0.0.1', int(sys.argv[1])))"
         port = str(listener.getsockname()[1])
         assert "ConnectionRefusedError" in one.command(sys.executable, "-c", connect, port).stderr
+
+
+COUNTED = """
+import os, sys, time
+import scalepool.multiprocessing as mp
+
+def noted(number):
+    with open("/tmp/ledger", "a") as file:
+        file.write(f"{number}\\n")
+    time.sleep(0.002)
+    return 2 * number
+
+if __name__ == "__main__":
+    with mp.Pool() as pool:
+        pool.map(noted, range(-8, 0), chunksize=1)
+        print("begun", flush=True)
+        got = pool.map(noted, range(2000), chunksize=1)
+    print(got == [2 * number for number in range(2000)])
+"""
+
+
+def ran_on(host: Host) -> list[int]:
+    ledger = host.path("/tmp/ledger")
+    return [int(line) for line in ledger.read_text().split()] if ledger.exists() else []
+
+
+@pytest.mark.parametrize("cut", ["head", "user"])
+def test_a_network_that_is_cut_for_a_while_loses_nothing_and_runs_nothing_twice(network: Network, cut: str) -> None:
+    cluster = HostCluster(network)
+    hosts = one, two = network.host("one"), network.host("two")
+    user = network.host("user")
+    for host in hosts:
+        cluster.join(host, 2)
+    program = cluster.program(user, COUNTED)
+    assert program.line() == "begun", program.said()
+    dark = cluster.host if cut == "head" else user
+    until(lambda: sum(len(ran_on(host)) for host in hosts) > 300)
+    network.cut(dark)
+    time.sleep(5.0)
+    network.heal(dark)
+    assert program.line() == "True", program.said()
+    assert program.wait() == 0
+    assert sorted(ran_on(one) + ran_on(two)) == list(range(-8, 2000))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -136,15 +138,11 @@ def test_what_is_started_without_a_head_waits_for_it(cluster: Cluster) -> None:
 def test_a_host_that_does_not_come_back_with_the_head_counts_as_lost(cluster: Cluster, tmp_path: Path) -> None:
     flag = tmp_path / "runs"
 
-    def linger(path: str) -> None:
-        Path(path).touch()
-        time.sleep(LONG_S)
-
     gone = cluster._processes[-1]
     with scalepool.init(cluster.address), mp.Pool(4) as pool:
         hosts = pool.map(_host, range(40), chunksize=1)
         assert set(hosts) == {"one", "two"}
-        doomed = [pool.apply_async(linger, (str(flag) + str(number),)) for number in range(4)]
+        doomed = [pool.apply_async(_lingering, (str(flag) + str(number),)) for number in range(4)]
         until(lambda: all(Path(str(flag) + str(number)).exists() for number in range(4)))
         cluster.head.kill()
         cluster.head.wait()
@@ -184,3 +182,89 @@ def test_a_program_gives_up_after_the_time_that_was_set(cluster: Cluster) -> Non
         cluster.head.wait()
         with pytest.raises(SessionError, match=r"the link to the head at .* was lost: .*within 0.2 seconds"):
             pool.apply_async(time.sleep, (LONG_S,)).get(LONG_S)
+
+
+# ---- a host alone ----
+
+
+@pytest.fixture
+def patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A cluster whose head waits for a host that is lost."""
+    cluster = Cluster(tmp_path, "--host-grace-s", "60")
+    monkeypatch.setenv("SCALEPOOL_KEY_FILE", str(cluster.keys))
+    scalepool.shutdown()
+    yield cluster
+    scalepool.shutdown()
+    cluster.close()
+
+
+def test_a_host_that_falls_silent_is_taken_up_where_it_was_if_that_is_wanted(patient: Cluster, tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    agent = patient.join("one", 2)
+    with scalepool.init(patient.address), mp.Pool() as pool:
+        coming = pool.starmap_async(noted, [(str(path), number) for number in range(500)], chunksize=1)
+        until(lambda: len(ledger(path)) > 100)
+        agent.send_signal(signal.SIGSTOP)
+        until(lambda: _hosts(patient)[0]["away"])
+        agent.send_signal(signal.SIGCONT)
+        assert coming.get(LONG_S) == [2 * number for number in range(500)]
+        assert sorted(ledger(path)) == list(range(500))
+    assert "the link to the head is back" in patient.said("one")
+
+
+def test_a_host_that_falls_silent_joins_anew(cluster: Cluster, tmp_path: Path) -> None:
+    agent = cluster._processes[-1]
+    with scalepool.init(cluster.address), mp.Pool(4) as pool:
+        doomed = [pool.apply_async(_lingering, (str(tmp_path / f"runs{number}"),)) for number in range(4)]
+        until(lambda: all((tmp_path / f"runs{number}").exists() for number in range(4)))
+        agent.send_signal(signal.SIGSTOP)
+        until(lambda: sum(one.ready() for one in doomed) == 2)
+        agent.send_signal(signal.SIGCONT)
+        until(lambda: "it joined anew" in cluster.said("two"))
+        until(lambda: len(_hosts(cluster)) == 2)
+        for one in doomed:
+            if one.ready():
+                with pytest.raises(WorkerDiedError, match="its host left the cluster"):
+                    one.get()
+        # Workers that it had, and nobody knows of any more, are gone.
+        until(lambda: not any((cluster.folder / "two").glob("scalepool-*")))
+        pool.terminate()
+    with scalepool.init(cluster.address), mp.Pool() as pool:
+        until(lambda: set(pool.map(_host, range(12), chunksize=1)) == {"one", "two"})
+
+
+def _hosts(cluster: Cluster) -> list[dict[str, Any]]:
+    report = json.loads(cluster.command("status", cluster.address, "--json").stdout)
+    hosts: list[dict[str, Any]] = report["nodes"]
+    return hosts
+
+
+def _lingering(path: str) -> None:
+    Path(path).touch()
+    time.sleep(LONG_S)
+
+
+def test_a_program_that_is_stopped_for_a_while_goes_on(cluster: Cluster, tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    script = (
+        "import sys\nimport scalepool.multiprocessing as mp\nfrom live.test_restarted_heads import noted\n"
+        "with mp.Pool() as pool:\n"
+        "    got = pool.starmap(noted, [(sys.argv[1], number) for number in range(2000)], chunksize=1)\n"
+        "print(got == [2 * number for number in range(2000)])"
+    )
+    environ = {**cluster.environ("user"), "SCALEPOOL_ADDRESS": cluster.address}
+    environ["PYTHONPATH"] += os.pathsep + str(Path(__file__).parents[1])
+    driver = subprocess.Popen([sys.executable, "-c", script, str(path)], env=environ, stdout=subprocess.PIPE, text=True)
+    until(lambda: len(ledger(path)) > 200)
+    driver.send_signal(signal.SIGSTOP)
+    until(lambda: _drivers(cluster)[0]["away"])
+    time.sleep(1.5)  # longer than one whose process has ended is waited for
+    driver.send_signal(signal.SIGCONT)
+    assert driver.communicate(timeout=LONG_S)[0] == "True\n"
+    assert sorted(ledger(path)) == list(range(2000))
+
+
+def _drivers(cluster: Cluster) -> list[dict[str, Any]]:
+    report = json.loads(cluster.command("status", cluster.address, "--json").stdout)
+    drivers: list[dict[str, Any]] = report["drivers"]
+    return drivers
