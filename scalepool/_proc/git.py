@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import Final
 
@@ -16,9 +17,13 @@ def ignored_paths(folder: str) -> list[str]:
 
     Nothing where there is no git, or the folder is in no repository, or in one that git does not trust.
     """
-    command = ["git", "-C", folder, *_COMMAND]
+    command = ["git", "-c", "core.fsmonitor=false", "-C", folder, *_COMMAND]
+    # Inside of a hook there are some that name another repository.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, stdin=subprocess.DEVNULL, env=environ, timeout=_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return []
     if done.returncode:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from scalepool._base.tuples import NamedTuple
 from scalepool._proc.git import ignored_paths
@@ -66,6 +67,8 @@ class Gathered(NamedTuple):
         return contents
 
 
+_SETTLED_NS: Final = 2_000_000_000
+"""A file that was written just now may be written again without a sign of it: clocks of file systems are coarse."""
 _digests: dict[str, tuple[tuple[int, int, int], str]] = {}
 """Of files, by path, with what tells that one has not changed."""
 
@@ -101,8 +104,12 @@ def gather(name: str, portions: Sequence[Portion], host: Host, limit_bytes: int)
         for file in selection.chosen:
             source = os.path.join(base, file.path)  # noqa: PTH118
             path = f"{name}/{file.path}" if is_package else name + file.path[file.path.index(".") :]
-            entries.append(_entry(f"{number}/{path}", source))
-            sources.append(source)
+            try:
+                entries.append(_entry(f"{number}/{path}", source))
+            except OSError as error:
+                left_out[path] = f"it cannot be read ({error.strerror})"
+            else:
+                sources.append(source)
     for path, content in _metadata(name):
         entries.append(Entry(f"0/{path}", len(content), content_digest(content)))
         sources.append(content)
@@ -115,7 +122,7 @@ def _note(name: str, large: Sequence[File]) -> str:
         return ""
     return (
         f"hosts get package {name!r} without its largest data: {largest(large)}. A file that is no code may have an "
-        "eighth of code_limit_bytes; put larger ones where all hosts can read them, or pass them as arguments"
+        "eighth of SCALEPOOL_CODE_LIMIT_BYTES; put larger ones where all hosts can read them, or pass them as arguments"
     )
 
 
@@ -171,7 +178,9 @@ def _entry(path: str, source: str) -> Entry:
     known = _digests.get(source)
     if known is None or known[0] != mark:
         content = _content(source)
-        known = _digests[source] = (len(content), *mark[1:]), content_digest(content)
+        known = (len(content), *mark[1:]), content_digest(content)
+        if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
+            _digests[source] = known
     return Entry(path, known[0][0], known[1], int(bool(status.st_mode & 0o100)))
 
 

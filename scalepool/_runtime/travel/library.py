@@ -35,6 +35,7 @@ __all__ = ["CodeLibrary", "find_code"]
 
 _KEPT_S: Final = 1.0
 """How long an answer holds, unless a module is reloaded: many workers ask at once."""
+_TIMES: Final = 10
 _BODIES: Final = 4
 _OWN: Final = "scalepool"
 
@@ -110,9 +111,12 @@ class CodeLibrary:
         kept = self._kept.get(key)
         if kept is not None and not question.fresh and now_s < kept[0] and kept[1] == reloads:
             return kept[2].encode()
+        started_s = monotonic_s()
         answer = self._look_up(question)
         if answer.verdict != MISSING:
-            self._kept[key] = now_s + _KEPT_S, reloads, answer
+            # Longer where looking takes long.
+            holds_s = max(_KEPT_S, _TIMES * (monotonic_s() - started_s))
+            self._kept[key] = now_s + holds_s, reloads, answer
         return answer.encode()
 
     def _look_up(self, question: Question) -> Answer:

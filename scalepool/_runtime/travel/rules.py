@@ -147,10 +147,9 @@ def too_large(name: str, selection: Selection, limit_bytes: int) -> str | None:
     if selection.size_bytes <= limit_bytes:
         return None
     return (
-        f"{name!r} has {size_text(selection.size_bytes)} and at most {size_text(limit_bytes)} of a package are sent "
-        f"(code_limit_bytes). Its largest files are {largest(selection.chosen)}. Raise the limit with "
-        "scalepool.init(code_limit_bytes=...) or SCALEPOOL_CODE_LIMIT_BYTES, have git ignore what hosts do not need, "
-        "or install the package there"
+        f"{name!r} has {size_text(selection.size_bytes)} and at most {size_text(limit_bytes)} of a package are sent. "
+        f"Its largest files are {largest(selection.chosen)}. Raise the limit (SCALEPOOL_CODE_LIMIT_BYTES, before the "
+        "session starts), have git ignore what hosts do not need, or install the package there"
     )
 
 

@@ -131,7 +131,7 @@ def test_a_package_that_is_too_large_is_refused_and_the_user_told(
     answer = asked(library, "travell")
     assert answer.verdict == bundles.REFUSED
     assert "travell" in answer.reason
-    assert "code_limit_bytes" in answer.reason
+    assert "SCALEPOOL_CODE_LIMIT_BYTES" in answer.reason
     assert "much.py" in notes[0]
 
 
@@ -172,6 +172,23 @@ def test_links_to_folders_are_followed_to_packages_alone(folder: Path, library: 
     assert paths(asked(library, "travelk")) == [
         "0/travelk/__init__.py", "0/travelk/common/__init__.py", "0/travelk/common/c.py",
     ]  # fmt: skip
+
+
+def test_a_hook_of_git_does_not_mislead(folder: Path, library: CodeLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    package(folder, "travelh/__init__.py", "travelh/secret.py")
+    (folder / ".gitignore").write_text("secret.py\n")
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    monkeypatch.setenv("GIT_DIR", str(folder / "nowhere"))
+    assert paths(asked(library, "travelh")) == ["0/travelh/__init__.py"]
+
+
+def test_without_git_nothing_counts_as_ignored(
+    folder: Path, library: CodeLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(folder, "traveln/__init__.py", "traveln/secret.py")
+    (folder / ".gitignore").write_text("secret.py\n")
+    monkeypatch.setenv("PATH", str(folder))
+    assert paths(asked(library, "traveln")) == ["0/traveln/__init__.py", "0/traveln/secret.py"]
 
 
 def test_what_is_known_of_an_editable_installation_goes_with_it(folder: Path, library: CodeLibrary) -> None:
