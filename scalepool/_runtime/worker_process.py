@@ -30,15 +30,20 @@ def set_up_process(config: WorkerConfig) -> None:
     context = ProcessContext.decode(config.spec.context)
     context.apply(limits)
     by_value_modules().look_from(context.cwd, context.sys_path)
+    finder = None
     if config.code:
         from scalepool._runtime.travel.finder import install_finders
 
-        install_finders(config.code)
+        finder = install_finders(config.code)
     exchange = Exchange(sender_number(bytes.fromhex(config.token), config.worker))
     install(exchange)
     main_module = exchange.namespaces.install_main()
     if context.main_path:
         main_module.__file__ = context.main_path
+        if finder is not None and not os.path.exists(context.main_path):  # noqa: PTH110 - pathlib is a heavy import
+            from scalepool._runtime.travel.finder import MainSource
+
+            main_module.__loader__ = MainSource(finder)  # type: ignore[assignment]  # all that is asked of it
     seed_from_os()
     use_tracker(child.tracker_fd)
     process: Any = sys.modules.get("multiprocessing.process")

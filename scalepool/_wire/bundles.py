@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = [
-    "GIVE_UP_S", "HERE", "INSTALLED", "MISSING", "REFUSED", "Answer", "Entry", "Question", "add_part", "bundle_digest",
-    "check_path", "content_digest", "is_metadata", "pack", "part_of", "unpack",
+    "GIVE_UP_S", "HERE", "INSTALLED", "MAIN", "MISSING", "REFUSED", "Answer", "Entry", "Question", "add_part",
+    "bundle_digest", "check_path", "content_digest", "is_metadata", "pack", "part_of", "unpack",
 ]  # fmt: skip
 
 HERE: Final = "here"
@@ -32,6 +32,9 @@ MISSING: Final = "missing"
 """The program does not have it either."""
 REFUSED: Final = "refused"
 """The program has it, and it cannot be sent."""
+
+MAIN: Final = "__main__"
+"""The name of the program's script, of which only the text is wanted: it is never imported anywhere."""
 
 GIVE_UP_S: Final = 120.0
 """A program that does not answer for so long is taken for dead or stopped."""

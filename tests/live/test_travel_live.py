@@ -119,6 +119,9 @@ def test_a_script_with_modules_and_a_package_runs_unchanged(hosts: Hosts) -> Non
                 from kit import WORDS
                 return siblings.twice(x), relatives.thrice(x), WORDS, deep(x), siblings.prepared
 
+            def fail_here(x):
+                raise KeyError("in the script")
+
             def unbox(box):
                 return siblings.Box(box.x + 1)
 
@@ -132,6 +135,10 @@ def test_a_script_with_modules_and_a_package_runs_unchanged(hosts: Hosts) -> Non
                         executor.submit(fail, 1).result()
                     except ValueError as error:
                         print(error, 'raise ValueError("on purpose")' in str(error.__cause__))
+                    try:
+                        executor.submit(fail_here, 1).result()
+                    except KeyError as error:
+                        print(error, 'raise KeyError("in the script")' in str(error.__cause__))
                 print(joblib.Parallel(n_jobs=2)(joblib.delayed(deep)(x) for x in range(3)))
         """,
     )
@@ -139,6 +146,7 @@ def test_a_script_with_modules_and_a_package_runs_unchanged(hosts: Hosts) -> Non
     here = hosts.run("ours.py", "--address", "local")
     assert here.returncode == 0, here.stderr
     assert "on purpose True" in here.stdout
+    assert "'in the script' True" in here.stdout
     there = hosts.run("ours.py", "--address", hosts.address)
     assert (there.stdout, there.stderr, there.returncode) == (here.stdout, here.stderr, 0)
     assert hosts.run("ours.py", SCALEPOOL_ADDRESS=hosts.address).stdout == here.stdout

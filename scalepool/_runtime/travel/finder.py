@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tokenize
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.clock import monotonic_s
 from scalepool._net.channel import open_peer_channel
-from scalepool._wire.bundles import GIVE_UP_S, HERE, INSTALLED, REFUSED
+from scalepool._wire.bundles import GIVE_UP_S, HERE, INSTALLED, MAIN, REFUSED
 from scalepool._wire.codec import MAX_MESSAGE_BYTES
 from scalepool._wire.pickling.importable import by_value_modules
 from scalepool.errors import ScalepoolError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from importlib.metadata import Distribution, DistributionFinder
 
-__all__ = ["CodeFinder", "LastFinder", "install_finders"]
+__all__ = ["CodeFinder", "LastFinder", "MainSource", "install_finders"]
 
 _OWN: Final = frozenset({"__main__", "__mp_main__", "scalepool", "sitecustomize", "usercustomize"})
 _MISSED_S: Final = 1.0
@@ -147,12 +148,38 @@ class LastFinder:
         return spec
 
 
-def install_finders(address: str) -> None:
+class MainSource:
+    """Tells tracebacks and ``inspect`` the source of the program's script, whose file this host does not have.
+
+    Parameters
+    ----------
+    finder
+        The first one.
+    """
+
+    def __init__(self, finder: CodeFinder) -> None:
+        self._finder = finder
+        self._text: str | None = None
+
+    def get_source(self, name: str) -> str | None:
+        """Return the script's text; see ``importlib.abc.InspectLoader``. It is brought when it is first wanted."""
+        if self._text is None:
+            found = self._finder.look_up(MAIN)
+            try:
+                with tokenize.open(os.path.join(found["roots"][0], f"{MAIN}.py")) as file:  # type: ignore[index]  # noqa: PTH118
+                    self._text = file.read()
+            except (TypeError, OSError, SyntaxError):
+                self._text = ""  # nobody has it: the traceback does without
+        return self._text or None
+
+
+def install_finders(address: str) -> CodeFinder:
     """Have this process import the program's code; the agent of its host listens at ``address``."""
     first = CodeFinder(lambda name, reloads, is_edited: _ask(address, name, reloads, is_edited))
     at = sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else len(sys.meta_path)
     sys.meta_path.insert(at, first)
     sys.meta_path.append(LastFinder(first))
+    return first
 
 
 def _ask(address: str, name: str, reloads: int, is_edited: bool) -> dict[str, Any]:

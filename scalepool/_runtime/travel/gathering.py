@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from scalepool._base.tuples import NamedTuple
 from scalepool._proc.git import ignored_paths
 from scalepool._runtime.travel.rules import File, is_pruned, largest, select, too_large
-from scalepool._wire.bundles import Entry, content_digest
+from scalepool._wire.bundles import MAIN, Entry, content_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -103,7 +103,7 @@ def gather(name: str, portions: Sequence[Portion], host: Host, limit_bytes: int)
             return Gathered(refusal)
         for file in selection.chosen:
             source = os.path.join(base, file.path)  # noqa: PTH118
-            path = f"{name}/{file.path}" if is_package else name + file.path[file.path.index(".") :]
+            path = f"{name}/{file.path}" if is_package else name + _suffix(name, file.path)
             try:
                 entries.append(_entry(f"{number}/{path}", source))
             except OSError as error:
@@ -115,6 +115,11 @@ def gather(name: str, portions: Sequence[Portion], host: Host, limit_bytes: int)
         sources.append(content)
     in_place = all(os.path.basename(portion.path).partition(".")[0] == name for portion in portions)  # noqa: PTH119
     return Gathered("", entries, sources, left_out, in_place, _note(name, large))
+
+
+def _suffix(name: str, file: str) -> str:
+    # A script may be called anything.
+    return ".py" if name == MAIN else file[file.index(".") :]
 
 
 def _note(name: str, large: Sequence[File]) -> str:

@@ -21,7 +21,7 @@ from scalepool._base.clock import monotonic_s
 from scalepool._base.tuples import NamedTuple
 from scalepool._runtime.travel.gathering import Portion, gather
 from scalepool._runtime.travel.rules import Host, is_local
-from scalepool._wire.bundles import HERE, INSTALLED, MISSING, REFUSED, Answer, Question, pack, part_of
+from scalepool._wire.bundles import HERE, INSTALLED, MAIN, MISSING, REFUSED, Answer, Question, pack, part_of
 from scalepool._wire.pickling.importable import by_value_modules
 from scalepool.errors import ProtocolError
 
@@ -160,6 +160,8 @@ def find_code(name: str) -> Found:
         return Found(MISSING)
     if name == _OWN:
         return Found(INSTALLED, "hosts have their own")
+    if name == MAIN:
+        return _script()
     spec = _spec_of(name)
     if spec is None:
         return Found(MISSING)
@@ -175,6 +177,14 @@ def find_code(name: str) -> Found:
     if not os.path.isfile(origin):  # noqa: PTH113
         return Found(REFUSED, f"the program has it in {origin}, and only what is in files of its own is sent")
     path = os.path.dirname(origin) if spec.submodule_search_locations is not None else origin  # noqa: PTH120
+    return Found(HERE, "", [Portion(os.path.dirname(path), path)])  # noqa: PTH120
+
+
+def _script() -> Found:
+    file = getattr(sys.modules.get(MAIN), "__file__", None)
+    if not isinstance(file, str) or not os.path.isfile(file):  # noqa: PTH113
+        return Found(MISSING)
+    path = os.path.abspath(file)  # noqa: PTH100
     return Found(HERE, "", [Portion(os.path.dirname(path), path)])  # noqa: PTH120
 
 

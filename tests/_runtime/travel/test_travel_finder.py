@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scalepool._runtime.travel.finder import CodeFinder, LastFinder
+from scalepool._runtime.travel.finder import CodeFinder, LastFinder, MainSource
 from scalepool._wire import bundles
 
 if TYPE_CHECKING:
@@ -147,6 +147,18 @@ def test_an_import_that_fails_says_why_and_a_look_does_not_fail(shelf: Shelf) ->
         importlib.import_module("farpi._x")
     with pytest.raises(ModuleNotFoundError, match=r"^No module named 'farpi._'$"):
         importlib.import_module("farpi._")
+
+
+def test_the_script_is_brought_when_somebody_wants_its_text(shelf: Shelf) -> None:
+    first = next(finder for finder in sys.meta_path if isinstance(finder, CodeFinder))
+    shelf.bring("__main__", "1", __main__="x = 1\n")
+    source = MainSource(first)
+    assert not shelf.asked
+    assert source.get_source("__main__") == source.get_source("__main__") == "x = 1\n"
+    assert shelf.asked == [("__main__", False)]
+    shelf.found.clear()
+    assert MainSource(first).get_source("__main__") is None
+    assert first.find_spec("__main__") is None
 
 
 def test_versions_of_packages_that_were_sent_are_known(shelf: Shelf) -> None:

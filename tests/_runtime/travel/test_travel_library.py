@@ -201,6 +201,19 @@ def test_what_is_known_of_an_editable_installation_goes_with_it(folder: Path, li
     assert b"3.2" in fetched(library, "travelv", answer)["0/travelv-3.2.dist-info/METADATA"]
 
 
+@pytest.mark.parametrize("name", ["script.py", "script", "my.script.py"])
+def test_the_script_is_there_for_tracebacks(
+    folder: Path, library: CodeLibrary, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (folder / name).write_text("x = 1\n")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(folder / name), raising=False)
+    answer = asked(library, "__main__")
+    assert fetched(library, "__main__", answer) == {"0/__main__.py": b"x = 1\n"}
+    assert not answer.in_place
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "<stdin>")
+    assert find_code("__main__").verdict == bundles.MISSING
+
+
 def test_questions_are_answered_in_a_thread_whatever_they_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package(folder, "travelt.py")
     woken = threading.Semaphore(0)
