@@ -202,6 +202,17 @@ class MapJob:
     # Collecting
 
     def _arrived(self, chunk: _Chunk, future: TaskFuture) -> None:
+        try:
+            self._take_in(chunk, future)
+        except Exception as error:
+            # What the task raised may fight back in any way: then that is the map's outcome, which somebody waits for.
+            with self._lock:
+                self._outstanding.pop(chunk.start, None)
+                self._note(error)
+            self.abandon()
+            raise
+
+    def _take_in(self, chunk: _Chunk, future: TaskFuture) -> None:
         error = error_of(future)
         failed_before_sending = error is not None and failed_locally(future)
         if failed_before_sending:

@@ -234,7 +234,10 @@ class CallbackResult(ApplyResult):
 
     def arrived(self, future: TaskFuture) -> None:
         """Take the outcome of the finished `future`."""
-        error = error_of(future)
+        try:
+            error = error_of(future)
+        except Exception as trouble:  # noqa: BLE001 - the task's error fights back: that is the outcome then
+            error = trouble
         self._settlement.settle(error is None, future.result() if error is None else error)
 
     def cancel(self, force: bool = False) -> bool:

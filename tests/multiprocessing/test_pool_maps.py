@@ -188,3 +188,14 @@ def test_ten_threads_share_a_pool(pool: Pool) -> None:
 @pytest.mark.parametrize("function", [tasks.nested_sum, tasks.nested_unordered_sum])
 def test_a_pool_inside_of_a_task(pool: Pool, function: Any) -> None:
     assert pool.map(function, [10, 20, 30, 40], 1) == [285, 2470, 8555, 20540]
+
+
+def test_trouble_with_what_has_come_is_the_outcome(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fight(*_: object) -> None:
+        raise KeyError("fights back")
+
+    monkeypatch.setattr("scalepool.multiprocessing.feeding.MapJob._store", fight)
+    with pytest.raises(KeyError, match="fights back"):
+        pool.map(tasks.square, range(100))
+    monkeypatch.undo()
+    assert pool.map(tasks.square, [3]) == [9]
