@@ -9,11 +9,19 @@ from scalepool._core.deadlocks import note_wait
 from scalepool._core.endings import Autopsy
 from scalepool._core.following import note_led
 from scalepool._core.revoking import Revoking
-from scalepool._core.streams import LOST_AFTER_S, close_stream, is_short
+from scalepool._core.streams import LOST_AFTER_S, close_stream, is_short, salvage
 from scalepool._core.workers import WorkerState
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
-from scalepool._wire.records import MISSING, PARTS, unpack_missing, unpack_parts, unpack_result, unpack_stream_end
+from scalepool._wire.records import (
+    MISSING,
+    PARTS,
+    YIELDED,
+    unpack_missing,
+    unpack_parts,
+    unpack_result,
+    unpack_stream_end,
+)
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -61,9 +69,13 @@ class Reports:
         if message.objects:
             self._endings.free(objects.sweep(message.objects[::4]))
 
-    def salvaged(self, worker: Worker, results: Iterable[ResultRecord], objects: m.Ints) -> None:
+    def salvaged(self, worker: Worker, results: Sequence[ResultRecord], objects: m.Ints) -> None:
         """Results that ``worker`` had logged when it died, and the objects in them that could be saved."""
         self._state.objects.add(worker.id, objects, held=False)
+        yields = [result for result in results if result.status == YIELDED]
+        if yields:  # before the ends of these streams
+            salvage(self._state, self._endings.keeping, worker, yields)
+            results = [result for result in results if result.status != YIELDED]
         self.take_results(worker, results, objects)
         self._endings.free(self._state.objects.sweep(objects[::4]))
 

@@ -17,18 +17,30 @@ from scalepool._core.commands import Send
 from scalepool._core.task import TaskState
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
+from scalepool._wire.records import unpack_yielded
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from scalepool._core.endings import Endings
     from scalepool._core.keeping import Keeping
     from scalepool._core.state import HubState
     from scalepool._core.task import KeptTask, Task
     from scalepool._core.workers import Worker
+    from scalepool._wire.records import ResultRecord
 
-__all__ = ["LOST_AFTER_S", "Stream", "Streams", "abandon", "close_stream", "end_stream", "handlers", "is_short"]
+__all__ = [
+    "LOST_AFTER_S",
+    "Stream",
+    "Streams",
+    "abandon",
+    "close_stream",
+    "end_stream",
+    "handlers",
+    "is_short",
+    "salvage",
+]
 
 LOST_AFTER_S: Final = 1.0
 """How long a task some of whose results were lost waits for news of its worker's death; then it is judged without."""
@@ -73,22 +85,29 @@ class Streams:
         worker = state.roster.known(peer)
         if len(message.objects) % 4:
             raise ProtocolError(f"worker {peer} described objects by {len(message.objects)} numbers, not four for each")
+        if len(message.values) != len(message.payloads) or not message.values:
+            raise ProtocolError(
+                f"worker {peer} yielded {len(message.values)} values, and {len(message.payloads)} payloads"
+            )
+        if len(message.values) > 1 and (message.objects or message.references):
+            raise ProtocolError(f"worker {peer} yielded several values with objects or references")
         state.objects.add(peer, message.objects, held=False)
         task, stream = worker.held.get(message.task), state.streams.get(message.task)
         if task is None or stream is None or task.attempt != message.attempt or stream.is_closing:
             state.out.command(Send(peer, m.Taken(message.task, -1)))
-        elif message.position < stream.made:  # it was tried again
-            if message.position == 0 and stream.taken:
+        else:
+            known = stream.made - message.position
+            if known > 0 and message.position == 0 and stream.taken:  # it was tried again
                 state.out.command(Send(peer, m.Taken(task.id, stream.taken)))
-        elif stream.lost_attempt != message.attempt:
-            self._enter(worker, task, stream, message)
+            if known < len(message.values) and stream.lost_attempt != message.attempt:
+                self._enter(worker, task, stream, message, max(0, known))
         self._endings.free(state.objects.sweep(message.objects[::4]))
 
-    def _enter(self, worker: Worker, task: Task, stream: Stream, message: m.Yield) -> None:
-        """Keep the next value, and tell the reader."""
-        state, value, objects = self._state, message.value, message.objects[::4]
-        if message.position > stream.made or value in state.values or value in state.tasks:
-            raise ProtocolError(f"worker {worker.id} yielded value {value}, or one before it, twice or not at all")
+    def _enter(self, worker: Worker, task: Task, stream: Stream, message: m.Yield, known: int) -> None:
+        """Keep the next values, all but those that are ``known``, and tell the reader."""
+        state, values, objects = self._state, message.values[known:], message.objects[::4]
+        if message.position > stream.made or any(value in state.values or value in state.tasks for value in values):
+            raise ProtocolError(f"worker {worker.id} yielded values {list(values)}, or one before, twice or not at all")
         if any(one not in state.objects for one in objects):
             # They were in the memory of a worker that is dead or dying, or nobody can open them; see ``reports``.
             stream.lost_attempt = message.attempt
@@ -96,14 +115,11 @@ class Streams:
             worker.lost_at = state.now
             state.alarm(worker.lost_at + LOST_AFTER_S)
             return
-        stream.made += 1
-        state.values.open((value,), task.owner)
-        record = state.values.get(value)
-        assert record is not None
-        record.status, record.payload = int(Status.VALUE), message.payload
-        self._keeping.keep_alive(value, message.references, objects)
-        state.out.command(Send(task.owner, m.Yielded(task.id, value)))
-        self._keeping.tell(task.owner, value)
+        _open(state, task, stream, values, message.payloads[known:])
+        if objects or message.references:
+            self._keeping.keep_alive(values[0], message.references, objects)
+        for value in values:
+            self._keeping.tell(task.owner, value)
 
     def taken(self, peer: int, message: m.Taken) -> None:
         """The reader has taken values; the worker may make others in their place."""
@@ -114,6 +130,30 @@ class Streams:
         stream.taken = max(stream.taken, min(message.taken, stream.made))
         if task.state is TaskState.ASSIGNED:
             state.out.command(Send(task.worker, m.Taken(task.id, stream.taken)))
+
+
+def salvage(state: HubState, keeping: Keeping, worker: Worker, results: Iterable[ResultRecord]) -> None:
+    """Take in values that a worker had yielded, and not sent, when it died; most of them, or all, may be known."""
+    for result in results:
+        task, stream = worker.held.get(result.task), state.streams.get(result.task)
+        if task is None or stream is None or task.attempt != result.attempt or stream.is_closing:
+            continue
+        position, value, payload = unpack_yielded(result.payload)
+        is_next = position == stream.made and stream.lost_attempt != result.attempt
+        if is_next and value not in state.values and value not in state.tasks:
+            _open(state, task, stream, (value,), (payload,))
+            keeping.tell(task.owner, value)
+
+
+def _open(state: HubState, task: Task, stream: Stream, values: Sequence[int], payloads: Sequence[bytes]) -> None:
+    """Enter the next values, and tell the reader that there are some."""
+    stream.made += len(values)
+    state.values.open(values, task.owner)
+    for value, payload in zip(values, payloads, strict=True):
+        record = state.values.get(value)
+        assert record is not None
+        record.status, record.payload = _OWN[0], payload
+    state.out.command(Send(task.owner, m.Yielded(task.id, values)))
 
 
 def handlers(streams: Streams) -> dict[type, Callable[[int, Any], None]]:

@@ -59,9 +59,9 @@ class Stream:
         """Whether somebody who wants the next value need not wait for it, or for the news that there is none."""
         return bool(self.arrived) or self.end.is_over
 
-    def add(self, ref: ObjectRef[Any]) -> None:
-        """Another value has come."""
-        self.arrived.append(ref)
+    def add(self, refs: Sequence[ObjectRef[Any]]) -> None:
+        """Other values have come."""
+        self.arrived.extend(refs)
         self._bell.ring()
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from scalepool._runtime.links import PeerLinks
 from scalepool._runtime.notes import Notes
 from scalepool._runtime.output import Printer, show
 from scalepool._runtime.overview import Overview
+from scalepool._store.flight import unsent
 from scalepool._wire import messages as m
 from scalepool._wire.codec import decode
 from scalepool._wire.records import split_noted
@@ -179,7 +180,7 @@ class LocalStation:
         records: tuple[bytes, ...] = ()
         if fate is not None:
             running = fate.flight.running_items()
-            records = tuple(fate.flight.unacked(self._hub.received_from(worker)))
+            records = (*fate.flight.unacked(self._hub.received_from(worker)), *unsent(fate.flight))
         output, report = _findings(self.engine, event, is_shown=self.printer.is_on)
         for message in output:
             self._handle(Received(worker, message))

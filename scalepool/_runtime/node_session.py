@@ -32,6 +32,7 @@ from scalepool._runtime.session_part import SessionPart
 from scalepool._runtime.spec import WorkerSpec
 from scalepool._runtime.storage import Storage, plan_of
 from scalepool._runtime.travel.shelf import CodeShelf
+from scalepool._store.flight import unsent
 from scalepool._wire import cluster as c
 from scalepool._wire import messages as m
 from scalepool._wire.codec import MAX_MESSAGE_BYTES, decode, encode
@@ -194,7 +195,7 @@ class NodeSession(SessionPart):
         fate = engine.fates.get(worker)
         flight = fate.flight if fate is not None else None
         running = flight.running_items() if flight is not None else {}
-        first, logged = (flight.forgotten, flight.unacked(0)) if flight is not None else (0, [])
+        first, logged = (flight.forgotten, [*flight.unacked(0), *unsent(flight)]) if flight is not None else (0, [])
         records, objects = self._keeper.salvage(logged)
         peak_bytes, oom = engine.circumstances(worker, event.exitcode)
         said = engine.said(worker)

@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeAlias
 
 from scalepool._core.functions import Recent
+from scalepool._runtime.unsent import merged
 from scalepool._wire import messages as m
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from scalepool._core.task import Terms
     from scalepool._runtime.functions import Function
     from scalepool._runtime.packing import Packed
+    from scalepool._runtime.unsent import Unsent
     from scalepool._runtime.values import Values
     from scalepool._store.mapping import Views
 
@@ -60,7 +62,7 @@ class Outgoing:
         Whose released objects are reported along.
     """
 
-    __slots__ = ("_known", "_views", "changes", "held", "queue", "released", "values")
+    __slots__ = ("_known", "_views", "changes", "held", "queue", "released", "unsent", "values")
 
     def __init__(self, views: Views) -> None:
         self._views = views
@@ -73,6 +75,8 @@ class Outgoing:
         self.changes: deque[int] = deque()
         """References to values that came, and, as negative numbers, that went; see ``values``."""
         self.values: Values | None = None
+        self.unsent: Unsent | None = None
+        """The values of streams in the queue that wait to travel together; only of a worker."""
 
     @property
     def pending(self) -> bool:
@@ -80,7 +84,13 @@ class Outgoing:
         return bool(self.queue or self.released or self.changes or self._views.has_released)
 
     def drain(self) -> list[m.Message]:
-        """Take everything that is queued, as messages with many tasks in each."""
+        """Take everything that is queued, as messages with many tasks in each, or many values of a stream."""
+        out = self._batches()
+        if self.unsent is not None and self.unsent.some:
+            return merged(out)
+        return out
+
+    def _batches(self) -> list[m.Message]:
         hold, dropped = self.values.settle() if self.changes and self.values is not None else ((), ())
         # Taken before the queue: what is released was put before, and the hub must hear of it in this order.
         released = self._take_released() if self.released or self._views.has_released else ()

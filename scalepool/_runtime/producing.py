@@ -1,4 +1,4 @@
-"""Streams as their task sees them: each value goes to the hub before the next is made, never too far ahead."""
+"""Streams as their task sees them: values go to the hub as they are made, fast ones together, never too far ahead."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from scalepool._base.clock import monotonic_s
 from scalepool._runtime.packing import part_of
 from scalepool._wire import messages as m
 from scalepool._wire.payload import dumps_scalar
@@ -20,6 +21,11 @@ __all__ = ["Producer", "in_turn"]
 
 _SCALAR_BYTES: Final = 4096
 _END: Final = object()
+_TOGETHER_S: Final = 0.001
+"""Values that are made within so short a time after each other may travel together, and wait for each other so long."""
+_IN_A_ROW: Final = 16
+"""How many of them in a row are each sent at once before."""
+_BATCH: Final = 64
 
 
 class Producer:
@@ -47,8 +53,11 @@ class Producer:
     __slots__ = (
         "_ahead",
         "_ahead_bytes",
+        "_in_a_row",
         "_index",
         "_limit",
+        "_made_at",
+        "_sent_at",
         "_taken",
         "_values",
         "attempt",
@@ -71,6 +80,8 @@ class Producer:
         self._taken = 0
         self._ahead: deque[int] = deque()
         self._ahead_bytes = 0
+        self._in_a_row = 0
+        self._made_at = self._sent_at = 0.0
 
     def run(self, made: Iterable[Any]) -> None:
         """Send all of ``made``; raises what it raises. Closed early, it closes what it iterates over."""
@@ -101,6 +112,7 @@ class Producer:
             async for value in iterator:
                 self.send(value)
                 while not self.may_go_on:
+                    self._values.client.pump.kick(now=True)
                     event.clear()
                     if not self.may_go_on:
                         await event.wait()
@@ -138,10 +150,26 @@ class Producer:
             self._ahead.append(size_bytes)
             self._ahead_bytes += size_bytes
         queue = client.outgoing.queue
-        queue.append(m.Yield(self.task, self.attempt, index, client.new_object_id(), data, references, objects))
+        value_id = client.new_object_id()
+        queue.append(m.Yield(self.task, self.attempt, index, (value_id,), (data,), references, objects))
+        unsent = client.outgoing.unsent
+        may_wait = self._may_wait(len(queue)) and not (references or objects)
+        if may_wait and unsent is not None and unsent.keep(self.task, self.attempt, index, value_id, data):
+            client.pump.kick(now=False)  # the tick thread sends it, if nothing else does before
+            return
         client.pump.kick(now=True)
         if queue:  # another thread was about to send: it, or this one, does so before anything else happens here
             client.pump.wait_for(lambda: not queue)
+
+    def _may_wait(self, queued: int) -> bool:
+        """Whether the value need not be sent now: where one comes right after the other, and the last was just sent."""
+        now = monotonic_s()
+        self._in_a_row = self._in_a_row + 1 if now - self._made_at < _TOGETHER_S else 0
+        self._made_at = now
+        if self._in_a_row >= _IN_A_ROW and queued < _BATCH and now - self._sent_at < _TOGETHER_S:
+            return True
+        self._sent_at = now
+        return False
 
     def note_taken(self, taken: int) -> None:
         """The reader has taken so many; -1: it wants no more."""

@@ -137,7 +137,7 @@ class Timeline:
     def _yielded(self, _: int, message: m.Yield, __: float) -> None:
         one = self._open.get(message.task)
         if one is not None and one.attempt == message.attempt:
-            one.yielded += 1
+            one.yielded += len(message.values)
 
     def _returned(self, _: int, message: m.Returned, now: float) -> None:
         """Tasks come back; what had begun all the same has been cancelled meanwhile."""

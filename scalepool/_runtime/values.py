@@ -249,14 +249,17 @@ class Values:
             return
         assert type(message) is m.Yielded
         stream = self.streams.get(message.task)
-        slot = self.table[message.value] = Slot(message.value, message.task, stream.name if stream else "", WAITING)
-        slot.held = True
-        slot.count = 1
+        name = stream.name if stream else ""
+        refs: list[ObjectRef[Any]] = []
+        for value in message.values:
+            slot = self.table[value] = Slot(value, message.task, name, WAITING)
+            slot.held = True
+            slot.count = 1
+            refs.append(ObjectRef(value, self))
         with self.lock:
-            self.awaited += 1
-        ref: ObjectRef[Any] = ObjectRef(message.value, self)
-        if stream is not None:  # else nobody reads it any more, and the reference that dies here tells the hub
-            stream.add(ref)
+            self.awaited += len(refs)
+        if stream is not None:  # else nobody reads them any more, and the references that die here tell the hub
+            stream.add(refs)
 
     def _ended(self, task: int, size_bytes: int) -> None:
         """A task has ended, or nobody here wants to know."""

@@ -30,6 +30,7 @@ from scalepool._runtime.results import Results
 from scalepool._runtime.session import WorkerSession, set_current
 from scalepool._runtime.spec import WorkerConfig
 from scalepool._runtime.surroundings import Surroundings
+from scalepool._runtime.unsent import Unsent
 from scalepool._runtime.whereabouts import Whereabouts
 from scalepool._runtime.worker_process import set_up_process
 from scalepool._store.files import places_of
@@ -68,6 +69,7 @@ class WorkerStation:
         self._flush_count = config.settings.result_flush_count
         self._client = client
         self._flight = flight
+        self._unsent = client.outgoing.unsent = Unsent(flight)
         self._channel = open_peer_channel(config.address, max_message_bytes=MAX_MESSAGE_BYTES)
         self.holdings = Holdings()
         self.surroundings = Surroundings(config.spec)
@@ -184,8 +186,10 @@ class WorkerStation:
         if output:
             _send_output(self._channel, output)
             self.note_passed()
+        mark = self._unsent.mark()
         for message in self._client.outgoing.drain():
             self._channel.send(encode(message))
+        self._unsent.sent(mark)
         if finished:
             done, lent = self.results.take(finished, self._client.views)
             self._channel.send(encode(done))

@@ -15,6 +15,8 @@ enter. The reason:
 * ``base`` is the number of frames logged before the one at position 0. The log restarts only when the hub has
   confirmed all frames; then ``base = logged`` declares it empty, before anything is written over.
 * ``items`` tells, for each running task, which item of its input it works on, counted from 1; 0: it does not say.
+* ``unsent`` is how many bytes of frames there are with values of streams that wait to be sent. It becomes 0 before the
+  next one is written when all of them have been sent; one that the hub has got already says so by its position.
 * ``revocation`` alone is written by the hub: how often it has taken back what had not begun. The worker looks at it
   after the store that begins a task, the hub looks for that after its own store: at least one of them sees the other's.
 * The writer keeps no copy of these words: an exception raised by a signal handler between two stores is no different
@@ -33,7 +35,18 @@ import os
 from scalepool._store.files import HAS_MEMFD, anonymous_file, map_file
 from scalepool.errors import StoreError
 
-__all__ = ["CRASH_OFFSET", "LOG_CAPACITY", "MAX_DEPTH", "FlightRecord", "note_passed", "passed"]
+__all__ = [
+    "CRASH_OFFSET",
+    "LOG_CAPACITY",
+    "MAX_DEPTH",
+    "UNSENT_CAPACITY",
+    "FlightRecord",
+    "forget_unsent",
+    "keep_unsent",
+    "note_passed",
+    "passed",
+    "unsent",
+]
 
 MAX_DEPTH = 64
 """Tasks that may run inside each other in one worker (each but the last waits for one that runs in its place)."""
@@ -41,9 +54,13 @@ MAX_DEPTH = 64
 LOG_CAPACITY = 1 << 20
 """Bytes of results that may be unconfirmed; its pages are allocated when they are first used."""
 
+UNSENT_CAPACITY = 1 << 16
+"""Bytes of values of streams that may wait to be sent together."""
+
 _HEADER = 4096
-# Behind the log: what the worker's code wrote to stderr last, and what ``faulthandler`` writes when it crashes.
-_WORDS = _HEADER + LOG_CAPACITY
+_UNSENT_AT = _HEADER + LOG_CAPACITY
+# Behind these: what the worker's code wrote to stderr last, and what ``faulthandler`` writes when it crashes.
+_WORDS = _UNSENT_AT + UNSENT_CAPACITY
 _WORDS_BYTES = 4096
 CRASH_OFFSET = _WORDS + _WORDS_BYTES
 _CRASH_BYTES = 60 * 1024
@@ -57,6 +74,7 @@ _REVOCATION = _ITEMS + 1 + MAX_DEPTH
 # Up to where the worker has passed on what was written to its stdout and its stderr, and the task that this is for.
 _PASSED = _REVOCATION + 1
 _PASSED_FOR = _PASSED + 2
+_UNSENT = _PASSED_FOR + 1
 
 _BEGUN = 0x101  # added to the state word: one more started, one deeper
 _DEPTH_MASK = 0xFF
@@ -306,6 +324,38 @@ def passed(record: FlightRecord) -> tuple[int, int, int]:
     """Return what was noted last."""
     words = record._words
     return words[_PASSED], words[_PASSED + 1], words[_PASSED_FOR]
+
+
+def keep_unsent(record: FlightRecord, frame: bytes) -> bool:
+    """Keep a value of a stream that waits to be sent; ``False``: no room, it must be sent at once."""
+    words = record._words
+    start = words[_UNSENT] + 8
+    end = start + len(frame)
+    if end > UNSENT_CAPACITY:
+        return False
+    record._mapping[_UNSENT_AT + start : _UNSENT_AT + end] = frame
+    words[(_UNSENT_AT - 8 + start) >> 3] = len(frame)
+    words[_UNSENT] = (end + 7) & -8
+    return True
+
+
+def forget_unsent(record: FlightRecord) -> None:
+    """All of them have been sent."""
+    record._words[_UNSENT] = 0
+
+
+def unsent(record: FlightRecord) -> list[bytes]:
+    """Return the values of streams that were not sent, or perhaps just so, oldest first."""
+    words, frames, at = record._words, list[bytes](), 0
+    end = min(words[_UNSENT], UNSENT_CAPACITY)
+    while at < end:
+        size = words[(_UNSENT_AT + at) >> 3]
+        start = at + 8
+        if not 0 <= size <= end - start:
+            break
+        frames.append(record._mapping[_UNSENT_AT + start : _UNSENT_AT + start + size])
+        at = (start + size + 7) & -8
+    return frames
 
 
 create = FlightRecord.create

@@ -17,11 +17,12 @@ from scalepool._wire.messages import Status
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "MISSING",
     "PARTS",
+    "YIELDED",
     "Part",
     "ResultRecord",
     "has_parts",
@@ -31,11 +32,13 @@ __all__ = [
     "pack_parts",
     "pack_result",
     "pack_stream_end",
+    "pack_yielded",
     "split_noted",
     "unpack_missing",
     "unpack_parts",
     "unpack_result",
     "unpack_stream_end",
+    "unpack_yielded",
 ]
 
 _HEAD: Final = struct.Struct("<qHBBq")
@@ -48,6 +51,9 @@ PARTS: Final = 0x80
 """In place of a status: the task ended with a value, and its payload is a list of parts, which count the objects."""
 MISSING: Final = 0x81
 """In place of a status: the task could not begin, as a value that it needs cannot be read; see `pack_missing`."""
+YIELDED: Final = 0x82
+"""In place of a status: the task has not ended, but has yielded a value that waited to be sent; see `pack_yielded`."""
+_YIELDED: Final = struct.Struct("<qq")
 _MISSING: Final = struct.Struct("<qq")
 _NOTED: Final = 0x40
 """Added to the status of a record in a log that has the numbers of its objects behind it."""
@@ -98,10 +104,9 @@ def unpack_result(record: bytes) -> ResultRecord:
     except struct.error as error:
         raise ProtocolError("a result record ends too early") from error
     if status > _LAST_STATUS or micros < 0:
-        if status not in (PARTS, MISSING) or micros < 0 or objects:
+        if status not in _CHECKS or micros < 0 or objects:
             raise ProtocolError(f"a result record says that task {task} ended as {status} after {micros} us")
-        # Here, while nothing has been believed yet.
-        unpack_parts(record[_HEAD_BYTES:]) if status == PARTS else unpack_missing(record[_HEAD_BYTES:])
+        _CHECKS[status](record[_HEAD_BYTES:])  # here, while nothing has been believed yet
     return _new(ResultRecord, (task, attempt, status, objects, micros, record[_HEAD_BYTES:]))
 
 
@@ -200,3 +205,29 @@ def unpack_stream_end(data: bytes) -> tuple[int, bytes]:
     if len(data) < _SENT.size:
         return 1 << 63, b""
     return int(_SENT.unpack_from(data)[0]), data[_SENT.size :]
+
+
+def pack_yielded(task: int, attempt: int, position: int, value: int, payload: bytes) -> bytes:
+    """Return a record whose status is ``YIELDED``: the value at this position of a stream."""
+    return _HEAD.pack(task, attempt, YIELDED, 0, 0) + _YIELDED.pack(position, value) + payload
+
+
+def unpack_yielded(data: bytes) -> tuple[int, int, bytes]:
+    """Return the position, the value and its payload, given the payload of a record that ``pack_yielded`` packed.
+
+    Raises
+    ------
+    ProtocolError
+        When ``data`` is anything else.
+    """
+    if len(data) < _YIELDED.size:
+        raise ProtocolError(f"{len(data)} bytes do not say what a stream has yielded")
+    position, value = _YIELDED.unpack_from(data)
+    return int(position), int(value), data[_YIELDED.size :]
+
+
+_CHECKS: Final[dict[int, Callable[[bytes], object]]] = {
+    PARTS: unpack_parts,
+    MISSING: unpack_missing,
+    YIELDED: unpack_yielded,
+}

@@ -10,6 +10,7 @@ from scalepool._base.tuples import NamedTuple
 __all__ = ["Hold", "Keep", "Missing", "Taken", "Want", "Yield", "Yielded"]
 
 Ints: TypeAlias = Sequence[int]
+Blobs: TypeAlias = Sequence[bytes]
 
 
 # ---- values --------------------------------------------------------------------------------------------------------
@@ -54,22 +55,25 @@ class Missing(NamedTuple):
 
 
 class Yield(NamedTuple):
-    """The worker's task, a stream, made the value at this position, counted from 0; the rest as in Keep."""
+    """The worker's task, a stream, made values, the first at this position, counted from 0; the rest as in Keep.
+
+    Where there are ``references`` or ``objects`` it is one value.
+    """
 
     task: int
     attempt: int
     position: int
-    value: int
-    payload: bytes
+    values: Ints
+    payloads: Blobs
     references: Ints = ()
     objects: Ints = ()
 
 
 class Yielded(NamedTuple):
-    """The next value of a stream that the peer reads; it holds it. A row of Replies follows that says what it is."""
+    """The next values of a stream that the peer reads; it holds them. Rows of Replies follow that say what they are."""
 
     task: int
-    value: int
+    values: Ints
 
 
 class Taken(NamedTuple):

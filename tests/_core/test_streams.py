@@ -6,10 +6,11 @@ import pytest
 
 from _core.dialogue import dropped, ends, runs, sent
 from _core.test_keeping import Keeper, replies
+from scalepool._core.events import WorkerExited
 from scalepool._core.reports import LOST_AFTER_S
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, CloseMode, Status
-from scalepool._wire.records import pack_result, pack_stream_end
+from scalepool._wire.records import pack_result, pack_stream_end, pack_yielded
 from scalepool.errors import ProtocolError
 
 
@@ -26,7 +27,7 @@ class Streaming(Keeper):
         self, position: int, *, attempt: int = 1, objects: tuple[int, ...] = (), refs: tuple[int, ...] = ()
     ) -> int:
         value = self.new_id(self.worker)
-        self.says(self.worker, m.Yield(self.task, attempt, position, value, b"%d" % position, refs, objects))
+        self.says(self.worker, m.Yield(self.task, attempt, position, [value], [b"%d" % position], refs, objects))
         return value
 
     def says_end(self, sent: int, status: Status = Status.VALUE, attempt: int = 1) -> None:
@@ -51,7 +52,7 @@ def test_what_it_yields_is_told_at_once_and_its_end_last() -> None:
     assert talk.run_of(talk.task).returns == [-3]
     for position in range(2):
         value = talk.yields(position)
-        assert sent(talk.heard, m.Yielded) == [m.Yielded(talk.task, value)]
+        assert sent(talk.heard, m.Yielded) == [m.Yielded(talk.task, [value])]
         assert replies(talk.heard) == {value: (Status.VALUE, b"%d" % position)}
         assert talk.holds(value) == (DRIVER,)
     talk.says_end(2)
@@ -123,7 +124,7 @@ def test_another_attempt_tells_nothing_twice_and_hears_what_was_taken() -> None:
     talk.yields(1, attempt=2)
     assert talk.heard == []
     third = talk.yields(2, attempt=2)
-    assert sent(talk.heard, m.Yielded) == [m.Yielded(talk.task, third)]
+    assert sent(talk.heard, m.Yielded) == [m.Yielded(talk.task, [third])]
     assert talk.holds(first) == talk.holds(second) == (DRIVER,)
 
 
@@ -162,7 +163,7 @@ def test_letting_go_of_the_end_alone_changes_nothing() -> None:
     talk.says(DRIVER, m.Release([talk.task]))
     assert talk.heard == []
     value = talk.yields(0)
-    assert sent(talk.heard, m.Yielded) == [m.Yielded(talk.task, value)]
+    assert sent(talk.heard, m.Yielded) == [m.Yielded(talk.task, [value])]
 
 
 def test_cancelling_one_that_runs_closes_it_and_says_so() -> None:
@@ -259,3 +260,73 @@ def test_tasks_for_a_group_that_is_no_more() -> None:
         talk.dies(worker)
     task = talk.keeps(returns=-4)
     assert ends(talk.heard) == {task: Status.CANCELLED, task + 1: Status.CANCELLED}
+
+
+def test_several_values_in_one_message() -> None:
+    talk = Streaming(limit=10, max_retries=1)
+    first = talk.yields(0)
+    values = [talk.new_id(talk.worker) for _ in range(3)]
+    talk.says(talk.worker, m.Yield(talk.task, 1, 1, values, [b"1", b"2", b"3"]))
+    assert sent(talk.heard, m.Yielded) == [m.Yielded(talk.task, values)]
+    assert replies(talk.heard) == {value: (Status.VALUE, b"%d" % (at + 1)) for at, value in enumerate(values)}
+    talk.dies(talk.worker, talk.task)
+    talk.worker = talk.ran_by(talk.task)
+    again = [talk.new_id(talk.worker) for _ in range(6)]
+    talk.says(talk.worker, m.Yield(talk.task, 2, 0, again, [b"%d" % at for at in range(6)]))
+    assert sent(talk.heard, m.Yielded) == [m.Yielded(talk.task, again[4:])], "what was told before is not told twice"
+    assert replies(talk.heard) == {again[4]: (Status.VALUE, b"4"), again[5]: (Status.VALUE, b"5")}
+    assert talk.holds(first) == talk.holds(values[2]) == talk.holds(again[5]) == (DRIVER,)
+    assert talk.holds(again[3]) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"payloads": [b""]}, {"values": [], "payloads": []}, {"references": [5]}, {"objects": [9, 1, 1, 8]}],
+)
+def test_messages_with_values_that_make_no_sense(change: dict[str, list[int]]) -> None:
+    talk = Streaming()
+    values = [talk.new_id(talk.worker) for _ in range(2)]
+    message = m.Yield(talk.task, 1, 0, values, [b"", b""])
+    with pytest.raises(ProtocolError):
+        talk.says(talk.worker, message._replace(**change))
+    talk.hub.check()
+    talk.says(talk.worker, message)
+    assert sent(talk.heard, m.Yielded) == [m.Yielded(talk.task, values)]
+
+
+def test_values_that_a_dead_worker_had_not_sent_come_before_the_news_of_its_death() -> None:
+    talk = Streaming(limit=10)
+    talk.yields(0)
+    values = [talk.new_id(talk.worker) for _ in range(4)]
+    records = [pack_yielded(talk.task, 1, at, value, b"%d" % at) for at, value in enumerate(values)]
+    records.insert(2, pack_yielded(talk.task, 9, 2, values[2], b"of another attempt"))
+    records.append(pack_yielded(99, 1, 0, 1, b"of no task"))
+    talk.happens(WorkerExited(talk.worker, -9, (talk.task,), tuple(records)))
+    assert sent(talk.heard, m.Yielded) == [m.Yielded(talk.task, (value,)) for value in values[1:]]
+    told = replies(talk.heard)
+    assert [told[value] for value in values[1:]] == [(Status.VALUE, b"%d" % at) for at in (1, 2, 3)]
+    assert ends(talk.heard)[talk.task] == Status.WORKER_DIED
+    talk.hub.check()
+
+
+def test_with_its_end_they_are_the_whole_stream() -> None:
+    talk = Streaming(limit=10)
+    value = talk.new_id(talk.worker)
+    end = pack_result(talk.task, 1, Status.VALUE, 0, 9, pack_stream_end(1, b"end"))
+    talk.happens(WorkerExited(talk.worker, -9, (), (end, pack_yielded(talk.task, 1, 0, value, b"0"))))
+    assert sent(talk.heard, m.Yielded) == [m.Yielded(talk.task, (value,))]
+    assert ends(talk.heard)[talk.task] == Status.VALUE
+
+
+@pytest.mark.parametrize("how", ["gap", "closing", "known value"])
+def test_of_no_use_are_those_after_a_gap_or_that_nobody_wants(how: str) -> None:
+    talk = Streaming(limit=10)
+    value = talk.new_id(talk.worker)
+    if how == "closing":
+        talk.says(DRIVER, m.Release([talk.task + 1]))
+    if how == "known value":
+        value = talk.yields(0)
+    position = {"gap": 1, "closing": 0, "known value": 1}[how]
+    talk.happens(WorkerExited(talk.worker, -9, (talk.task,), (pack_yielded(talk.task, 1, position, value, b""),)))
+    assert sent(talk.heard, m.Yielded) == []
+    talk.hub.check()

@@ -33,7 +33,7 @@ class Reader(Holder):
     def gets(self, *positions: int) -> None:
         for position in positions:
             value = 1 << 40 | position
-            self.client.receive(m.Yielded(self.task, value))
+            self.client.receive(m.Yielded(self.task, [value]))
             self.hears(value)
 
     def ends(self, status: Status = Status.VALUE) -> None:

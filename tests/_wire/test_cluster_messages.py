@@ -50,7 +50,7 @@ def test_all_kinds_of_messages_are_known() -> None:
 def test_messages_that_describe_objects_are_told_by_their_heads() -> None:
     run = m.Run(0, (), (), (1,), (0,), (2,), (3,), (b"x",))
     done = m.Done((b"r",))
-    for message in (run, done, m.Keep(1, b""), m.Yield(1, 0, 0, 2, b""), m.Replies((1,), (0,), (0,), (b"",))):
+    for message in (run, done, m.Keep(1, b""), m.Yield(1, 0, 0, (2,), (b"",)), m.Replies((1,), (0,), (0,), (b"",))):
         assert not c.carries_objects(codec.encode(message))
         assert c.carries_objects(codec.encode(message._replace(objects=(1, 2, 3, 4))))
     assert c.carries_objects(codec.encode(m.Put((1, 2, 3, 4))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -145,3 +146,26 @@ def notes(ledger: str, line: str) -> object:
 def complains() -> None:
     """Raise where nobody hears it."""
     raise KeyError("unheard")
+
+
+@scalepool.remote
+def killed(number: int) -> Iterator[int]:
+    """Yield some as fast as possible, then be killed."""
+    yield from range(number)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@scalepool.remote
+def fast_then_slow(number: int) -> Iterator[int]:
+    """Yield some as fast as possible, and take long for the next one."""
+    yield from range(number)
+    time.sleep(120)
+    yield number
+
+
+@scalepool.remote(max_concurrency=3)
+class Several:
+    """Yields in several threads at once."""
+
+    def counts(self, first: int, number: int) -> Iterator[int]:
+        yield from range(first, first + number)

@@ -141,6 +141,27 @@ def test_what_a_worker_had_yielded_outlives_it() -> None:
             scalepool.get(refs[-1])
 
 
+@pytest.mark.parametrize("number", [5, 100, 3000])
+def test_nothing_that_a_killed_worker_had_yielded_is_lost(number: int) -> None:
+    refs = list(tasks.killed.options(generator_backpressure=10_000).remote(number))
+    assert scalepool.get(refs[:-1]) == list(range(number))
+    with pytest.raises(WorkerDiedError):
+        scalepool.get(refs[-1])
+
+
+def test_fast_items_do_not_wait_for_a_slow_one() -> None:
+    gen = tasks.fast_then_slow.options(generator_backpressure=10_000).remote(3000)
+    assert scalepool.get([gen.next(timeout=60) for _ in range(3000)]) == list(range(3000))
+    assert scalepool.cancel(gen, force=True)
+
+
+def test_fast_streams_of_an_actors_threads() -> None:
+    actor = tasks.Several.remote()
+    gens = [actor.counts.remote(first, 2000) for first in (0, 10_000, 20_000)]
+    for gen, first in zip(gens, (0, 10_000, 20_000), strict=True):
+        assert scalepool.get(list(gen)) == list(range(first, first + 2000))
+
+
 def test_an_item_that_cannot_be_pickled_is_named() -> None:
     refs = list(tasks.unpicklable.remote())
     assert scalepool.get(refs[0]) == 1

@@ -251,7 +251,7 @@ class Member(SimWorker):
         payload = world.note_made(value, step.references)
         world.note_yield(value, act.task, act.position)
         objects = world.make_object(self.id) if world.chance(0.2) else ()
-        self.send(m.Yield(act.task, act.attempt, act.position, value, payload, step.references, objects))
+        self.send(m.Yield(act.task, act.attempt, act.position, [value], [payload], step.references, objects))
         act.position += 1
         if act.has_room:
             world.after(0.0005, lambda: self._advance(act, 0))

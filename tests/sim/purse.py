@@ -138,9 +138,10 @@ class Purse:
 
     def yielded(self, message: m.Yielded) -> None:
         """A stream has made its next value."""
-        self.own((message.value,))
+        self.own(message.values)
         reader = self.readers.get(message.task)
         if reader is None:
-            self.drop(message.value)
+            for value in message.values:
+                self.drop(value)
         else:
-            reader.arrived.append(message.value)
+            reader.arrived.extend(message.values)

@@ -293,10 +293,11 @@ class Society(World):
         self.yields[value] = (task, position)
 
     def _check_order(self, message: m.Yielded) -> None:
-        task, position = self.yields[message.value]
-        came = self.item_starts[task, 0]
-        self.item_starts[task, 0] += 1
-        assert (task, position) == (message.task, came), "a stream's values come out of order, or twice"
+        for value in message.values:
+            task, position = self.yields[value]
+            came = self.item_starts[task, 0]
+            self.item_starts[task, 0] += 1
+            assert (task, position) == (message.task, came), "a stream's values come out of order, or twice"
 
     def is_plain(self, value: int) -> bool:
         """Whether it ends whatever its readers do: a stream waits for them."""

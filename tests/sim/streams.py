@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scalepool._core.events import Received
 from scalepool._wire import messages as m
 from scalepool._wire.messages import DRIVER, Status
-from scalepool._wire.records import pack_result, pack_stream_end
+from scalepool._wire.records import pack_result, pack_stream_end, pack_yielded
 from sim.worker import Frame, Plan, SimWorker
 from sim.world import World
 
@@ -49,6 +49,7 @@ class Making:
     position: int = 0
     taken: int = 0
     closed: bool = False
+    unsent: list[tuple[int, bytes]] = field(default_factory=list)
 
     @property
     def may_go_on(self) -> bool:
@@ -113,13 +114,18 @@ class StreamWorker(SimWorker):
             self.world.process_ends(self, -11)
         elif making.closed or position == made.length:
             self.computing = False
+            self._send_values(frame)
             self._finish(frame)
         else:
             objects = self.world.make_object(self.id) if made.objects else ()
             value = self.world.new_id(self.id)
             self.streams.positions[value] = (task, position)
-            self.send(m.Yield(task, frame.attempt, position, value, b"%d" % position, (), objects))
+            if objects:
+                self._send_values(frame)
+            making.unsent.append((value, b"%d" % position))
             making.position += 1
+            if objects or not making.may_go_on or self.world.random.random() < 0.5:  # plain values may travel together
+                self._send_values(frame, objects)
             if making.may_go_on:
                 self.world.after(frame.plan.seconds, lambda: self._yield(frame))
                 return
@@ -130,6 +136,30 @@ class StreamWorker(SimWorker):
             self._flush()
             self.send(m.Block(()))
             self.go_on()
+
+    def unsent_records(self) -> tuple[bytes, ...]:
+        records = []
+        for frame in self.frames:
+            making, stream = self.making.get(frame.task), self.world.hub._state.streams.get(frame.task)
+            if making is None:
+                continue
+            first = making.position - len(making.unsent)
+            records += [
+                pack_yielded(frame.task, frame.attempt, first + at, *one) for at, one in enumerate(making.unsent)
+            ]
+            if (
+                stream is not None and first <= stream.made and stream.lost_attempt != frame.attempt
+            ):  # what was sent has arrived
+                self.streams.expected[frame.task] = making.position
+        return tuple(records)
+
+    def _send_values(self, frame: Frame, objects: tuple[int, ...] = ()) -> None:
+        making = self.making[frame.task]
+        if making.unsent:
+            values, payloads = zip(*making.unsent, strict=True)
+            first = making.position - len(making.unsent)
+            making.unsent.clear()
+            self.send(m.Yield(frame.task, frame.attempt, first, values, payloads, (), objects))
 
     def _record(self, frame: Frame, made: tuple[int, ...]) -> tuple[bytes, tuple[int, ...]]:
         stream = self.streams.made.get(frame.task)
@@ -148,6 +178,8 @@ class Streams(World):
         self.made: dict[int, Made] = {}
         self.read: dict[int, Read] = {}
         self.positions: dict[int, tuple[int, int]] = {}
+        self.expected: dict[int, int] = {}
+        """How many values of a stream must come, as they were made before its worker died."""
         self.most_ahead = 0
 
     def open_streams(self, group: int, count: int) -> None:
@@ -233,13 +265,14 @@ class Streams(World):
     def _note_yielded(self, message: m.Yielded) -> None:
         task, reader = message.task, self.read[message.task]
         assert task not in self.ended, "something comes after the end"
-        assert self.positions[message.value] == (task, reader.count), "out of order, or twice"
-        reader.count += 1
+        for value in message.values:
+            assert self.positions[value] == (task, reader.count), "out of order, or twice"
+            reader.count += 1
         ahead = reader.count - reader.taken
         assert ahead <= self.made[task].limit, f"{ahead} ahead of the reader"
         self.most_ahead = max(self.most_ahead, ahead)
-        reader.held.append(message.value)
-        reader.arrived.append(message.value)
+        reader.held.extend(message.values)
+        reader.arrived.extend(message.values)
 
     def _note_outcome(self, value: int, status: int, payload: bytes) -> None:
         if value in self.positions:

@@ -35,6 +35,8 @@ def test_each_value_comes_once_and_in_order(seed: int) -> None:
     world.read_all()
     world.run(lambda: world.now > 0.5 and world.is_done())
     assert world.is_done(), "a stream goes on for ever"
+    short = [task for task, made in world.expected.items() if world.read[task].count < made]
+    assert all(world.read[task].unwanted for task in short), "values went with their worker"
 
     world.release_all()
     world.close(group, CloseMode.DRAIN)

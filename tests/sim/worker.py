@@ -312,6 +312,10 @@ class SimWorker:
         if self.alive and not self.waits_for_sigcont(lambda: self._lets_go(objects)):
             self.send(m.Release(objects))
 
+    def unsent_records(self) -> tuple[bytes, ...]:
+        """What else its flight record has."""
+        return ()
+
     def _flush(self) -> None:
         if self.unsent:
             records, made, kept = zip(*self.unsent, strict=True)

@@ -257,6 +257,7 @@ class World:
             records = tuple(worker.log[unread])
             saved = [made if self.chance(0.7) else (0,) * len(made) for made in worker.logged_objects[unread]]
             objects = [number for made in saved for number in made]
+            records += worker.unsent_records()
             self.feed(WorkerExited(worker.id, exitcode, running, records, items, objects=objects))
             del self.workers[worker.id]
 
