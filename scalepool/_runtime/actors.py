@@ -169,7 +169,7 @@ class ActorClass(Generic[T]):
         named = options._replace(namespace=options.namespace or session.settings.namespace or None)
         demand = options.demand
         check_fits(demand, capacity_of(session.settings), f"{cls}()")
-        plan = self._plan()
+        plan = self._plan()._replace(meta=meta.packed())
         function = session.client.exporter.export(Creation(self.actor_class, plan))
         kept = KeptCall(f"{cls}()", 1, PLAIN, session.kept_task)
         arguments = values.pack((args, kwargs), kept)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from scalepool._base.clock import monotonic_s
 from scalepool._base.ids import IdSource
 from scalepool._core.task import PLAIN
-from scalepool._runtime.failures import error_of
+from scalepool._runtime.failures import error_of, lost
 from scalepool._runtime.functions import Exporter, Function
 from scalepool._runtime.futures import TaskFuture
 from scalepool._runtime.outgoing import Outgoing
@@ -19,7 +19,7 @@ from scalepool._runtime.refusal import refuse
 from scalepool._runtime.storage import Storage
 from scalepool._runtime.stored import StoredBuffers
 from scalepool._runtime.waits import AllOver, SomeOver
-from scalepool._store.files import places_of
+from scalepool._store.files import SegmentLost, places_of
 from scalepool._store.plan import StorePlan
 from scalepool._wire import messages as m
 from scalepool._wire.actors import ActorFound
@@ -326,6 +326,8 @@ class Client:
                     # end it.
                     future.settle(None, error)
                     raise
+                except SegmentLost as error:
+                    future.settle(None, lost(error, f"the result of {future.name}", future.name))
                 except BaseException as error:  # noqa: BLE001 - a result that raises when it is loaded, SystemExit included
                     future.settle(None, error)
                 else:

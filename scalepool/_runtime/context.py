@@ -13,6 +13,7 @@ from scalepool._runtime.session import WorkerSession, current
 
 if TYPE_CHECKING:
     from scalepool._runtime.executor import WorkItem
+    from scalepool._runtime.handles import ActorHandle
     from scalepool._runtime.session import DriverSession
 
 __all__ = ["RuntimeContext"]
@@ -127,6 +128,17 @@ class RuntimeContext(_Process):
         """Return the name that the actor was given; empty: it has none, ``None``: this is no actor."""
         instance: Any = sys.modules.get("scalepool._runtime.instance")
         return instance.actor_name() if instance is not None and instance.actor_id() else None
+
+    @property
+    def current_actor(self) -> ActorHandle:
+        """A handle of the actor that the calling code is a method, or the constructor, of: to hand on to others.
+
+        It does not keep the actor alive as long as only the actor itself has it. Raises RuntimeError where there is no
+        actor.
+        """
+        from scalepool._runtime.handles import own_handle
+
+        return own_handle()
 
     @property
     def was_current_actor_reconstructed(self) -> bool:

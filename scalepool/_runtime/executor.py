@@ -10,6 +10,7 @@ from scalepool._runtime.packing import part_of
 from scalepool._runtime.parts import has_arrays
 from scalepool._runtime.randomness import seed_torch
 from scalepool._runtime.recovery import NeedLost
+from scalepool._store.files import SegmentLost
 from scalepool._store.flight import LOG_CAPACITY
 from scalepool._wire.messages import Status
 from scalepool._wire.payload import dumps_scalar, loads_inline
@@ -299,6 +300,10 @@ class Executor:
 
     def pack_error(self, error: BaseException, task: int | None) -> tuple[int, bytes, Packed | None]:
         """Return status and payload of a task that raised ``error``; ``None``: of one whose results are kept."""
+        if type(error) is SegmentLost:  # what the user's code reads is waited for, and asked for again
+            from scalepool._runtime.failures import lost
+
+            error = lost(error, "an argument of this call, or its function,")
         # The first frame is this module's: the user's traceback begins below it.
         below = error.__traceback__.tb_next if error.__traceback__ is not None else None
         text = format_traceback(error.with_traceback(below))

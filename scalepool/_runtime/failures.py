@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from scalepool._base.ids import peer_of
 from scalepool._wire.messages import Status
 from scalepool._wire.pickling.exceptions import decode_exception
 from scalepool._wire.verdict import unpack_verdict
-from scalepool.errors import ActorDiedError, ActorUnavailableError, PostMortem
+from scalepool.errors import ActorDiedError, ActorUnavailableError, ObjectLostError, PostMortem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from scalepool._store.files import SegmentLost
     from scalepool._wire.verdict import Verdict
     from scalepool.errors import ActorError, InitializerError, TaskCancelledError, TaskTimeoutError, WorkerDiedError
 
-__all__ = ["GroupErrors", "error_of"]
+__all__ = ["GroupErrors", "error_of", "lost"]
 
 _PICKLE: Final = b"\x80"
 _CAUSES: Final = frozenset(
@@ -38,7 +40,10 @@ class GroupErrors(Protocol):
 def error_of(errors: GroupErrors, name: str, status: int, data: bytes) -> BaseException:
     """Return the error of a task of the function ``name`` that ended as ``status``; raises what loading it raises."""
     if status == Status.ERROR:
-        return decode_exception(data, errors.remote_traceback())
+        raised = decode_exception(data, errors.remote_traceback())
+        if type(raised) is ObjectLostError and not raised.task:
+            raised.task = name  # its worker did not know that
+        return raised
     if status == Status.INITIALIZER_FAILED:
         return _initializer_failed(errors, data)
     verdict = unpack_verdict(data)
@@ -62,6 +67,19 @@ def error_of(errors: GroupErrors, name: str, status: int, data: bytes) -> BaseEx
         host=host,
         post_mortem=known,
     )
+
+
+def lost(error: SegmentLost, what: str, name: str = "") -> ObjectLostError:
+    """Return the error of a call of ``name``, ``what`` of which cannot be read any more."""
+    worker, host = peer_of(error.object_id), os.uname().nodename
+    maker = f"worker {worker}" if worker else "the driver"
+    whole = ObjectLostError(
+        f"{what} is lost: what {maker} had made on host {host} cannot be read any more ({error}), and nobody keeps "
+        "what it takes to make it again; call it once more"
+    )
+    whole.task, whole.host = name, host
+    whole.__cause__ = error
+    return whole
 
 
 def _actor_died(errors: GroupErrors, name: str, status: int, verdict: Verdict) -> ActorError:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from scalepool._base.tuples import NamedTuple
 from scalepool._core.task import PLAIN
 from scalepool._runtime.group import terms_of
-from scalepool._runtime.instance import Method, actor_id, note_own_call
+from scalepool._runtime.instance import Method, actor_id, actor_meta, note_own_call
 from scalepool._runtime.options import FOR_EVER, changed, check_count
 from scalepool._runtime.outgoing import KeptCall
 from scalepool._runtime.returning import Returning, check_ahead, check_returns, checked_kinds, kinds_of
 from scalepool._runtime.session import current
+from scalepool._runtime.values import values_of
 from scalepool._wire.actors import EndActor, EndMode
 from scalepool._wire.payload import dumps_inline, loads_inline
 
@@ -255,6 +256,21 @@ class ActorHandle:
 
 def _rebuild(ref: ObjectRef[Any], packed: bytes) -> ActorHandle:
     return ActorHandle(ref, meta_of(packed))
+
+
+def own_handle() -> ActorHandle:
+    """Return a handle of the actor that this process is.
+
+    Raises
+    ------
+    RuntimeError
+        When it is none.
+    """
+    actor = actor_id()
+    if not actor:
+        raise RuntimeError("current_actor is a handle of the actor whose code asks for it; this is no actor")
+    meta = meta_of(actor_meta())
+    return ActorHandle(values_of(current().client).adopt(actor, actor, f"{meta.cls}()"), meta)
 
 
 def end(handle: ActorHandle, mode: EndMode) -> None:

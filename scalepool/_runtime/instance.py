@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from scalepool._runtime.slots import Slot
 
 __all__ = [
-    "ActorExit", "Creation", "Method", "Plan", "actor_class", "actor_id", "actor_name", "check_wait", "exit_actor",
-    "let_go", "note_own_call", "was_restarted",
+    "ActorExit", "Creation", "Method", "Plan", "actor_class", "actor_id", "actor_meta", "actor_name", "check_wait",
+    "exit_actor", "let_go", "note_own_call", "was_restarted",
 ]  # fmt: skip
 
 
@@ -47,12 +47,15 @@ class Plan(NamedTuple):
         What it may have beside what its process has before the object is made; 0: as much as it likes.
     name
         The actor's own name; empty: it has none.
+    meta
+        What makes a handle of it, see ``ActorMeta``.
     """
 
     is_async: bool
     limits: Mapping[str, int]
     memory_bytes: int = 0
     name: str = ""
+    meta: bytes = b""
 
     @property
     def concurrency(self) -> int:
@@ -68,7 +71,9 @@ class Plan(NamedTuple):
 class _Own:
     """What is an actor in this process."""
 
-    __slots__ = ("calls", "cls", "exited", "instance", "is_async", "is_plain", "is_there", "name", "number", "starts")
+    __slots__ = (
+        "calls", "cls", "exited", "instance", "is_async", "is_plain", "is_there", "meta", "name", "number", "starts",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.instance: Any = None
@@ -79,6 +84,7 @@ class _Own:
         self.number = 0
         self.cls = ""
         self.name = ""
+        self.meta = b""
         self.starts = 0
         self.calls: dict[int, Slot] = {}
         """Calls that it has made of itself."""
@@ -101,7 +107,7 @@ class Creation:
         _own.number = session.parent_group
         _own.is_plain, _own.is_async = self.plan.is_plain, self.plan.is_async
         item = session.station.executor.item
-        _own.cls = self.fn.__qualname__
+        _own.cls, _own.meta = self.fn.__qualname__, self.plan.meta
         _own.name, _own.starts = self.plan.name, 1 if item is None else item.attempt
         if self.plan.memory_bytes:
             from scalepool._runtime.allowance import allow
@@ -198,6 +204,11 @@ def actor_id() -> int:
 def actor_name() -> str:
     """Return the name of the actor that this process is; empty: it has none."""
     return _own.name
+
+
+def actor_meta() -> bytes:
+    """Return what makes a handle of the actor that this process is."""
+    return _own.meta
 
 
 def actor_class() -> str:

@@ -20,7 +20,7 @@ from scalepool._wire.pickling.culprit import Labels, find_culprit
 from scalepool._wire.pickling.exchange import current
 from scalepool._wire.pickling.importable import by_value_modules
 from scalepool._wire.pickling.streams import LARGE_BYTES, PieceReader, PieceWriter, holds_large_bytes
-from scalepool.errors import SerializationError
+from scalepool.errors import SerializationError, SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -329,4 +329,6 @@ def _dumps_by_value(obj: object, how: _How, arrays: ArrayReducers) -> Payload:
             dumps_by_value(part, exchange, how.reader, lambda _buffer: None, how.reducers)
 
         culprit = find_culprit(obj, pickle_part, how.label)
+        if isinstance(error, SessionError):  # a reference, or a handle, that is of no use any more, in whatever
+            raise SessionError(culprit.explain(error)) from error
         raise SerializationError(culprit.explain(error), culprit.path, culprit.kind) from error

@@ -11,12 +11,20 @@ import pytest
 
 from scalepool._runtime.client import Client
 from scalepool._runtime.group import ErrorTypes
+from scalepool._store.files import SegmentLost
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
 from scalepool._wire.pickling.exceptions import encode_exception
 from scalepool._wire.verdict import pack_verdict
 from scalepool.config import Settings
-from scalepool.errors import InitializerError, SerializationError, SessionError, TaskCancelledError, WorkerDiedError
+from scalepool.errors import (
+    InitializerError,
+    ObjectLostError,
+    SerializationError,
+    SessionError,
+    TaskCancelledError,
+    WorkerDiedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -308,3 +316,15 @@ def test_one_that_is_not_awaited_is_sent_on_its_own_account(driver: Driver) -> N
     driver.pump.kicks.clear()
     driver.submit("abc")
     assert driver.pump.kicks
+
+
+def test_a_result_that_cannot_be_read_any_more_is_lost(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unpack(*_: object) -> None:
+        raise SegmentLost((3 << 40) + 1, "the file is damaged")
+
+    future = driver.submit(1)
+    monkeypatch.setattr(driver.client.packer, "unpack", unpack)
+    driver.reply([future], payload=b"\0")
+    with pytest.raises(ObjectLostError, match=r"the result of len is lost: what worker 3 had made.*is damaged") as lost:
+        future.result(0)
+    assert (lost.value.task, isinstance(lost.value.__cause__, SegmentLost)) == ("len", True)

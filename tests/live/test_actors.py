@@ -403,6 +403,62 @@ def test_handles_of_a_session_that_has_ended() -> None:
         counter.add.remote()
 
 
+# ---- their own handles ----
+
+
+@scalepool.remote
+class Introducing:
+    def __init__(self, friend: Any = None) -> None:
+        self.calls = 0
+        self.began = friend is None or scalepool.get(friend.keep.remote(self.own()))
+
+    def own(self) -> Any:
+        return scalepool.get_runtime_context().current_actor
+
+    def count(self) -> int:
+        self.calls += 1
+        return self.calls
+
+    def hand_over(self, friend: Any) -> int:
+        return int(scalepool.get(friend.keep.remote(self.own())))
+
+
+@pytest.mark.parametrize("options", [{}, {"max_concurrency": 3}, {"name": "introducing"}])
+def test_an_actor_hands_on_a_handle_of_itself(options: dict[str, Any]) -> None:
+    friend = classes.Reflecting.remote()
+    actor = Introducing.options(**options).remote(friend)
+    own = get(actor.own.remote())
+    assert own == actor
+    assert repr(own) == repr(actor)
+    assert [get(one.count.remote()) for one in (actor, own, get(friend.me.remote()))] == [1, 2, 3]
+    get(actor.hand_over.remote(friend))
+    del actor, own
+    gc.collect()
+    assert get(get(friend.me.remote()).count.remote()) == 4
+    pid = get(friend.pid.remote())
+    del friend
+    gc.collect()
+    assert eventually(lambda: is_gone(pid) and (not options.get("name") or not _exists("introducing")))
+
+
+def test_its_own_handle_does_not_keep_it_alive() -> None:
+    @scalepool.remote
+    class Selfish:
+        def __init__(self) -> None:
+            self.own = scalepool.get_runtime_context().current_actor
+
+        def pid(self) -> int:
+            return os.getpid()
+
+    actor = Selfish.remote()
+    pid = get(actor.pid.remote())
+    del actor
+    gc.collect()
+    assert eventually(lambda: is_gone(pid))
+    with pytest.raises(RuntimeError, match="this is no actor"):
+        _ = scalepool.get_runtime_context().current_actor
+
+
 # ---- names ----
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import scalepool
 from scalepool._runtime.session import DriverSession, existing
 from scalepool._store.files import in_memory
 from scalepool.errors import ObjectLostError, WorkerDiedError
+from scalepool.multiprocessing import Pool
 
 np = pytest.importorskip("numpy")
 
@@ -230,3 +232,55 @@ def test_a_result_outlives_the_worker_that_made_it(tmp_path: Path) -> None:
     os.kill(scalepool.get(pid_ref), signal.SIGKILL)
     assert scalepool.get(scalepool.remote(_sum).remote(ref), timeout=60) == COUNT
     assert scalepool.get(ref).sum() == COUNT
+
+
+def _damage_what_the_driver_has_made() -> None:
+    """Empty the files of all large objects that lie in memory of this process."""
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            if "memfd" in str(entry.readlink()) and entry.stat().st_size >= 8 * COUNT:
+                fd = os.open(entry, os.O_RDWR)
+                os.ftruncate(fd, 0)
+                os.close(fd)
+        except OSError:
+            continue  # the descriptor of the listing itself
+
+
+def _wait_for(path: str) -> int:
+    while not Path(path).exists():
+        time.sleep(0.01)
+    return 1
+
+
+def _first(values: Any) -> float:
+    return float(values[0].sum())
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_an_argument_that_is_lost_before_the_task_begins(nested: bool, tmp_path: Path) -> None:
+    scalepool.init(num_cpus=1)
+    go = tmp_path / "go"
+    blocking = scalepool.remote(_wait_for).remote(str(go))
+    array = np.full(COUNT, 2.0)
+    ref = scalepool.remote(_first if nested else _sum).remote([array] if nested else array)
+    _damage_what_the_driver_has_made()
+    go.touch()
+    assert scalepool.get(blocking, timeout=60) == 1
+    with pytest.raises(
+        ObjectLostError, match=r"an argument of this call, or its function, is lost: what the driver had"
+    ) as lost:
+        scalepool.get(ref, timeout=60)
+    assert (lost.value.task, lost.value.host) == ("_first" if nested else "_sum", os.uname().nodename)
+
+
+def test_an_argument_of_a_pools_call(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with Pool(1) as pool:
+        blocking = pool.apply_async(_wait_for, (str(go),))
+        result = pool.apply_async(_first, ([np.full(COUNT, 2.0)],))
+        _damage_what_the_driver_has_made()
+        go.touch()
+        assert blocking.get(60) == 1
+        with pytest.raises(ObjectLostError, match="an argument of this call"):
+            result.get(60)
+        assert pool.apply(_first, ([np.full(COUNT, 2.0)],)) == 2.0 * COUNT

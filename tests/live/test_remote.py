@@ -435,7 +435,7 @@ def test_references_of_a_dead_session() -> None:
             call()
     with pytest.raises(SessionError):
         future.result(5)
-    with pytest.raises(SerializationError, match=r"args\[0\]\[0\].*its session was shut down"):
+    with pytest.raises(SessionError, match=rf"args\[0\]\[0\].*<ObjectRef {ref.id} .*its session was shut down"):
         tasks.add.remote([ref])
     assert "has ended" in repr(pickle.loads(data))
     assert repr(ref)

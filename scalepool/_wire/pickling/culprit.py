@@ -13,6 +13,7 @@ from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodT
 from typing import TYPE_CHECKING, Any
 
 from scalepool._base.tuples import NamedTuple
+from scalepool.errors import SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -65,6 +66,8 @@ class Culprit(NamedTuple):
         what = f"{self.path}: {self.kind}" if self.path else f"an object of type {self.kind}"
         if isinstance(error, RecursionError) or isinstance(error.__context__, RecursionError):
             return f"cannot send {what}: it is nested too deeply for pickle; flatten it, e.g. into a list of records"
+        if isinstance(error, SessionError):
+            return f"cannot send {what}: {_text(error)}"
         if isinstance(error, ReducerError):
             return f"cannot send {what}: {error.explain(self.kind)}"
         remedy = _REMEDY_FOR_SHARED if self.kind.rpartition(".")[0] in _TAKEN_WHOLE else _REMEDY
