@@ -202,3 +202,11 @@ def test_workers_that_cannot_be_started_fail_the_tasks(world: World, capsys: pyt
 
     assert isinstance(future.exception(0), WorkerDiedError)
     assert "no more processes" in capsys.readouterr().err
+
+
+def test_what_is_pending_elsewhere_does_not_keep_work_from_returning(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a subclass says whose threads have something for the next call of work.
+    monkeypatch.setattr(world.station, "pending", lambda: True)
+    world.station.work(arrived=False)
