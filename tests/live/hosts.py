@@ -102,24 +102,29 @@ class Host:
     ----------
     address, address6
         Where it can be reached, if there is a way to it.
+    python_path
+        Where Python programs find modules before anywhere else.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, uptime_s: int = 0) -> None:
         self.name = name
         self.address = self.address6 = ""
+        self.python_path = ""
         self._folder = folder
         self._folder.mkdir(parents=True)
         self._count = 0
         self._processes: list[Process] = []
         keep = {str(ROOT), sys.prefix, sys.base_prefix}
         kept = sorted(path for path in keep if path.startswith("/tmp/"))
+        uptime = ["--time", f"--monotonic={uptime_s}", f"--boottime={uptime_s}"] if uptime_s else []
         self._holder = subprocess.Popen(
-            [*_UNSHARE, sys.executable, "-S", "-E", str(HERE / "host_init.py"), name, *kept],
+            [*_UNSHARE, *uptime, sys.executable, "-S", "-E", str(HERE / "host_init.py"), name, *kept],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == "ready\n"
         (self.pid,) = children_of(self._holder.pid)
+        self._time = ["-T"] if uptime_s else []
 
     def path(self, inside: str) -> Path:
         """Return where a file of the host is as seen from outside."""
@@ -132,12 +137,13 @@ class Host:
         assert not done.returncode, (arguments, done.stderr)
 
     def _words(self, words: tuple[str, ...]) -> list[str]:
-        enter = ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p"]
+        enter = ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", *self._time]
         return [*enter, "sh", "-c", 'cd "$HOME" && exec "$@"', "sh", *words]
 
     def _environ(self, variables: dict[str, str]) -> dict[str, str]:
         path = os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        return {"PATH": path, "HOME": "/tmp/home", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8", **variables}
+        modules = os.pathsep.join(filter(None, [self.python_path, str(ROOT)]))
+        return {"PATH": path, "HOME": "/tmp/home", "PYTHONPATH": modules, "LANG": "C.UTF-8", **variables}
 
     def command(self, *words: str, check: bool = False, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a program to its end."""
@@ -171,8 +177,8 @@ class Host:
 
     # ---- what is there ----
 
-    def processes(self) -> list[str]:
-        """Return the command lines of all that runs there."""
+    def pids(self) -> list[int]:
+        """Return the process ids, as they are outside, of all that runs there."""
         found = []
         own = Path(f"/proc/{self.pid}/ns/pid").readlink()
         for entry in Path("/proc").iterdir():
@@ -180,7 +186,15 @@ class Host:
                 continue
             with contextlib.suppress(OSError):
                 if (entry / "ns" / "pid").readlink() == own:
-                    found.append((entry / "cmdline").read_text().replace("\0", " "))
+                    found.append(int(entry.name))
+        return found
+
+    def processes(self) -> list[str]:
+        """Return the command lines of all that runs there."""
+        found = []
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                found.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "))
         return found
 
     def listening(self) -> list[int]:
@@ -232,11 +246,11 @@ class Network:
         for switch in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
             self.router.command("sh", "-c", f"echo 1 > /proc/sys/net/{switch}", check=True)
 
-    def _made(self, name: str) -> Host:
-        self._hosts[name] = host = Host(name, self._folder / name)
+    def _made(self, name: str, uptime_s: int = 0) -> Host:
+        self._hosts[name] = host = Host(name, self._folder / name, uptime_s)
         return host
 
-    def host(self, name: str, *, only: tuple[Host, ...] = (), wire: tuple[str, ...] = ()) -> Host:
+    def host(self, name: str, *, only: tuple[Host, ...] = (), wire: tuple[str, ...] = (), uptime_s: int = 0) -> Host:
         """Add a host.
 
         Parameters
@@ -247,9 +261,11 @@ class Network:
             The hosts to which it has a way; without any, to all.
         wire
             Instead of a link of the kernel's: arguments of `live.slow_wire`.
+        uptime_s
+            For how much longer its monotonic clock has run than those of the others.
         """
         number = len(self._hosts)
-        host = self._made(name)
+        host = self._made(name, uptime_s)
         self._link(self.router, host, name, wire)
         host.address, host.address6 = f"10.77.{number}.2", f"fd77:{number}::2"
         self._configure(self.router, name, f"10.77.{number}.1/24", f"fd77:{number}::1/64")
