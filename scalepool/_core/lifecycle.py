@@ -93,9 +93,11 @@ class Lifecycle:
         worker = self._state.roster.known(peer)
         if worker.state is not WorkerState.STARTING:
             return  # ordered to die meanwhile: its end comes as WorkerExited
+        worker.pid = message.pid
+        if not message.ready:
+            return  # its initializer submits tasks, and may take no longer than others
         worker.state = WorkerState.READY
         worker.hello_by = None
-        worker.pid = message.pid
         self._state.trouble.pop(worker.key, None)
         self._no_longer_starting(worker)
         self._state.out.command(Send(peer, m.Welcome(m.WIRE_VERSION)))

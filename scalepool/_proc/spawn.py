@@ -154,6 +154,10 @@ class Zygote:
 
     # -- requests
 
+    def announce(self, session_dir: str) -> None:
+        """Tell which directory is about to be made, to be removed should we be gone soon. Never blocks."""
+        self._send({"op": "announce", "session_dir": session_dir})
+
     def set_up(self, setup: ZygoteSetup) -> None:
         """Tell what it needs before its first fork: once, before the first request. Never blocks."""
         fields: dict[str, Any] = {

@@ -1,13 +1,13 @@
 """The zygote: a single-threaded process that forks ready workers and lets none of them outlive the driver.
 
 Started by exec (``launch``), with a socket to the driver as its only argument. The driver's first message, ``load``,
-says what code the workers run; its second, ``setup``, what else is to be done before the first fork. Then it serves
-fork requests until the driver says stop or is gone.
+says what code the workers run; ``announce`` where the session's directory will be; ``setup`` what else is to be done
+before the first fork. Then it serves fork requests until the driver says stop or is gone.
 
 What it guarantees:
 
 1. A worker's process group is killed when the worker dies, and all of them when the driver dies or the socket ends.
-2. The session directory is removed when the driver is gone without having said stop.
+2. The session directory is removed when the driver is gone without having said stop, from before it is made on.
 3. Every fork request is answered by ``started`` or ``fork_failed``, every started worker by one ``exited``.
 4. A pid is used only while it cannot have been reused: before its process is reaped, by its parent, which is us.
 
@@ -168,7 +168,7 @@ class Server:
 
     def _receive(self) -> None:
         for frame in self._channel.receive():
-            if frame.op == "setup":  # noted now: the driver may die before it is this frame's turn
+            if frame.op in ("announce", "setup"):  # noted now: the driver may die before it is this frame's turn
                 self._session_dir = frame.fields["session_dir"]
             self._inbox.append(frame)
 

@@ -24,7 +24,7 @@ from scalepool._runtime.local import LocalStation, remember_exit
 from scalepool._runtime.notes import Notes
 from scalepool._runtime.output import show
 from scalepool._runtime.porter import Porter
-from scalepool._runtime.session_dir import SessionDir
+from scalepool._runtime.session_dir import folder_root
 from scalepool._runtime.storage import plan_of
 from scalepool._wire import cluster as c
 from scalepool._wire import messages as m
@@ -272,7 +272,6 @@ class ClusterSession(HubSession):
         own = settings(arguments)
         keys = read_keys(key_file())
         self.address = address
-        self._dir = SessionDir()
         peer: Peer | None = None
         try:
             peer = join(address, keys, DRIVER, timeout_s=_JOIN_S)
@@ -285,7 +284,6 @@ class ClusterSession(HubSession):
         except BaseException:
             if peer is not None:
                 peer.flush_and_close()
-            self._dir.remove()
             raise
         self.closed = False
 
@@ -295,7 +293,9 @@ class ClusterSession(HubSession):
         opened = c.Open(json.dumps(list(own)).encode(), token)
         peer.send(c.encode(opened))
         number, nodes = _opened(peer, address, own.start_timeout_s)
-        plan = plan_of(own, self._dir.path, os.getpid())
+        # No directory: nobody else on this host has a part in the session, and so nothing is left should we be killed.
+        alone = own._replace(spill_dir=own.spill_dir or folder_root(), store_access="auto")
+        plan = plan_of(alone, "", os.getpid())
         link = ClusterLink(lasting, number, opened)
         engine = ClusterEngine(number, link.order, link.homes)
         engine.take_nodes(nodes)

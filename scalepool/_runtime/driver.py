@@ -48,7 +48,8 @@ def _timeline_of(own: Settings, hub: Hub) -> Timeline | None:
 class HubSession(DriverSession):
     """A session whose hub and client are in the driver's own process, wherever its workers are."""
 
-    _dir: SessionDir
+    _dir: SessionDir | None = None
+    """Where workers find it, if they are on this host."""
 
     def close(self, *, at_exit: bool = False) -> None:
         """End all workers, fail what is unfinished, remove everything from the machine.
@@ -64,7 +65,8 @@ class HubSession(DriverSession):
         self.client.close(SessionError("the scalepool session was shut down"))
         self.engine.close()
         self.station.close()
-        self._dir.remove()
+        if self._dir is not None:
+            self._dir.remove()
 
     def forked(self) -> None:
         """Be told that the process is a child of the driver's: nothing here may be used."""
@@ -120,23 +122,22 @@ class LocalSession(HubSession):
         # Workers plan with the same.
         self.settings = own = given._replace(num_cpus=self.cpus, num_gpus=len(gpus))
         self._gpus = gpus
-        self._dir = SessionDir()
+        self._dir = own_dir = SessionDir(zygote.announce)
         token = os.urandom(16)
-        address = f"{own.transport}://{self._dir.path}/hub"
+        address = f"{own.transport}://{own_dir.path}/hub"
         self._channel: HubChannel | None = None
         try:
             self._channel = open_hub_channel(address, max_message_bytes=MAX_MESSAGE_BYTES)
-            self._assemble(self._channel, token, address, zygote)
+            self._assemble(self._channel, token, address, plan_of(own, own_dir.path, zygote.pid), zygote)
         except BaseException:
             # An open socket would make the collector wait for ever when it finds the context.
             if self._channel is not None:
                 self._channel.close()
-            self._dir.remove()
+            own_dir.remove()
             raise
         self.closed = False
 
-    def _assemble(self, channel: HubChannel, token: bytes, address: str, zygote: Zygote) -> None:
-        plan = plan_of(self.settings, self._dir.path, zygote.pid)
+    def _assemble(self, channel: HubChannel, token: bytes, address: str, plan: StorePlan, zygote: Zygote) -> None:
         self._decide(token, plan)
         self._drive(LocalStation(self.hub, channel, self.client, token))
         self.engine = LocalEngine(plan, address, token.hex(), self.settings, self.station.process_event, zygote)

@@ -97,8 +97,10 @@ class NodeSession(SessionPart):
         self._is_shown = settings.worker_output != "off"
         self._events: deque[ProcessEvent] = deque()
         self._rested_at = monotonic_s()
-        self._dir = SessionDir()
         with contextlib.ExitStack() as undo:
+            zygote = Zygote(ZygoteOptions())
+            undo.callback(zygote.close)
+            self._dir = SessionDir(zygote.announce)
             undo.callback(self._dir.remove)
             address = f"unix://{self._dir.path}/hub"
             self._channel: Any = open_hub_channel(address, max_message_bytes=MAX_MESSAGE_BYTES)
@@ -107,8 +109,6 @@ class NodeSession(SessionPart):
             self._counter: Any = open_hub_channel(code, max_message_bytes=_QUESTION_BYTES)
             undo.callback(self._counter.close)
             self._links = PeerLinks(self._channel, begin.token)
-            zygote = Zygote(ZygoteOptions())
-            undo.callback(zygote.close)
             plan = plan_of(settings, self._dir.path, zygote.pid)
             self._storage = Storage(m.DRIVER, settings, plan)  # an agent is to its workers what their driver would be
             undo.callback(self._storage.close)

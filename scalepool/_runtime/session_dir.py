@@ -15,6 +15,10 @@ from typing import Final
 
 from scalepool.errors import SessionError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["SessionDir", "folder_root", "stale", "sweep"]
 
 _PREFIX: Final = "scalepool-"
@@ -33,17 +37,23 @@ _OTHER_ROOTS: Final = (_USUAL_ROOT, "/var/tmp", "/dev/shm")
 class SessionDir:
     """A fresh directory that only this user can enter, with a lock file that is held while this process lives.
 
+    Parameters
+    ----------
+    announce
+        Called with its path before it is made: whoever is to remove it should this process be killed must know it by
+        then, or it would stay.
+
     Attributes
     ----------
     path
         Where it is, as an absolute path.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, announce: Callable[[str], object] = bool) -> None:
         try:
-            self.path, self._lock = _make(folder_root())
+            self.path, self._lock = _make(folder_root(), announce)
         except OSError as error:  # it is full or not what it seems: another will do
-            self.path, self._lock = _make_elsewhere(error)
+            self.path, self._lock = _make_elsewhere(error, announce)
         fcntl.flock(self._lock, fcntl.LOCK_EX)  # a sweeping session may hold it for a moment
 
     def remove(self) -> None:
@@ -70,10 +80,10 @@ def _temporary() -> str:
     return tempfile.gettempdir()
 
 
-def _make_elsewhere(first_error: OSError) -> tuple[str, int]:
+def _make_elsewhere(first_error: OSError, announce: Callable[[str], object]) -> tuple[str, int]:
     for root in _OTHER_ROOTS:
         try:
-            return _make(root)
+            return _make(root, announce)
         except OSError:
             continue  # the first error is the one to tell
     raise SessionError(
@@ -81,11 +91,12 @@ def _make_elsewhere(first_error: OSError) -> tuple[str, int]:
     ) from first_error
 
 
-def _make(root: str) -> tuple[str, int]:
+def _make(root: str, announce: Callable[[str], object]) -> tuple[str, int]:
     """Make the directory and its lock file; return its path and the open file."""
     sweep(root)
     while True:
         path = f"{root}/{_PREFIX}{os.getuid()}-{os.urandom(6).hex()}"
+        announce(path)
         try:
             os.mkdir(path, 0o700)  # noqa: PTH102
         except FileExistsError:

@@ -124,6 +124,9 @@ class WorkerStation:
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a message or a wake-up."""
+        if not self.introduced:  # the initializer waits for something: then what it has submitted must be sent
+            self.introduce(ready=False)
+            return False
         return self._channel.poll(timeout_s)
 
     def wake(self) -> None:
@@ -166,10 +169,10 @@ class WorkerStation:
 
     # ---- out ----
 
-    def introduce(self) -> None:
-        """Say Hello; nothing is sent before."""
+    def introduce(self, *, ready: bool = True) -> None:
+        """Say Hello; nothing is sent before. Only who is ``ready`` is given tasks."""
         token = bytes.fromhex(self._config.token)
-        self._channel.send(encode(m.Hello(m.WIRE_VERSION, self._config.worker, os.getpid(), token)))
+        self._channel.send(encode(m.Hello(m.WIRE_VERSION, self._config.worker, os.getpid(), token, int(ready))))
         self.introduced = True
 
     def _send_all(self) -> None:

@@ -72,7 +72,7 @@ __all__ = [
     "Yielded",
 ]
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 DRIVER = 0
 """Peer number of the driver whose session the hub serves."""
 
@@ -84,12 +84,17 @@ Blobs: TypeAlias = Sequence[bytes]
 
 
 class Hello(NamedTuple):
-    """First message of a worker. ``token`` proves that it was started by this session."""
+    """First message of a worker. ``token`` proves that it was started by this session.
+
+    One whose initializer wants to wait for tasks of its own says it twice: first with ``ready`` 0, and when it can take
+    tasks itself with 1.
+    """
 
     version: int
     worker: int
     pid: int
     token: bytes
+    ready: int = 1
 
 
 class Welcome(NamedTuple):

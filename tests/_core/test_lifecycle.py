@@ -31,6 +31,22 @@ def test_a_second_hello_changes_nothing() -> None:
     assert talk.gets_ready(worker) == []
 
 
+def test_a_worker_whose_initializer_waits_may_speak_and_is_not_ready() -> None:
+    talk = Dialogue()
+    (task,) = talk.submits(group := talk.opens(1, private=True))
+    (worker,) = started(talk.heard)
+    assert talk.says(worker, m.Hello(m.WIRE_VERSION, worker, PID, b"", 0)) == []
+    own = talk.opens(1, peer=worker)
+    (nested,) = talk.submits(own, peer=worker)
+    (helper,) = started(talk.heard)
+    talk.gets_ready(helper)
+    assert runs(talk.heard) == {helper: [nested]}
+    talk.finishes(helper, [nested])
+    talk.gets_ready(worker)
+    assert runs(talk.heard) == {worker: [task]}
+    assert group != own
+
+
 def test_a_started_process_that_the_hub_no_longer_knows_is_no_news() -> None:
     assert Dialogue().happens(WorkerStarted(99, 1)) == []
 

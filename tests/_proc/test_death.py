@@ -296,6 +296,20 @@ def test_a_driver_that_ends_without_closing_leaves_nothing(session_dir: Path) ->
     assert driver.wait() == 0
 
 
+def test_a_driver_killed_between_making_its_folder_and_the_setup_leaves_nothing(session_dir: Path) -> None:
+    code = f"""
+import os, signal, sys
+sys.path[:0] = {PATH!r}
+from scalepool._proc.spawn import Zygote, ZygoteOptions
+zygote = Zygote(ZygoteOptions())
+zygote.announce({str(session_dir)!r})
+print(zygote.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    driver = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
+    assert_all_gone(session_dir, [int(driver.stdout)])
+
+
 def test_a_driver_killed_during_a_long_import_leaves_nothing(session_dir: Path) -> None:
     code = f"""
 import sys, time

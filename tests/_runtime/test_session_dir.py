@@ -47,6 +47,14 @@ def test_it_is_private_and_goes_with_everything_in_it(root: Path) -> None:
     assert list(root.iterdir()) == []
 
 
+def test_it_is_told_before_it_is_made(root: Path) -> None:
+    told: list[tuple[str, bool]] = []
+    own = SessionDir(lambda path: told.append((path, Path(path).exists())))
+
+    assert told == [(own.path, False)]
+    own.remove()
+
+
 def test_the_lock_is_not_inherited(root: Path) -> None:
     own = SessionDir()
     assert not os.get_inheritable(own._lock)
