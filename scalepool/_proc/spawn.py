@@ -114,6 +114,7 @@ class Zygote:
         if launched is None:
             launched = launch()
         self.options = options
+        self.name = options.name
         self.pid = launched.pid
         self.application = launched.application
         self._owner_pid = os.getpid()
@@ -133,10 +134,6 @@ class Zygote:
             raise
         self.channel = Channel(socket.socket(fileno=launched.take_control()))
         self._introduce()
-
-    @property
-    def name(self) -> str:
-        return self.options.name
 
     @property
     def is_closing(self) -> bool:
