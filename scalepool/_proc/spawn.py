@@ -6,6 +6,7 @@ the driver. Events come out of ``death.ProcessWatcher``, which reads the other e
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -129,8 +130,13 @@ class Zygote:
         try:
             # Ours is its parent and has not reaped it: the number cannot have been reused.
             self._pidfd = os.pidfd_open(launched.pid)
-        except OSError:
+        except OSError as error:
             launched.abandon()
+            if error.errno in (errno.ENOSYS, errno.EPERM):
+                raise SessionError(
+                    f"workers cannot be watched here: pidfd_open: {error.strerror}; it needs Linux 5.3 or later, and a "
+                    "sandbox that allows it"
+                ) from None
             raise
         self.channel = Channel(socket.socket(fileno=launched.take_control()))
         self._introduce()

@@ -70,8 +70,11 @@ def folder_root() -> str:
 
 
 def _temporary() -> str:
-    """Return what ``tempfile.gettempdir()`` would: its answer where it is loaded or the usual places do not do."""
-    if "tempfile" not in sys.modules:
+    """Return what ``tempfile.gettempdir()`` would: its answer where it has one already or the usual places do not do.
+
+    To find one it writes a file, which would stay if we were killed just then.
+    """
+    if getattr(sys.modules.get("tempfile"), "tempdir", None) is None:
         for path in (os.environ.get("TMPDIR"), os.environ.get("TEMP"), os.environ.get("TMP"), _USUAL_ROOT):
             if path and os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK):  # noqa: PTH112
                 return os.path.abspath(path)  # noqa: PTH100

@@ -157,8 +157,10 @@ class WorkerStation:
     def broken(self, error: Exception) -> None:
         """Die: the hub then ends or moves what this worker held. The reason goes where the driver's stderr goes."""
         text = f"scalepool: worker {os.getpid()} failed internally: {format_traceback(error)}"
-        os.write(2, text.encode("utf-8", "replace"))
-        os._exit(70)
+        try:
+            os.write(2, text.encode("utf-8", "replace"))
+        finally:  # whatever that says: perhaps a task has closed all descriptors, this one, too
+            os._exit(70)
 
     def busy(self) -> bool:
         """Whether the tick thread should look at the socket."""

@@ -32,6 +32,7 @@ __all__ = [
     "default_max_fds",
     "in_memory",
     "map_file",
+    "memfds_work",
     "open_board",
     "open_segment",
     "places_of",
@@ -40,6 +41,8 @@ __all__ = [
 ]
 
 HAS_MEMFD = hasattr(os, "memfd_create")
+_REFUSALS = (errno.ENOSYS, errno.EPERM, errno.EACCES)
+"""How a kernel or a sandbox says that there are no memfds here."""
 
 FDS_PER_MAPPING = 0 if sys.version_info >= (3, 13) else 1
 """Descriptors that an `mmap.mmap` keeps for itself: before 3.13 always a duplicate of the one it is given."""
@@ -116,7 +119,7 @@ def anonymous_file(name: str, size_bytes: int, *, use_memfd: bool = HAS_MEMFD, f
         No descriptor, or no room for a file of this size.
     """
     try:
-        fd = os.memfd_create(name, os.MFD_CLOEXEC) if use_memfd else unlinked_file(folder)
+        fd = _memfd(name, folder) if use_memfd else unlinked_file(folder)
     except OSError as error:
         raise StoreError(f"no shared memory file can be opened: {error}") from error
     try:
@@ -125,6 +128,26 @@ def anonymous_file(name: str, size_bytes: int, *, use_memfd: bool = HAS_MEMFD, f
         os.close(fd)
         raise StoreError(f"no shared memory file of {size_bytes} bytes can be made: {error}") from error
     return fd
+
+
+def memfds_work() -> bool:
+    """Whether there are memfds here: an old kernel has none, and a sandbox may refuse them."""
+    if not HAS_MEMFD:
+        return False
+    try:
+        os.close(os.memfd_create("scalepool-trial", os.MFD_CLOEXEC))
+    except OSError as error:
+        return error.errno not in _REFUSALS
+    return True
+
+
+def _memfd(name: str, folder: str) -> int:
+    try:
+        return os.memfd_create(name, os.MFD_CLOEXEC)
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        return unlinked_file(folder)
 
 
 def map_file(fd: int, size_bytes: int, *, flags: int, prot: int) -> mmap.mmap:

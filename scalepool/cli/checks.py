@@ -16,7 +16,8 @@ __all__ = ["Finding", "examine", "of_leftovers", "of_trial"]
 
 FDS_PER_WORKER: Final = 4
 """Descriptors of the driver for each worker; tests/live/test_limits.py holds it to that."""
-_FDS_OF_A_PROGRAM: Final = 64
+_FDS_OF_A_PROGRAM: Final = 28
+"""The program's own, some that it may open included; the same test."""
 _TASKS_PER_WORKER: Final = 3
 _OLDEST: Final = {"pyzmq": (26,), "cloudpickle": (3, 0), "joblib": (1, 4), "psutil": (5, 9)}
 _MIB: Final = 1 << 20
@@ -64,10 +65,11 @@ def of_leftovers(found: Leftovers, *, cleaned: bool) -> Finding:
     return Finding("leftovers", "problem", f"{text} of programs that were killed", "scalepool doctor --clean")
 
 
-def of_trial(seconds: float, error: str) -> Finding:
-    """Judge the trial."""
+def of_trial(seconds: float, error: str, *, explained: bool = True) -> Finding:
+    """Judge the trial; ``explained``: a problem was found before."""
     if error:
-        return Finding("trial", "problem", f"a pool of two workers failed: {error}", "see the findings above")
+        remedy = "see the problems above" if explained else "run a short script with a Pool: its errors say more"
+        return Finding("trial", "problem", f"a pool of two workers failed: {error}", remedy)
     if seconds > 10.0:
         text = f"a pool of two workers works, but took {seconds:.1f} s for its first calls"
         return Finding("trial", "hint", text, "the machine is overloaded, or its file system is slow")
@@ -84,7 +86,10 @@ def _versions(facts: Facts) -> Iterator[Finding]:
         yield Finding("python", "ok", f"{python} on {facts.system}")
     for name, version in facts.versions.items():
         oldest = _OLDEST.get(name)
-        if version is None:
+        if name in facts.import_errors:
+            text = f"{version} is installed and cannot be loaded: {facts.import_errors[name]}"
+            yield Finding(name, "problem", text, f"pip install --force-reinstall '{name}'")
+        elif version is None:
             if oldest is not None:
                 wanted = ".".join(map(str, oldest))
                 yield Finding(name, "problem", "is not installed", f"pip install '{name}>={wanted}'")
@@ -125,11 +130,19 @@ def _memory(facts: Facts) -> Iterator[Finding]:
 
 def _shared_memory(facts: Facts) -> Iterator[Finding]:
     if not facts.memfd_error:
-        how = "by memfd: no file, and no limit but memory" if facts.has_memfd else "by files in the temporary folder"
-        yield Finding("shared memory", "ok", how)
+        if facts.has_memfd:
+            yield Finding("shared memory", "ok", "by memfd: no file, and no limit but memory")
+        else:
+            text = "by files in the temporary folder, which are slower on a disk: there are no memfds here"
+            yield Finding("shared memory", "hint", text, "allow memfd_create in the sandbox, or set TMPDIR to a tmpfs")
     else:
         yield Finding("shared memory", "problem", f"cannot be had: {facts.memfd_error}", "see limits and memory here")
-    if facts.shm_bytes is not None and facts.shm_bytes < _SMALL_SHM_BYTES:
+    if facts.shm_error:
+        text = (
+            f"/dev/shm cannot be used ({facts.shm_error}); scalepool does not need it, but locks of multiprocessing do"
+        )
+        yield Finding("/dev/shm", "hint", text, "for those: mount -t tmpfs -o mode=1777 tmpfs /dev/shm")
+    elif facts.shm_bytes is not None and facts.shm_bytes < _SMALL_SHM_BYTES:
         text = f"/dev/shm has {_size(facts.shm_bytes)}; scalepool does not use it, but other libraries do"
         yield Finding("/dev/shm", "hint", text, "for those: docker run --shm-size=1g")
 
@@ -183,7 +196,13 @@ def _tasks(facts: Facts) -> Iterator[Finding]:
 def _temporary(facts: Facts) -> Iterator[Finding]:
     if facts.temporary_error:
         where = facts.temporary or "no folder for temporary files"
-        yield Finding("temporary folder", "problem", f"{where}: {facts.temporary_error}", "set TMPDIR to one that is")
+        remedy = "set TMPDIR to a folder that can be written"
+        yield Finding("temporary folder", "problem", f"{where}: {facts.temporary_error}", remedy)
+        return
+    if facts.temporary_wanted:
+        text = f"TMPDIR is {facts.temporary_wanted!r}, which cannot be used, so {facts.temporary} is"
+        remedy = "make that folder, with room that can be written, at a path of 70 bytes at most; or unset TMPDIR"
+        yield Finding("temporary folder", "hint", text, remedy)
         return
     free = facts.temporary_free_bytes
     text = f"{facts.temporary}, {_size(free)} free" if free is not None else facts.temporary

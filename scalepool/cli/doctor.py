@@ -25,25 +25,34 @@ _SIGNS = {"ok": ("ok", "green"), "hint": ("hint", "yellow"), "problem": ("PROBLE
 @click.pass_context
 def doctor(ctx: click.Context, clean: bool, no_trial: bool, as_json: bool) -> None:
     """Check this machine: CPUs and memory that may be used, shared memory, limits, versions, the folder for temporary
-    files, leftovers of programs that were killed; and run a few calls in two workers.
+    files, keys and address of a cluster, leftovers of programs that were killed; and run a few calls in two workers.
 
     Each finding that needs something says what to do.
 
     Exit code: 0 when all is well (hints included), 1 when there is a problem.
     """  # noqa: D205 - click prints it as it is
-    findings = examine(gather())
+    findings = [*examine(gather()), *_about_clusters()]
     leftovers = find()
     if clean:
         remove(leftovers)
     findings.append(of_leftovers(leftovers, cleaned=clean))
     if not no_trial:
-        findings.append(of_trial(*try_out(_TRIAL_S)))
+        explained = any(finding.level == "problem" for finding in findings)
+        findings.append(of_trial(*try_out(_TRIAL_S), explained=explained))
     problems = sum(finding.level == "problem" for finding in findings)
     if as_json:
         click.echo(json.dumps({"problems": problems, "findings": [asdict(finding) for finding in findings]}, indent=2))
     else:
         _show(findings, problems)
     ctx.exit(1 if problems else 0)
+
+
+def _about_clusters() -> list[Finding]:
+    try:
+        from scalepool.cli.cluster_checks import look_for_cluster, of_cluster
+    except ImportError:  # of pyzmq, which the findings about packages are about
+        return []
+    return list(of_cluster(look_for_cluster()))
 
 
 def _show(findings: list[Finding], problems: int) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import platform
 import resource
 import sys
+import tempfile
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from scalepool import api
 from scalepool._base.memory import memory_bytes
 from scalepool._runtime.session_dir import folder_root
-from scalepool._store.files import HAS_MEMFD, anonymous_file
+from scalepool._store.files import anonymous_file, memfds_work
 from scalepool.config import cpu_count
 from scalepool.errors import StoreError
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Facts", "gather", "try_out"]
 
 PACKAGES: Final = ("pyzmq", "cloudpickle", "joblib", "psutil", "numpy")
+_MODULES: Final = {"pyzmq": "zmq"}
+"""Of those packages whose modules are called otherwise."""
 _UNLIMITED: Final = resource.RLIM_INFINITY
 
 
@@ -44,14 +49,18 @@ class Facts:
         Processes and threads of this user.
     pids_left
         What the container allows beyond those that run.
-    shm_bytes, has_memfd, memfd_error
-        Size of ``/dev/shm``; whether shared memory without a path can be had, else why not.
+    shm_bytes, shm_error
+        Size of ``/dev/shm``, and why it cannot be used, or empty.
+    has_memfd, memfd_error
+        Whether shared memory without a path can be had, else why not, or why none can at all.
     proc_error, pidfd_error
         Why processes cannot be looked at or watched, or empty.
     temporary, temporary_free_bytes, temporary_error
         Where the session's folder would be, what is free there, and why it cannot be made, or empty.
-    versions
-        Of the packages that it needs; None for one that is absent.
+    temporary_wanted
+        What TMPDIR says, where that cannot be used.
+    versions, import_errors
+        Of the packages that it needs; None for one that is absent, and why one that is there cannot be loaded.
     python, system
         Their names and versions.
     """
@@ -69,6 +78,7 @@ class Facts:
     address_space_bytes: int | None = None
     memlock_bytes: int | None = None
     shm_bytes: int | None = None
+    shm_error: str = ""
     has_memfd: bool = True
     memfd_error: str = ""
     proc_error: str = ""
@@ -76,7 +86,9 @@ class Facts:
     temporary: str = ""
     temporary_free_bytes: int | None = None
     temporary_error: str = ""
+    temporary_wanted: str = ""
     versions: dict[str, str | None] = field(default_factory=dict)
+    import_errors: dict[str, str] = field(default_factory=dict)
     python: tuple[int, int, int] = (3, 11, 0)
     system: str = ""
 
@@ -86,6 +98,8 @@ def gather() -> Facts:
     cpus = cpu_count()
     nofile, nofile_hard = (_limit(value) for value in resource.getrlimit(resource.RLIMIT_NOFILE))
     root, free, root_error = _temporary()
+    versions = {name: _version(name) for name in PACKAGES}
+    import_errors = {name: _import_error(_MODULES.get(name, name)) for name, version in versions.items() if version}
     return Facts(
         cpus=cpus.count,
         cpus_reason=cpus.reason,
@@ -100,14 +114,17 @@ def gather() -> Facts:
         address_space_bytes=_limit(resource.getrlimit(resource.RLIMIT_AS)[0]),
         memlock_bytes=_limit(resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]),
         shm_bytes=_size_of("/dev/shm"),
-        has_memfd=HAS_MEMFD,
+        shm_error=_why_not(lambda: _use_folder("/dev/shm")),
+        has_memfd=memfds_work(),
         memfd_error=_why_not(_make_memory),
         proc_error=_why_not(lambda: os.listdir("/proc/self/fd")),  # noqa: PTH208 - Path would do it lazily
         pidfd_error=_why_not(lambda: os.close(os.pidfd_open(os.getpid()))),
         temporary=root,
         temporary_free_bytes=free,
         temporary_error=root_error,
-        versions={name: _version(name) for name in PACKAGES},
+        temporary_wanted=_refused(root),
+        versions=versions,
+        import_errors={name: error for name, error in import_errors.items() if error},
         python=sys.version_info[:3],
         system=f"{platform.system()} {platform.release()}, {platform.machine()}",
     )
@@ -118,6 +135,7 @@ def try_out(timeout_s: float) -> tuple[float, str]:
     began = time.monotonic()
     block = b"scalepool" * 120_000
     try:
+        api.init(address="local")  # whatever SCALEPOOL_ADDRESS says: this is about this machine
         group = api.WorkerGroup(2)
         numbers = [group.submit(abs, (-number,)) for number in range(50)]
         large = group.submit(bytes, (block,))
@@ -139,6 +157,28 @@ def _why_not(attempt: Callable[[], object]) -> str:
         attempt()
     except (OSError, AttributeError, StoreError) as error:
         return str(error) or type(error).__name__
+    return ""
+
+
+def _use_folder(path: str) -> None:
+    """Raise what keeps this user from having files there."""
+    with tempfile.TemporaryFile(dir=path):
+        pass
+
+
+def _refused(root: str) -> str:
+    """Return what TMPDIR says, unless that is what is used."""
+    wanted = os.environ.get("TMPDIR", "")
+    return wanted if wanted and os.path.abspath(wanted) != root else ""  # noqa: PTH100 - as folder_root has it
+
+
+def _import_error(module: str) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # joblib's of a machine without /dev/shm: that is a finding of its own
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
+            return f"{type(error).__name__}: {error}"
     return ""
 
 

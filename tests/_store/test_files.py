@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +47,28 @@ def test_writes_go_on_where_the_system_stopped(monkeypatch: pytest.MonkeyPatch) 
         assert os.pread(fd, 100, 64) == data
     finally:
         os.close(fd)
+
+
+def refusing(number: int) -> Any:
+    def memfd_create(name: str, flags: int = 0) -> int:
+        raise OSError(number, os.strerror(number))
+
+    return memfd_create
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM])
+def test_where_memfds_are_refused_a_file_without_a_name_will_do(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(os, "memfd_create", refusing(number))
+    fd = anonymous_file("scalepool-test", 4096)
+    assert os.fstat(fd).st_size == 4096
+    assert os.fstat(fd).st_nlink == 0
+    os.close(fd)
+
+
+def test_want_of_descriptors_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "memfd_create", refusing(errno.EMFILE))
+    with pytest.raises(StoreError, match="open files"):
+        anonymous_file("scalepool-test", 4096)
 
 
 def test_mapping_beyond_the_file_is_an_error_not_a_bus_error() -> None:

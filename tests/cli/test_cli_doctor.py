@@ -55,11 +55,14 @@ def test_a_good_machine_has_nothing_to_complain_about() -> None:
         ({"memory_bytes": GIB}, "memory", "hint"),
         ({"address_space_bytes": GIB}, "address space", "hint"),
         ({"shm_bytes": 64 << 20}, "/dev/shm", "hint"),
+        ({"shm_bytes": None, "shm_error": "No such file or directory"}, "/dev/shm", "hint"),
+        ({"has_memfd": False}, "shared memory", "hint"),
         ({"memfd_error": "Too many open files"}, "shared memory", "problem"),
         ({"proc_error": "No such file"}, "/proc", "problem"),
         ({"pidfd_error": "Function not implemented"}, "pidfd", "problem"),
-        ({"nofile": 64}, "open files", "problem"),
-        ({"nofile": 128}, "open files", "hint"),
+        ({"nofile": 32}, "open files", "problem"),
+        ({"nofile": 64}, "open files", "hint"),
+        ({"nofile": 128}, "open files", "ok"),
         ({"nofile": None}, "open files", "ok"),
         ({"nproc": 4000, "processes": 100}, "processes", "ok"),
         ({"nproc": 100, "processes": 70}, "processes", "hint"),
@@ -67,6 +70,8 @@ def test_a_good_machine_has_nothing_to_complain_about() -> None:
         ({"pids_left": 3}, "processes", "problem"),
         ({"temporary_error": "it is not writable"}, "temporary folder", "problem"),
         ({"temporary_free_bytes": 4096}, "temporary folder", "hint"),
+        ({"temporary_wanted": "/full"}, "temporary folder", "hint"),
+        ({"import_errors": {"pyzmq": "ImportError: libsodium"}}, "pyzmq", "problem"),
     ],
 )
 def test_each_trouble_is_named_with_its_remedy(change: dict[str, Any], subject: str, expected: str) -> None:
@@ -79,6 +84,7 @@ def test_leftovers_and_the_trial() -> None:
     assert of_leftovers(Leftovers(), cleaned=False).level == "ok"
     assert of_leftovers(found, cleaned=False).remedy == "scalepool doctor --clean"
     assert of_leftovers(found, cleaned=True).text == "removed 1 folder, 2 processes"
+    assert of_trial(0.1, "OSError: x", explained=False).remedy != of_trial(0.1, "OSError: x").remedy
     assert [of_trial(*what).level for what in ((0.2, ""), (11.0, ""), (0.1, "OSError: x"))] == ["ok", "hint", "problem"]
 
 
@@ -94,6 +100,7 @@ def call(monkeypatch: pytest.MonkeyPatch, facts: Facts, *arguments: str) -> Any:
     monkeypatch.setattr(doctor_module, "gather", lambda: facts)
     monkeypatch.setattr(doctor_module, "find", Leftovers)
     monkeypatch.setattr(doctor_module, "try_out", lambda timeout_s: (0.1, ""))
+    monkeypatch.setattr(doctor_module, "_about_clusters", list)
     return CliRunner().invoke(doctor, list(arguments))
 
 

@@ -153,7 +153,7 @@ def test_what_a_worker_costs_in_descriptors_and_threads(tmp_path: Path) -> None:
     assert not err
     more, threads, *workers = out.split()
 
-    assert int(more) <= 20 * FDS_PER_WORKER
+    assert int(more) <= 20 * FDS_PER_WORKER + 1  # the file for questions is made after two seconds, at any of them
     assert int(threads) <= 4
     assert len(workers) == 24
     assert max(int(worker.split(":")[0]) for worker in workers) <= 20
