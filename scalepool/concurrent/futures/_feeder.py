@@ -109,9 +109,10 @@ class Feeder:
             try:
                 self._work.begin_feed(self)
                 thread.start()
-            except BaseException:
+            except BaseException as error:
                 # Interrupted, or there are too many threads. Nobody gets the results, and nobody may wait for a thread
                 # that perhaps has never begun; if it has, it ends by this.
+                self.stops_running = isinstance(error, KeyboardInterrupt)
                 self.cancel()
                 self._work.end_feed(self)
                 raise

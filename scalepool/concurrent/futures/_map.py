@@ -78,11 +78,16 @@ def map_bounded(
     feeder.numbered = is_numbered(iterables)
     try:
         feeder.begin()
-    except BaseException:
+        results = _read(_Reader(feeder, None if feeder.is_over else executor), deadline, progress)
+        next(results)  # into its block: interrupted later, even before it is read, it stops what runs
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):  # nobody can get these results, and what was handed over may run
+            feeder.stops_running = True
+            feeder.cancel()
         if progress is not None:
             progress.no_more()
         raise
-    return _read(_Reader(feeder, None if feeder.is_over else executor), deadline, progress)
+    return results
 
 
 def map_buffered(
@@ -170,7 +175,10 @@ class _Reader:
 
 def _read(reader: _Reader, deadline: float | None, progress: ChunkProgress | None = None) -> Generator[Any, None, None]:
     feeder = reader.feeder
+    is_unread = True
     try:
+        yield None
+        is_unread = False
         while True:
             future = feeder.next_result(_remaining(deadline))
             if future is None:
@@ -179,10 +187,11 @@ def _read(reader: _Reader, deadline: float | None, progress: ChunkProgress | Non
                 return
             yield from _outcomes(future, deadline, feeder)
     except KeyboardInterrupt as interrupt:
-        feeder.stops_running = True  # nobody can get these results any more
+        feeder.stops_running, is_unread = True, False  # nobody can get these results any more
         raise interrupt.with_traceback(None) from interrupt.__cause__  # without the frames of ours below this one
     finally:
-        feeder.cancel()
+        if not is_unread:  # else `_Reader` sees to it
+            feeder.cancel()
 
 
 def _outcomes(future: Future[Any], deadline: float | None, feeder: Feeder | None = None) -> Iterator[Any]:
