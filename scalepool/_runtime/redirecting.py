@@ -11,12 +11,26 @@ from scalepool._runtime.logs import forward
 from scalepool._runtime.output import LOG, TaskOutput
 from scalepool._store.flight import note_passed
 from scalepool._store.written import Written
+from scalepool._wire import messages as m
+from scalepool._wire.codec import encode
 
 if TYPE_CHECKING:
+    from collections import deque
+
+    from scalepool._net.channel import PeerChannel
     from scalepool._runtime.worker import WorkerStation
     from scalepool._store.flight import FlightRecord
 
-__all__ = ["end_output", "redirect_output"]
+__all__ = ["end_output", "redirect_output", "send_output"]
+
+
+def send_output(channel: PeerChannel, output: deque[tuple[int, str, int]]) -> None:
+    """Send what was printed: stream, text and task of each piece, those that belong together as one message."""
+    while output:
+        stream, text, task = output.popleft()
+        while output and output[0][0] == stream and output[0][2] == task and len(text) < 65536:
+            text += output.popleft()[1]
+        channel.send(encode(m.Output(stream, text.encode("utf-8", "surrogatepass"), task)))
 
 
 def redirect_output(station: WorkerStation, flight: FlightRecord, mode: str) -> None:

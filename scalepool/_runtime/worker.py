@@ -25,7 +25,7 @@ from scalepool._runtime.lending import Lending
 from scalepool._runtime.output import TaskOutput, run_for
 from scalepool._runtime.pump import Pump
 from scalepool._runtime.randomness import seed_torch
-from scalepool._runtime.redirecting import end_output, redirect_output
+from scalepool._runtime.redirecting import end_output, redirect_output, send_output
 from scalepool._runtime.results import Results
 from scalepool._runtime.session import WorkerSession, set_current
 from scalepool._runtime.spec import WorkerConfig
@@ -45,7 +45,6 @@ from scalepool._wire.pickling.traceback_text import format_traceback
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from scalepool._net.channel import PeerChannel
     from scalepool._runtime.concurrency import Concurrency
     from scalepool._runtime.tracing import Tracer
 
@@ -189,7 +188,7 @@ class WorkerStation:
                 each.look()
         output = self.output
         if output:
-            _send_output(self._channel, output)
+            send_output(self._channel, output)
             self.note_passed()
         mark = self._unsent.mark()
         for message in self._client.outgoing.drain():
@@ -316,14 +315,6 @@ class WorkerStation:
         """Send what is left and close the socket."""
         self._send_all()
         self._channel.flush_and_close()
-
-
-def _send_output(channel: PeerChannel, output: deque[tuple[int, str, int]]) -> None:
-    while output:
-        stream, text, task = output.popleft()
-        while output and output[0][0] == stream and output[0][2] == task and len(text) < 65536:
-            text += output.popleft()[1]
-        channel.send(encode(m.Output(stream, text.encode("utf-8", "surrogatepass"), task)))
 
 
 def main(config_bytes: bytes, flight_fd: int) -> int:
