@@ -102,6 +102,9 @@ def remote(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
     memory
         Bytes, or a text such as ``"2 GB"``: reserved in the same way, and all the memory that it may have beside what
         its process has before; more is a MemoryError. Ray only reserves it.
+    label_selector
+        Labels and the values that its host must have: ``{"zone": "a"}``; see ``scalepool worker --labels``. Ray's
+        operators (``in(...)``, ``!``) are not there.
 
     max_concurrency
         Of a class, as all that follow: how many calls of methods may run at once, each in a thread; 1 if it is not

@@ -70,7 +70,7 @@ def _reason(task: Task) -> str:
     actor = group.actor
     if actor is not None and actor.worker is not None:
         return "earlier calls of the actor"
-    if group.books is not None and group.books.ledger.lacking(group.demand):
+    if group.books is not None and not group.books.has_room(group.demand):
         return f"resources: {group.books.shortage(group.demand)}"
     if actor is not None:
         return "the actor's process to start"

@@ -23,13 +23,14 @@ class StartWorker(NamedTuple):
     """Start a worker process. ``spec`` is what the group's owner wants it to be; opaque to the hub.
 
     ``gpus`` are the numbers of those that it may use, where its group asks for some; ``objects`` describes those that
-    the spec needs, four integers each.
+    the spec needs, four integers each. ``host`` is the one to start it on, where what it needs is on hosts; 0: any.
     """
 
     worker: int
     spec: bytes
     gpus: tuple[int, ...] = ()
     objects: tuple[int, ...] = ()
+    host: int = 0
 
 
 class KillWorker(NamedTuple):

@@ -14,8 +14,9 @@ from scalepool._core.commands import Send, StartWorker
 from scalepool._core.deadlines import watch
 from scalepool._core.following import attach, note_led
 from scalepool._core.groups import STARVED_S, Group
-from scalepool._core.helping import MAX_WAITS, help_out, is_crowded, slots_for
+from scalepool._core.helping import MAX_WAITS, has_idle, help_out, is_crowded, slots_for
 from scalepool._core.revoking import PATIENCE_S, expect_answer
+from scalepool._core.sharing import is_beyond
 from scalepool._core.task import Task, TaskState
 from scalepool._core.workers import Wait, Worker, WorkerState
 from scalepool._wire.messages import Enter, Recall
@@ -88,12 +89,17 @@ class Dispatcher:
         now = self._state.now
         found: list[tuple[Worker, int]] = []
         if self._state.roster.has_idle(group.key) and (free := slots_for(self._state, group)):
-            books = group.books if group.gpus else None
+            books = group.books
+            rooms = None if books is None or self._state.hosts is None else books.rooms(group, now)
             for worker in self._state.roster.idle_of(group.key):
-                if books is not None:
+                if rooms is not None and rooms.get(worker.host, 0) <= 0:
+                    continue
+                if books is not None and group.gpus:
                     free = 1
                     if not books.is_usable(worker, group):
                         continue
+                if rooms is not None:
+                    rooms[worker.host] -= 1
                 if room := worker.room(mean_s):
                     found.append((worker, room))
                     if len(found) == free:
@@ -101,7 +107,8 @@ class Dispatcher:
         if group.workers:
             # One that sits in a long task gets nothing: that would only be recalled again.
             patience_s = credit.STALE_S + (mean_s or 0.0)
-            for worker in _working(group):
+            held_up = group.parent is None and is_beyond(self._state)
+            for worker in () if held_up else _working(group):
                 if (not worker.held or now - worker.reported_at < patience_s) and (room := worker.room(mean_s)):
                     found.append((worker, room))
         return found
@@ -174,6 +181,10 @@ class Dispatcher:
         if group.gpus:
             coming = group.starting  # and those that are idle have the wrong GPUs
             slots += coming  # they hold theirs already
+        elif group.books is not None and self._state.hosts is not None:
+            rooms = group.books.rooms(group, self._state.now)
+            idle = self._state.roster.idle_of(group.key)
+            coming = group.root.tree_starting() + sum(rooms.get(worker.host, 0) > 0 for worker in idle)
         else:
             # One that is idle still has not answered a recall; that is quicker than a start.
             coming = group.root.tree_starting() + len(self._state.roster.idle_of(group.key))
@@ -185,7 +196,8 @@ class Dispatcher:
     def start_minimum(self, group: Group) -> None:
         """Start workers up to the group's cap, counting those that it may already use."""
         usable = len(self._state.roster.of_key(group.key))
-        for _ in range(min(group.cap, group.started_min) - usable):
+        share = self._state.share or group.cap
+        for _ in range(min(group.cap, group.started_min, share) - usable):
             self.start_worker(group)
 
     def may_start(self, group: Group) -> bool:
@@ -193,14 +205,15 @@ class Dispatcher:
         usable = sum(not worker.worn for worker in self._state.roster.of_key(group.key))
         return (usable < group.cap or not group.private) and _may_try(self._state, group) > group.root.tree_starting()
 
-    def start_worker(self, group: Group, replaces: int = 0) -> bool:
-        """Order one more worker for ``group``, perhaps in the place of another one.
+    def start_worker(self, group: Group, replaces: int = 0, host: int = 0) -> bool:
+        """Order one more worker for ``group``, perhaps in the place of another one, or on this host.
 
         False: what it needs from the start on is not to be had now.
         """
         state = self._state
         worker = Worker(state.next_worker, group)
-        if group.books is not None and not group.books.order(group, worker):
+        worker.host = host
+        if group.books is not None and not group.books.order(state, group, worker):
             return False
         worker.replaces = replaces
         state.next_worker += 1
@@ -214,7 +227,7 @@ class Dispatcher:
             for other in group.books.in_the_way(state, worker):
                 self.endings.dismiss(other)
         objects = tuple(state.objects.columns(group.references)) if group.references else ()
-        state.out.command(StartWorker(worker.id, group.spec, tuple(worker.gpus), objects))
+        state.out.command(StartWorker(worker.id, group.spec, tuple(worker.gpus), objects, worker.host))
         return True
 
     # ---- moving work to idle workers ----
@@ -224,7 +237,7 @@ class Dispatcher:
         for group in state.groups.values():
             if group.assigned < 2 or group.actor is not None:
                 continue
-            if state.roster.has_idle(group.key):
+            if has_idle(state, group):
                 if slots_for(state, group):
                     self._recall_for(group)
             elif state.now >= group.look_at and slots_for(state, group):
@@ -364,10 +377,9 @@ def _working(group: Group) -> list[Worker]:
     """Return the workers that may go on with tasks of ``group``."""
     # One in a wait gets only what that wait is for (serve_in_place): it would return anything else.
     working = [worker for worker in group.workers.values() if worker.group is group and not worker.waits]
-    surplus = group.active() - group.cap
     if group.books is not None:
-        surplus = max(surplus, group.books.surplus(group))
-    if surplus > 0:
+        working = group.books.going_on(group, working)
+    if group.active() > group.cap:
         # A task that had lent its slot goes on. Somebody has to stop after what it holds: who is first through with it.
         return []
     return working

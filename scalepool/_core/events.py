@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from scalepool._base.tuples import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from scalepool._wire.messages import Message
 
 __all__ = [
-    "Event", "Inspected", "LaunchFailed", "ObjectsLost", "Received", "Spilled", "Tick", "WorkerExited", "WorkerStarted",
+    "Event", "HostFacts", "HostsChanged", "Inspected", "LaunchFailed", "Move", "ObjectsLost", "Received",
+    "ShareChanged", "Spilled", "Tick", "WorkerExited", "WorkerPlaced", "WorkerStarted",
 ]  # fmt: skip
 
 
@@ -31,10 +32,11 @@ class WorkerStarted(NamedTuple):
 
 
 class LaunchFailed(NamedTuple):
-    """A worker process could not be started."""
+    """A worker process could not be started; with ``is_moot`` for a reason that says nothing about the next one."""
 
     worker: int
     reason: str
+    is_moot: bool = False
 
 
 class WorkerExited(NamedTuple):
@@ -44,7 +46,8 @@ class WorkerExited(NamedTuple):
     that it had logged but that never arrived as a message. ``items`` are the items of their inputs that those tasks
     worked on, counted from 1, 0 where nothing is known. ``objects`` are the objects of the results in ``records``, as
     in ``Done``, zeros for those that could not be saved. ``report`` is what else could be found out about its end;
-    it goes unread to the owners of the tasks that it ran. ``reason`` says why it ended, where nobody could look.
+    it goes unread to the owners of the tasks that it ran. ``reason`` says why it ended, where nobody could look, or it
+    was not its own doing. With ``is_moot`` it says nothing about other workers of its sort: its host has left.
     """
 
     worker: int
@@ -55,6 +58,7 @@ class WorkerExited(NamedTuple):
     report: bytes = b""
     objects: Sequence[int] = ()
     reason: str = ""
+    is_moot: bool = False
 
 
 class Inspected(NamedTuple):
@@ -89,8 +93,49 @@ class ObjectsLost(NamedTuple):
     objects: tuple[int, ...]
 
 
+class HostFacts(NamedTuple):
+    """A host of the cluster: what it has, in units by name, its labels among them."""
+
+    number: int
+    name: str
+    slots: int
+    amounts: Mapping[str, int]
+    leaving: int = 0
+    """1: it will leave, and gets nothing new; 2: what is still there ends now."""
+
+
+class HostsChanged(NamedTuple):
+    """These are all the hosts of the cluster now."""
+
+    hosts: tuple[HostFacts, ...]
+
+
+class WorkerPlaced(NamedTuple):
+    """It was decided which host a worker is started on."""
+
+    worker: int
+    host: int
+
+
+class Move(NamedTuple):
+    """So many workers would be better placed on ``target`` than on ``source``."""
+
+    source: int
+    target: int
+    workers: int
+
+
+class ShareChanged(NamedTuple):
+    """So many workers may be at work, since other programs want some, too; 0: any number."""
+
+    workers: int
+
+
 class Tick(NamedTuple):
     """An alarm that the hub asked for (``Hub.alarm_at``) is due."""
 
 
-Event: TypeAlias = Received | WorkerStarted | LaunchFailed | WorkerExited | Inspected | Spilled | ObjectsLost | Tick
+Event: TypeAlias = (
+    Received | WorkerStarted | LaunchFailed | WorkerExited | Inspected | Spilled | ObjectsLost | HostsChanged
+    | WorkerPlaced | Move | ShareChanged | Tick
+)  # fmt: skip

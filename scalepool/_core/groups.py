@@ -41,6 +41,7 @@ class Group:
         "closing",
         "demand",
         "depth",
+        "elastic",
         "failure",
         "gpus",
         "grow_at",
@@ -69,17 +70,18 @@ class Group:
     )
 
     def __init__(self, opened: OpenGroup, owner: int, parent: Group | None) -> None:
-        self.id = opened.group
-        self.owner = owner
+        self.id, self.owner = opened.group, owner
         self.actor: Actor | None = None
         """The actor whose calls these are; see ``actor``."""
         self.cap = max(1, opened.cap)
+        self.elastic = bool(opened.elastic)
+        """Whether the cap is that of the cluster."""
         self.private = bool(opened.private)
         # Workers of a private group serve nobody else, so they are kept under a key that no other group has.
         self.key = -opened.group if self.private else opened.kind
         self.max_tasks = opened.max_tasks if self.private else 0
         self.initializer_s = opened.initializer_ms * 1e-3 if self.private else 0.0
-        self.max_rss, self.spec = opened.max_rss, opened.spec
+        self.max_rss, self.spec, self.lease = opened.max_rss, opened.spec, opened.lease
         self.references = opened.references
         """Objects and values that the spec needs, pinned as long as workers may start; see ``Intake``."""
         self.parent = parent
@@ -103,7 +105,6 @@ class Group:
         self.demand: Demand
         self.gpus = 0
         """Units of GPUs that each of its workers has."""
-        self.lease = opened.lease
         self.short_since: float | None = None
         """Since when not even one of its tasks can run for lack of resources."""
         self.warned = False

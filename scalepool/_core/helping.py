@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from scalepool._core.commands import Send
 from scalepool._core.groups import STARVED_S
+from scalepool._core.sharing import room
 from scalepool._core.task import TaskState
 from scalepool._core.workers import WorkerState
 from scalepool._wire.messages import Help
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from scalepool._core.task import Task
     from scalepool._core.workers import Worker
 
-__all__ = ["MAX_WAITS", "help_out", "is_crowded", "slots_for"]
+__all__ = ["MAX_WAITS", "has_idle", "help_out", "is_crowded", "slots_for"]
 
 MAX_WAITS: Final = 40
 """Blocking waits inside each other in one worker, beyond which it runs nothing in place: bounds its stack."""
@@ -85,8 +86,10 @@ def slots_for(state: HubState, group: Group) -> int:
     """
     free = group.free_slots(state.now)
     root = group.root
-    if not free or root is group:
-        return free
+    if not free:
+        return 0
+    if root is group:
+        return min(free, room(state, group)) if state.share else free
     left = _left(state, group)
     if left > 0:
         return min(free, left)
@@ -136,3 +139,11 @@ def _will_be_run_in_place(state: HubState, group: Group) -> bool:
         for task_id in wait.awaited
         if (task := state.tasks.get(task_id)) is not None
     )
+
+
+def has_idle(state: HubState, group: Group) -> bool:
+    """Whether some idle worker could run tasks of ``group``, as far as its host is concerned."""
+    if group.books is None or state.hosts is None or not state.roster.has_idle(group.key):
+        return state.roster.has_idle(group.key)
+    rooms = group.books.rooms(group, state.now)
+    return any(rooms.get(worker.host, 0) > 0 for worker in state.roster.idle_of(group.key))

@@ -19,13 +19,17 @@ from scalepool._core.dispatch import Dispatcher
 from scalepool._core.endings import Endings
 from scalepool._core.events import (
     Event,
+    HostsChanged,
     Inspected,
     LaunchFailed,
+    Move,
     ObjectsLost,
     Received,
+    ShareChanged,
     Spilled,
     Tick,
     WorkerExited,
+    WorkerPlaced,
     WorkerStarted,
 )
 from scalepool._core.intake import Intake
@@ -33,7 +37,9 @@ from scalepool._core.keeping import Keeping, handlers
 from scalepool._core.lifecycle import Lifecycle
 from scalepool._core.lineage import LIMIT_BYTES
 from scalepool._core.recycling import Recycling
+from scalepool._core.relocation import Relocation
 from scalepool._core.reports import Reports, report_handlers
+from scalepool._core.sharing import wanted
 from scalepool._core.spilling import Spilling
 from scalepool._core.state import HubState
 from scalepool._core.stats import GroupStatistics, HubStatistics, group_statistics, hub_statistics, violations
@@ -86,6 +92,7 @@ class Hub:
         self._reports = reports = Reports(state, dispatcher, endings)
         recycling = Recycling(state, dispatcher, endings)
         self._lifecycle = lifecycle = Lifecycle(state, dispatcher, endings, reports, recycling)
+        self._relocation = relocation = Relocation(state, dispatcher, endings, recycling)
         self._spilling = spilling = Spilling(state, store_limit_bytes)
         self._on_message: dict[type, Callable[[int, Any], None]] = {
             **_from_clients(intake),
@@ -100,6 +107,7 @@ class Hub:
             Inspected: self._inspected,
             Spilled: spilling.done,
             ObjectsLost: keeping.lineage.objects_lost,
+            **_from_head(relocation),
             Tick: self._tick,
         }
 
@@ -188,10 +196,14 @@ class Hub:
 
         return backlog(self._state)
 
+    def wanted(self) -> int:
+        """How many workers the session could have at work now."""
+        return wanted(self._state)
+
     def free_resources(self) -> dict[str, int] | None:
         """Return what is free, in units by name; ``None``: nobody has asked for resources so far."""
         books = self._state.books
-        return None if books is None else books.ledger.free()
+        return None if books is None else books.free()
 
     def check(self) -> None:
         """Raise AssertionError when an invariant does not hold; for tests."""
@@ -224,6 +236,17 @@ class Hub:
         self._lifecycle.hurry()
         look_for_deadlocks(self._state)
         self._lifecycle.reap_idle()
+        self._relocation.look()
+
+
+def _from_head(relocation: Relocation) -> dict[type, Callable[[Any], None]]:
+    """Return what to do with what happens in a cluster."""
+    return {
+        HostsChanged: relocation.hosts_changed,
+        WorkerPlaced: relocation.placed,
+        Move: relocation.move,
+        ShareChanged: relocation.share_changed,
+    }
 
 
 def _from_clients(intake: Intake) -> dict[type, Callable[[int, Any], None]]:

@@ -193,11 +193,12 @@ class Intake:
             self._state.out.command(Send(peer, m.CancelAnswer(refused)))
 
     def inquire(self, peer: int, message: m.Inquire) -> None:
-        """The peer wants to know which resources nobody holds."""
-        state = self._state
-        free = state.capacity() if state.books is None else state.books.ledger.free()
-        names = [name.encode() for name in free]
-        self._state.out.command(Send(peer, m.Inventory(message.request, names, list(free.values()))))
+        """The peer wants to know which resources there are, or nobody holds."""
+        found = self._state.each_host() if message.whole else [(0, self._state.free_resources())]
+        rows = [(name.encode(), amount, host) for host, amounts in found for name, amount in amounts.items()]
+        names, amounts = [name for name, _, _ in rows], [amount for _, amount, _ in rows]
+        hosts = [host for _, _, host in rows] if message.whole else []
+        self._state.out.command(Send(peer, m.Inventory(message.request, names, amounts, hosts or ())))
 
     def put(self, peer: int, message: m.Put) -> None:
         """The peer made objects and holds them."""

@@ -16,21 +16,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from scalepool._base.amounts import UNIT, amount_text, amounts_text
+from scalepool._core.accounts import Accounts, levels_of
 from scalepool._core.commands import Note
 from scalepool._core.groups import STARVED_S
-from scalepool._core.resources import CPU, ENOUGH, GPU, NOTHING, Demand, Ledger, beyond
+from scalepool._core.resources import (
+    CPU,
+    ENOUGH,
+    GPU,
+    LABEL,
+    NOTHING,
+    Demand,
+    Ledger,
+    beyond,
+    most_at_once,
+)
 from scalepool._core.workers import WorkerState
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from scalepool._core.groups import Group
     from scalepool._core.state import HubState
-    from scalepool._core.workers import Level, Wait, Worker
+    from scalepool._core.workers import Worker
     from scalepool._wire.messages import OpenGroup
 
-__all__ = ["FOR_LIFE", "PATIENCE_S", "WARN_AFTER_S", "WHILE_IT_RUNS", "Books", "account_for", "lease_violations"]
+__all__ = ["FOR_LIFE", "PATIENCE_S", "WARN_AFTER_S", "WHILE_IT_RUNS", "Books", "account_for"]
 
 WHILE_IT_RUNS: Final = 1
 """Value of ``OpenGroup.lease``: who runs a task of the group holds what it needs."""
@@ -42,23 +53,34 @@ WARN_AFTER_S: Final = 10.0
 """How long it is short before the user is told."""
 
 
-class Books:
-    """The ledger, and who waits for what is in it.
+class Books(Accounts):
+    """The accounts, and who waits for what is in them.
 
     Parameters
     ----------
-    total
-        What the session has, in units by name.
+    totals
+        As of `Accounts`.
     """
 
-    __slots__ = ("ledger", "reserved", "short")
+    __slots__ = ("reserved", "reserved_at", "short")
 
-    def __init__(self, total: Mapping[str, int]) -> None:
-        self.ledger = Ledger(total)
+    def __init__(self, totals: Mapping[int, Mapping[str, int]]) -> None:
+        super().__init__(totals)
         self.short: list[Group] = []
         """Groups of which not even one worker can run a task."""
         self.reserved: Group | None = None
         """The one that something is set aside for."""
+        self.reserved_at: Ledger | None = None
+
+    def update(self, totals: Mapping[int, Mapping[str, int]], closed: frozenset[int]) -> None:
+        """As the base class; what was set aside is looked at anew."""
+        super().update(totals, closed)
+        self.reserved = self.reserved_at = None
+
+    def fit(self, group: Group) -> None:
+        """Let a group have as many workers as its demand fits on all hosts together."""
+        if group.lease == WHILE_IT_RUNS:
+            group.cap = max(1, sum(most_at_once(group.demand, ledger.total) for ledger in self.open))
 
     # ---- how many ----
 
@@ -69,116 +91,93 @@ class Books:
             return max(0, own)  # an actor's worker holds everything already
         if group.gpus:
             own -= group.starting  # they hold theirs already
-        room = self._room(group)
-        if room <= 0 and self._starves(group, now):
-            room = 1
-        return max(0, min(own, room))
+        return max(0, min(own, sum(self.rooms(group, now).values())))
 
-    def _room(self, group: Group) -> int:
+    def rooms(self, group: Group, now: float) -> dict[int, int]:
+        """How many more of them each host has room for, by its number."""
+        rooms = {ledger.host: self._room(ledger, group) for ledger in self.open}
+        if not any(rooms.values()) and (found := self._starving_at(group, now)) is not None:
+            rooms[found.host] = 1
+        return rooms
+
+    def _room(self, ledger: Ledger, group: Group) -> int:
         reserved = self.reserved
-        kept = NOTHING if reserved is None or reserved is group else reserved.demand
-        return self.ledger.room(group.demand, kept)
+        is_kept = reserved is not None and reserved is not group and ledger is self.reserved_at
+        return max(0, ledger.room(group.demand, reserved.demand if is_kept and reserved is not None else NOTHING))
 
-    def _starves(self, group: Group, now: float) -> bool:
-        """Whether a task may wait for one of these in a way that we cannot see; it may then have a CPU too many."""
+    def _starving_at(self, group: Group, now: float) -> Ledger | None:
+        """Where a task may have a CPU too many, since one there may wait for it in a way that we cannot see."""
         if group.parent is None or group.gpus or now - group.root.moved_at < STARVED_S:
-            return False
-        return not self.ledger.lacking(group.demand).keys() - {CPU}
+            return None
+        fitting = [ledger for ledger in self.open if not ledger.lacking(group.demand).keys() - {CPU}]
+        return max(fitting, key=lambda one: one.free().get(CPU, 0), default=None)
 
     def left_beside(self, group: Group, returning: Sequence[Worker]) -> int:
         """How many more workers of ``group`` CPUs allow, when those go on that have got all that they wait for."""
         cpus = group.demand.of_name(CPU)
         if not cpus:
             return ENOUGH
-        leases = [_levels(worker)[-2].lease for worker in returning]
+        leases = [levels_of(worker)[-2].lease for worker in returning]
         back = sum(lease.demand.of_name(CPU) for lease in leases if lease is not None and lease.lent)
-        return (self.ledger.free()[CPU] - back) // cpus
+        return (sum(ledger.free().get(CPU, 0) for ledger in self.open) - back) // cpus
 
-    def surplus(self, group: Group) -> int:
-        """How many workers of ``group`` should stop after what they hold, for others to have what these need."""
+    def going_on(self, group: Group, workers: list[Worker]) -> list[Worker]:
+        """Return those of ``workers`` that need not stop after what they hold, for others to have what these need."""
+        return [worker for worker in workers if not self._surplus(self.ledger_of(worker), group)]
+
+    def _surplus(self, ledger: Ledger, group: Group) -> bool:
         reserved = self.reserved
-        if reserved is not None and reserved is not group:
-            short = self.ledger.lacking(reserved.demand)
-        elif overdrawn := self.ledger.overdrawn():
+        if ledger.host in self.closed:
+            return True
+        if reserved is not None and reserved is not group and ledger is self.reserved_at:
+            short = ledger.lacking(reserved.demand)
+        elif overdrawn := ledger.overdrawn():
             short = {CPU: overdrawn}
         else:
-            return 0
-        found = 0
-        for name, amount in group.demand.amounts:
-            if name in short:
-                found = max(found, -(-short[name] // amount))
-        return found
+            return False
+        return any(name in short for name, _ in group.demand.amounts)
 
     def may_run_in_place(self, worker: Worker, group: Group) -> bool:
         """Whether a waiting worker may run a task of ``group`` meanwhile."""
         if group.gpus:
             return False  # its own are another's, and a process cannot change them
         lease = worker.waits[-1].lease
-        return (lease is not None and lease.demand == group.demand) or self.ledger.room(group.demand) > 0
+        same = lease is not None and lease.demand == group.demand
+        return same or self.ledger_of(worker).room(group.demand) > 0
 
     # ---- taking and giving back ----
 
-    def order(self, group: Group, worker: Worker) -> bool:
-        """Lend what a new process must know of when it starts; False where that is not to be had now."""
-        if group.lease != FOR_LIFE and not group.gpus:
+    def order(self, state: HubState, group: Group, worker: Worker) -> bool:
+        """Choose the host of a new process, and lend what it must know of when it starts; False: there is none now."""
+        lends = group.lease == FOR_LIFE or bool(group.gpus)
+        if not lends and state.hosts is None:
             return True
-        if self._room(group) <= 0:
+        rooms = {ledger.host: self._room(ledger, group) for ledger in self.open}
+        if not lends:
+            rooms = self.rooms(group, state.now)
+            for other in state.roster.of_key(worker.key):
+                if other.state is WorkerState.STARTING or not (other.held or other.waits):
+                    rooms[other.host] = rooms.get(other.host, 0) - 1  # which is who will take it
+        found = [self.ledgers[number] for number, room in rooms.items() if room > 0]
+        if not found:
             return False
-        worker.lease = self.ledger.take(group.demand, lasting=group.lease == FOR_LIFE)
-        assert worker.lease is not None
-        worker.gpus = dict.fromkeys(worker.lease.gpus, min(UNIT, group.gpus))
+        worker.ledger = ledger = found[0] if len(found) == 1 else _emptiest(state, found)
+        worker.host = ledger.host
+        if lends:
+            worker.lease = ledger.take(group.demand, lasting=group.lease == FOR_LIFE)
+            assert worker.lease is not None
+            worker.gpus = dict.fromkeys(worker.lease.gpus, min(UNIT, group.gpus))
         return True
-
-    def attach(self, worker: Worker, group: Group) -> None:
-        """``worker`` is given tasks of ``group``: it holds what they need from now on."""
-        level = _level(worker)
-        if level.lease is None or level.lease.demand != group.demand:
-            ledger = self.ledger
-            if level.lease is not None:
-                ledger.give_back(level.lease)  # of what it has run there before
-            level.lease = ledger.take(group.demand, tuple(worker.gpus) if group.gpus else None) or ledger.overdraw(
-                group.demand
-            )
-            assert level.lease is not None, f"{group} gets a worker, and what it needs is not there"
-
-    def is_usable(self, worker: Worker, group: Group) -> bool:
-        """Whether the GPUs of an idle worker are free."""
-        return self.ledger.fits_on(group.demand, worker.gpus)
-
-    def detach(self, worker: Worker) -> None:
-        """Take back what ``worker`` holds unless it runs something, or has it for life."""
-        level = _level(worker)
-        if level.lease is not None and not level.lease.lasting and worker.rests:
-            self.ledger.give_back(level.lease)
-            level.lease = None
-
-    def begin_wait(self, worker: Worker) -> None:
-        """Its task is about to wait: others may have its CPUs."""
-        lease = _level(worker).lease
-        if lease is not None:
-            self.ledger.lend(lease)
-
-    def end_wait(self, worker: Worker, over: Wait) -> None:
-        """Its task goes on."""
-        if over.lease is not None:
-            self.ledger.give_back(over.lease)
-            over.lease = None
-        lease = _level(worker).lease
-        if lease is not None:
-            self.ledger.regain(lease)
-
-    def lose(self, worker: Worker) -> None:
-        """The process is gone, and holds nothing any more."""
-        for level in _levels(worker):
-            if level.lease is not None:
-                self.ledger.give_back(level.lease)
-                level.lease = None
 
     def in_the_way(self, state: HubState, started: Worker) -> list[Worker]:
         """Return idle workers that keep memory of a GPU that a process about to start will use."""
         crowd: list[Worker] = []
         for gpu in started.gpus:
-            others = [one for one in state.roster.workers.values() if one is not started and gpu in one.gpus]
+            others = [
+                one
+                for one in state.roster.workers.values()
+                if one is not started and one.host == started.host and gpu in one.gpus
+            ]
             there = [one for one in others if one.state in (WorkerState.STARTING, WorkerState.READY)]
             idle = [one for one in state.roster.all_idle() if one in there and one not in crowd]
             over = sum(one.gpus[gpu] for one in there if one not in crowd) + started.gpus[gpu] - UNIT
@@ -194,7 +193,8 @@ class Books:
         if not state.ready and self.reserved is None:
             return False
         self.short = [group for group in state.ready.values() if self._is_short(group)]
-        before, self.reserved = self.reserved, None
+        before, before_at = self.reserved, self.reserved_at
+        self.reserved = self.reserved_at = None
         for group in self.short:
             since = group.short_since
             if since is None:
@@ -202,9 +202,13 @@ class Books:
             self._warn(state, group, since)
             if state.now - since < PATIENCE_S:
                 state.alarm(since + PATIENCE_S + 1e-4)  # a difference of floats must not fall short of it
-            elif self.ledger.can_come(group.demand) and _is_before(group, self.reserved):
-                self.reserved = group
-        return before is not None and before is not self.reserved
+            elif _is_before(group, self.reserved):
+                coming = [ledger for ledger in self.open if ledger.can_come(group.demand)]
+                if coming:
+                    self.reserved = group
+                    is_same = group is before and before_at in coming
+                    self.reserved_at = before_at if is_same else min(coming, key=lambda one: one.distance(group.demand))
+        return before is not None and (before is not self.reserved or before_at is not self.reserved_at)
 
     def _is_short(self, group: Group) -> bool:
         is_short = (
@@ -213,7 +217,7 @@ class Books:
             and not group.active()
             and not (group.starting and group.gpus)
             and (group.actor is None or group.actor.wants_worker)
-            and not self.ledger.room(group.demand)
+            and not self.has_room(group.demand)
         )
         if not is_short:
             group.short_since = None
@@ -231,14 +235,22 @@ class Books:
 
     def shortage(self, demand: Demand) -> str:
         """Say what is lacking for a demand, against what is there."""
-        lacking, free = self.ledger.lacking(demand), self.ledger.free()
+        ledgers = self.open
+        if not ledgers:
+            return f"{demand} needed, and there is no host"
+        best = min(ledgers, key=lambda one: one.distance(demand))
+        lacking, free = best.lacking(demand), best.free()
         parts = []
         for name in lacking:
-            needed, total = demand.of_name(name), self.ledger.total.get(name, 0)
+            if name.startswith(LABEL):
+                parts.append(f"no host has {name}")
+                continue
+            needed, total = demand.of_name(name), best.total.get(name, 0)
             there = amount_text(name, max(0, free.get(name, 0)))
             unit = " of the same" if name == GPU and demand.gpus < UNIT else ""
             parts.append(f"{amount_text(name, needed)} {name}{unit} needed, {there} of {amount_text(name, total)} free")
-        return "; ".join(parts)
+        where = " on the host that lacks least" if len(ledgers) > 1 else ""
+        return "; ".join(parts) + where
 
 
 def account_for(state: HubState, group: Group, opened: OpenGroup) -> None:
@@ -253,45 +265,28 @@ def account_for(state: HubState, group: Group, opened: OpenGroup) -> None:
         raise ProtocolError("a group was opened with a demand that makes no sense")
     names = [name.decode("utf-8", "replace") for name in opened.resources]
     demand = Demand.of(dict(zip(names, opened.amounts, strict=True)))
-    if state.books is None:
-        state.books = Books(state.capacity())
-    total = state.books.ledger.total
-    if beyond(demand, total) or opened.lease not in (WHILE_IT_RUNS, FOR_LIFE) or opened.lease > 1 + opened.private:
-        raise ProtocolError(f"a group was opened that needs {demand}, of {amounts_text(total)}")
-    group.books, group.demand, group.gpus = state.books, demand, demand.gpus
+    books = state.books
+    if books is None:
+        hosts = state.hosts
+        totals = {0: state.capacity()} if hosts is None else {number: one.amounts for number, one in hosts.items()}
+        state.books = books = Books(totals)
+        books.closed = frozenset(number for number, one in (hosts or {}).items() if one.leaving)
+    # Hosts of a cluster come and go: what fits none of them now may fit one later.
+    is_too_much = state.hosts is None and beyond(demand, books.ledgers[0].total)
+    if is_too_much or opened.lease not in (WHILE_IT_RUNS, FOR_LIFE) or opened.lease > 1 + opened.private:
+        raise ProtocolError(f"a group was opened that needs {demand}, of {amounts_text(books.total())}")
+    group.books, group.demand, group.gpus = books, demand, demand.gpus
+    if state.hosts is not None:
+        books.fit(group)
+
+
+def _emptiest(state: HubState, ledgers: Sequence[Ledger]) -> Ledger:
+    """Return that with the smallest share of its CPUs in use by workers, the one to come among them."""
+    loads: dict[int, int] = {}
+    for worker in state.roster.workers.values():
+        loads[worker.host] = loads.get(worker.host, 0) + 1
+    return min(ledgers, key=lambda one: ((loads.get(one.host, 0) + 1) / max(1, one.total.get(CPU, 0)), one.host))
 
 
 def _is_before(group: Group, other: Group | None) -> bool:
     return other is None or (group.short_since or 0.0) < (other.short_since or 0.0)
-
-
-def _level(worker: Worker) -> Level:
-    return worker.waits[-1] if worker.waits else worker
-
-
-def _levels(worker: Worker) -> list[Level]:
-    return [worker, *worker.waits]
-
-
-def lease_violations(state: HubState, books: Books) -> Iterator[str]:
-    """Yield one sentence for each invariant of the ledger that does not hold."""
-    ledger = books.ledger
-    workers = state.roster.workers.values()
-    leases = [level.lease for worker in workers for level in _levels(worker) if level.lease is not None]
-    expected = dict(ledger.total)
-    for lease in leases:
-        for name, amount in lease.demand.amounts:
-            expected[name] -= 0 if lease.lent and name == CPU else amount
-    if ledger.free() != expected:
-        yield f"the ledger says that {ledger.free()} is free, not {expected}"
-    if below := [name for name, amount in ledger.free().items() if amount < 0 and name != CPU]:
-        yield f"{below} are overdrawn"
-    for gpu in range(ledger.total.get(GPU, 0) // UNIT):
-        lent = sum(min(UNIT, lease.demand.gpus) for lease in leases if gpu in lease.gpus)
-        if lent > UNIT or UNIT - lent != ledger.free_on(gpu):
-            yield f"of GPU {gpu} {lent} units are lent, and {ledger.free_on(gpu)} free"
-    for worker in workers:
-        group = worker.serving
-        runs = group is not None and group.books is not None and not worker.rests
-        if runs and _level(worker).lease is None:
-            yield f"{worker} runs tasks of {group}, and holds nothing for them"

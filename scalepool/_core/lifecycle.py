@@ -66,7 +66,7 @@ class Lifecycle:
         """No process came to be."""
         worker = self._state.roster.workers.get(event.worker)
         if worker is not None:
-            self._lost(worker, Autopsy(worker.pid, reason=event.reason))
+            self._lost(worker, Autopsy(worker.pid, reason=event.reason), is_moot=event.is_moot)
 
     def worker_exited(self, event: WorkerExited) -> None:
         """A process is gone; its flight record tells what it had done."""
@@ -76,7 +76,8 @@ class Lifecycle:
             return
         self._reports.salvaged(worker, self._readable(event.records), event.objects)
         running = {**dict.fromkeys(worker.lost, 0), **_items(event)}
-        self._lost(worker, Autopsy(worker.pid, event.exitcode, running, event.reason, event.report, lost=worker.lost))
+        autopsy = Autopsy(worker.pid, event.exitcode, running, event.reason, event.report, lost=worker.lost)
+        self._lost(worker, autopsy, is_moot=event.is_moot)
 
     def _readable(self, records: Sequence[bytes]) -> list[ResultRecord]:
         # A worker can scribble over its own memory before it dies of that: what it left must not stop us.
@@ -162,7 +163,7 @@ class Lifecycle:
             worker.started_for.starting -= 1
             worker.started_for = None
 
-    def _lost(self, worker: Worker, autopsy: Autopsy) -> None:
+    def _lost(self, worker: Worker, autopsy: Autopsy, *, is_moot: bool = False) -> None:
         state = self._state
         never_ready = worker.state is WorkerState.STARTING
         overdue = worker.hello_by is not None and worker.hello_by <= state.now and worker.state is WorkerState.KILLED
@@ -174,12 +175,14 @@ class Lifecycle:
             state.out.command(Send(watcher, PeerGone(worker.id)))
         if never_ready:
             self._recycling.has_failed(worker)
-            self._count_failure(worker, autopsy)
+            if not is_moot:
+                self._count_failure(worker, autopsy)
         elif overdue:
             self._initializer_timed_out(worker, autopsy)
         for group in list(state.groups.values()):
             if group.key == worker.key:
-                if group.started_min and group.closing is None and not never_ready and group.failure is None:
+                comes_again = is_moot or not never_ready
+                if group.started_min and group.closing is None and comes_again and group.failure is None:
                     self._dispatcher.start_minimum(group)
                 self._endings.close_if_done(group)
 

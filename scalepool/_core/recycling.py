@@ -42,7 +42,7 @@ class Recycling:
             return
         group = self._group_in_need(worker)
         if group is None:
-            self._retire(worker)
+            self.retire(worker)
             return
         worker.worn = True  # and so counts no more for the group's cap
         if self._dispatcher.may_start(group):
@@ -50,11 +50,21 @@ class Recycling:
         else:
             worker.worn = False  # it goes on, and we look again when it reports again
 
+    def replace(self, worker: Worker, host: int) -> None:
+        """Have a worker's place taken by one on another host, if somebody would miss it; else it just leaves."""
+        group = self._group_in_need(worker)
+        if group is None:
+            self.retire(worker)
+            return
+        worker.worn = True
+        if not self._dispatcher.may_start(group) or not self._dispatcher.start_worker(group, worker.id, host):
+            worker.worn = False
+
     def is_ready(self, successor: Worker) -> None:
         """A worker said Hello: the one that it was started for may go."""
         worker = self._state.roster.workers.get(successor.replaces)
         if worker is not None and worker.worn and worker.state is WorkerState.READY:
-            self._retire(worker)
+            self.retire(worker)
 
     def has_failed(self, successor: Worker) -> None:
         """A worker ended before its Hello: the one that it was started for stays, until it reports again."""
@@ -73,7 +83,8 @@ class Recycling:
                 return group
         return None
 
-    def _retire(self, worker: Worker) -> None:
+    def retire(self, worker: Worker) -> None:
+        """Let a worker go when it is through with what it has begun."""
         worker.worn = True
         worker.state = WorkerState.LEAVING
         self._state.roster.unidle(worker)

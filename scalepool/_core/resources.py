@@ -15,13 +15,20 @@ from scalepool._base.tuples import NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["CPU", "ENOUGH", "GPU", "MEMORY", "NOTHING", "Demand", "Lease", "Ledger", "beyond"]
+__all__ = [
+    "CPU", "ENOUGH", "GPU", "LABEL", "MEMORY", "NOTHING", "Demand", "Lease", "Ledger", "beyond", "label_name",
+    "most_at_once", "summed",
+]  # fmt: skip
 
 CPU: Final = "CPU"
 GPU: Final = "GPU"
 MEMORY: Final = "memory"
 ENOUGH: Final = 1 << 30
 """How often nothing at all fits into anything."""
+LABEL: Final = "label "
+"""How the names of what stands for a host's labels begin: a host with a label has any amount of that."""
+_SMALLEST_SHARE: Final = UNIT // 10
+"""Tasks that need less of a CPU than this count as if they needed so much, where it is about their number."""
 
 
 class Demand(NamedTuple):
@@ -64,6 +71,31 @@ def beyond(demand: Demand, total: Mapping[str, int]) -> list[str]:
     return [name for name, amount in demand.amounts if amount > total.get(name, 0)]
 
 
+def label_name(key: str, value: str) -> str:
+    """Return what stands for a label among the names of resources."""
+    return f"{LABEL}{key}={value}"
+
+
+def summed(amounts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return the sums by name."""
+    found: dict[str, int] = {}
+    for one in amounts:
+        for name, amount in one.items():
+            found[name] = found.get(name, 0) + amount
+    return found
+
+
+def most_at_once(demand: Demand, total: Mapping[str, int]) -> int:
+    """Return how many workers tasks with this demand may have at once: what fits, ten per CPU where that is more."""
+    cpus = max(demand.of_name(CPU), _SMALLEST_SHARE)
+    most = total.get(CPU, 0) // cpus
+    for name, amount in demand.amounts:
+        if name != CPU:
+            each = amount if name != GPU or amount <= UNIT else -(-amount // UNIT) * UNIT
+            most = min(most, total.get(name, 0) // each)
+    return most
+
+
 class Lease:
     """What somebody holds.
 
@@ -93,12 +125,15 @@ class Ledger:
     ----------
     total
         Units by name. GPUs are whole.
+    host
+        The host that it is of, in a cluster.
     """
 
-    __slots__ = ("_free", "_gpus", "_lasting", "total")
+    __slots__ = ("_free", "_gpus", "_lasting", "host", "total")
 
-    def __init__(self, total: Mapping[str, int]) -> None:
+    def __init__(self, total: Mapping[str, int], host: int = 0) -> None:
         self.total = dict(total)
+        self.host = host
         self._free = {name: amount for name, amount in total.items() if name != GPU}
         self._gpus = [UNIT] * (total.get(GPU, 0) // UNIT)
         self._lasting: dict[str, int] = {}
@@ -127,6 +162,12 @@ class Ledger:
             if short > 0:
                 missing[name] = short
         return missing
+
+    def distance(self, demand: Demand) -> float:
+        """How far it is from fitting: the parts that are missing of what is needed, together."""
+        lacking = self.lacking(demand)
+        never = len(beyond(demand, self.total))
+        return never * len(demand.amounts) + sum(amount / demand.of_name(name) for name, amount in lacking.items())
 
     def room(self, demand: Demand, kept: Demand = NOTHING) -> int:
         """Return how many such demands fit at once beside what is ``kept`` for somebody."""

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from scalepool._core.objects import ObjectDirectory
 from scalepool._core.outbox import Outbox
+from scalepool._core.resources import summed
 from scalepool._core.values import ValueTable
 from scalepool._core.workers import Roster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from scalepool._core.events import HostFacts
     from scalepool._core.functions import FunctionRecord, Recent
     from scalepool._core.groups import Group
     from scalepool._core.leasing import Books
@@ -34,6 +36,7 @@ class HubState:
         "functions",
         "groups",
         "has_limits",
+        "hosts",
         "idle_worker_s",
         "names",
         "next_worker",
@@ -42,6 +45,7 @@ class HubState:
         "out",
         "ready",
         "roster",
+        "share",
         "streams",
         "tasks",
         "trouble",
@@ -76,6 +80,10 @@ class HubState:
         self.capacity: Callable[[], Mapping[str, int]] = dict
         """Returns what the session has, in units by name; asked when the first group wants some of it."""
         self.books: Books | None = None
+        self.hosts: dict[int, HostFacts] | None = None
+        """The hosts of the cluster, by number; ``None``: there is no cluster."""
+        self.share = 0
+        """How many workers may be at work, since other programs want some, too; 0: any number. See ``sharing``."""
         self.watchers: set[int] = set()
         """Workers that want to be told of the end of others."""
         self.circles_at: float | None = None
@@ -88,6 +96,20 @@ class HubState:
     def _is_busy(self, actor: int) -> bool:
         group = self.groups.get(actor)
         return group is not None and group.unfinished > 0
+
+    def each_host(self) -> list[tuple[int, Mapping[str, int]]]:
+        """Return what each host has that stays, in units by name."""
+        if self.hosts is None:
+            return [(0, self.capacity())]
+        return [(number, host.amounts) for number, host in self.hosts.items() if not host.leaving]
+
+    def free_resources(self) -> Mapping[str, int]:
+        """Return what nobody holds, in units by name."""
+        if self.books is not None:
+            return self.books.free()
+        if self.hosts is None:
+            return self.capacity()
+        return summed(host.amounts for host in self.hosts.values() if not host.leaving)
 
     def alarm(self, at: float) -> None:
         """Ask for a Tick at ``at`` (or earlier)."""

@@ -95,7 +95,7 @@ def violations(state: HubState) -> list[str]:
 
 def _lease_violations(state: HubState) -> Iterator[str]:
     if state.books is not None:
-        from scalepool._core.leasing import lease_violations
+        from scalepool._core.accounts import lease_violations
 
         yield from lease_violations(state, state.books)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from scalepool._core.membership import AWAY, Link, Members, Sends, Session
 from scalepool._core.returning import Returning
+from scalepool._core.tenancy import Tenancy
 from scalepool._wire import cluster as c
 from scalepool._wire.handshake import (
     Introduction,
@@ -63,6 +64,7 @@ class Switchboard:
         self._placement = members.placement
         self._sessions = members.sessions
         self._returning = Returning(members, host_grace_s)
+        self._tenancy = Tenancy(members.placement, members.sessions)
         self._held: list[tuple[Session, c.Launch]] = []
         """Orders that wait for a host that may come back."""
         self._ticked = False
@@ -71,6 +73,7 @@ class Switchboard:
             c.Launch: self._launch,
             c.Drop: self._drop,
             c.End: lambda session, message: self._end(session),
+            c.Wants: self._tenancy.wanted,
         }
 
     @property
@@ -110,9 +113,13 @@ class Switchboard:
         members.now, self._ticked = now, True
         if paused:
             self._returning.paused()
+        sends, is_news = self._tenancy.look(now)
+        if is_news:
+            sends += self._tell_nodes()
         if not self._returning.awaiting:
-            return []
-        left, sends = self._returning.overdue()
+            return sends
+        left, overdue = self._returning.overdue()
+        sends += overdue
         for session in left:
             sends += self._end(session)
         return sends + self._launch_held()
@@ -164,12 +171,17 @@ class Switchboard:
 
     def _reopen(self, link: bytes, known: Link, message: c.Reopen) -> Sends:
         sends = self._returning.reopen(link, known, message)
-        return sends if known.session is None else sends + self._tell_nodes([known.session])
+        if known.session is None:
+            return sends
+        self._tenancy.returned(known.session.number)
+        return sends + self._tell_nodes([known.session])
 
     def _tell_nodes(self, sessions: list[Session] | None = None) -> Sends:
         nodes = [host for host in self._placement.hosts.values() if host.link != AWAY]
-        columns = zip(*((node.number, node.slots, node.memory, node.name) for node in nodes), strict=True)
-        data = c.encode(c.Nodes(*columns) if nodes else c.Nodes((), (), (), ()))
+        rows = ((node.number, node.slots, node.memory, node.name, node.rest, node.state) for node in nodes)
+        data = c.encode(c.Nodes(*zip(*rows, strict=True)) if nodes else c.Nodes((), (), (), ()))
+        if sessions is None:
+            self._tenancy.hosts_changed()
         told = self._sessions.values() if sessions is None else sessions
         return [(session.link, data) for session in told if session.link != AWAY]
 
@@ -198,6 +210,8 @@ class Switchboard:
             return self._open(link, known, message)
         if type(message) is c.Reopen:
             return self._reopen(link, known, message)
+        if type(message) is c.Drain:
+            return self._tenancy.drain(message, link, None)
         if type(message) is c.Down:
             self.down = True
             users = [session.link for session in self._sessions.values() if session.link != AWAY]
@@ -214,12 +228,14 @@ class Switchboard:
         node = session.workers.get(message.worker)
         if node is not None:  # the answer was lost with a link
             return [(session.link, c.encode(c.Placed(session.number, message.worker, node.number)))]
-        node = self._placement.take()
-        if node is None and self._returning.awaiting:
+        node = self._placement.take(message.node)
+        if node is None and self._returning.awaiting and not message.node:
             self._held.append((session, message))
             return []
         if node is None:
-            return [(session.link, c.encode(c.Refused(session.number, message.worker, b"the cluster has no hosts")))]
+            is_moot = bool(message.node)  # the hub finds another one
+            reason = b"its host has left the cluster" if is_moot else b"the cluster has no hosts"
+            return [(session.link, c.encode(c.Refused(session.number, message.worker, reason, int(is_moot))))]
         begun = [] if node.number in session.begun else [self._returning.begin(session, node)]
         session.workers[message.worker] = node
         return [*begun, (session.link, c.encode(c.Placed(session.number, message.worker, node.number)))]
@@ -241,6 +257,8 @@ class Switchboard:
     def _from_agent(self, link: bytes, known: Link, message: c.ClusterMessage) -> Sends:
         if type(message) is c.Offer:
             return self._offer(link, known, message)
+        if type(message) is c.Drain and known.node is not None:
+            return self._tenancy.drain(message, link, known.node)
         if type(message) is not c.Again or known.node is not None or known.again is not None:
             raise ProtocolError(f"an agent sent a {type(message).__name__} message")
         known.again = message

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from scalepool._core.groups import Group
     from scalepool._core.objects import ObjectDirectory
-    from scalepool._core.resources import Lease
+    from scalepool._core.resources import Lease, Ledger
     from scalepool._core.task import Task
     from scalepool._wire.messages import Status
 
@@ -134,11 +134,13 @@ class Worker(Level):
         "guarded",
         "held",
         "hello_by",
+        "host",
         "id",
         "idle_since",
         "is_actor",
         "key",
         "known",
+        "ledger",
         "look_at",
         "lost",
         "lost_at",
@@ -172,21 +174,22 @@ class Worker(Level):
         self.id = worker_id
         self.key = group.key
         self.is_actor = group.actor is not None
-        self.max_tasks = group.max_tasks
-        self.max_rss = group.max_rss
+        self.max_tasks, self.max_rss = group.max_tasks, group.max_rss
         self.gpus: dict[int, int] = {}
         """The GPUs that its process uses for as long as it lives, and how much of each."""
+        self.host = 0
+        """The host of the cluster that it is on, once that is known; 0 where there is none."""
+        self.ledger: Ledger | None = None
+        """Where it is accounted for what it holds; see ``leasing``."""
         self.worn = False
         """Whether it is too large, and will leave when its successor is ready; see ``recycling``."""
         self.replaces = 0
         """The worker that it was started to replace; 0: none."""
         self.started_for: Group | None = group
-        self.pid = 0
-        self.state = WorkerState.STARTING
+        self.pid, self.state = 0, WorkerState.STARTING
         self.group: Group | None = None
         self.held: dict[int, Task] = {}
-        self.known: Recent[bool] = Recent()
-        self.entered: Recent[bool] = Recent()
+        self.known, self.entered = Recent[bool](), Recent[bool]()
         self.guarded: list[int] = []
         """Objects that tasks read which have ended here, and that it runs until it is killed."""
         self.followers: set[int] = set()
@@ -194,9 +197,8 @@ class Worker(Level):
         self.assigned_total = self.received = self.blocks = 0  # tasks, results, waits that have begun
         self.lost: list[int] = []
         """Tasks that it says it finished, but whose results' objects cannot be had."""
-        self.lost_at = 0.0
         self.recalled = False
-        self.reported_at = self.idle_since = 0.0
+        self.reported_at = self.idle_since = self.lost_at = 0.0
         self.revocation = Revocation()
         self.force_at = self.gone_by = self.hello_by = self.look_at = None
         self.waits: list[Wait] = []

@@ -13,9 +13,10 @@ from scalepool._core.task import PLAIN
 from scalepool._proc.context import ProcessContext
 from scalepool._runtime.demands import (
     NamedAmounts,
+    NamedLabels,
     asked,
-    capacity_of,
     check_fits,
+    checked_labels,
     checked_resources,
     demand_of,
     memory_of,
@@ -26,6 +27,7 @@ from scalepool._runtime.group import limits_of
 from scalepool._runtime.handles import ActorHandle, ActorMeta, MethodOptions, meta_of
 from scalepool._runtime.instance import MARK, Creation, Plan
 from scalepool._runtime.logs import current_levels
+from scalepool._runtime.offers import offers_of
 from scalepool._runtime.options import changed, check_count
 from scalepool._runtime.outgoing import KeptCall
 from scalepool._runtime.remote import ONE_CPU, group_of
@@ -65,6 +67,7 @@ class ActorOptions(NamedTuple):
     num_gpus: float | None = None
     resources: NamedAmounts = ()
     memory: int | str | None = None
+    label_selector: NamedLabels = ()
 
     def updated(self, changes: Mapping[str, Any]) -> ActorOptions:
         """Return these options with some others.
@@ -91,14 +94,17 @@ class ActorOptions(NamedTuple):
             check_count(f"concurrency_groups[{key!r}]", limit, infinite=False, least=1)
         if options.get_if_exists and options.name is None:
             raise ValueError("get_if_exists needs a name")
-        options = options._replace(concurrency_groups=dict(groups), resources=checked_resources(options.resources))
+        options = options._replace(
+            concurrency_groups=dict(groups), resources=checked_resources(options.resources),
+            label_selector=checked_labels(options.label_selector),
+        )  # fmt: skip
         options.demand  # noqa: B018 - raises where it makes no sense
         return options
 
     @property
     def demand(self) -> Demand:
         """What an actor holds while it lives: nothing where nothing is said."""
-        return demand_of(self.num_cpus, self.num_gpus, self.resources, self.memory)
+        return demand_of(self.num_cpus, self.num_gpus, self.resources, self.memory, self.label_selector)
 
     @property
     def full_name(self) -> bytes:
@@ -168,7 +174,7 @@ class ActorClass(Generic[T]):
         )  # fmt: skip
         named = options._replace(namespace=options.namespace or session.settings.namespace or None)
         demand = options.demand
-        check_fits(demand, capacity_of(session.settings), f"{cls}()")
+        check_fits(demand, offers_of(session), f"{cls}()")
         plan = self._plan()._replace(meta=meta.packed())
         function = session.client.exporter.export(Creation(self.actor_class, plan))
         kept = KeptCall(f"{cls}()", 1, PLAIN, session.kept_task)

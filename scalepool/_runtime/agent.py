@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from scalepool._base.clock import monotonic_s
+from scalepool._core.departure import Departure, Stay
 from scalepool._net.keys import AGENT
 from scalepool._runtime.direct import BulkSite
 from scalepool._runtime.joining import introduction, join
@@ -16,7 +17,7 @@ from scalepool._wire import cluster as c
 from scalepool.errors import ProtocolError, ScalepoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from scalepool._net.keys import ClusterKeys
 
@@ -24,6 +25,10 @@ __all__ = ["Agent"]
 
 _LOOK_S: Final = 0.25
 _AT_ONCE: Final = 256
+_GRACE_S: Final = 10.0
+"""How long after that the head may take to say that nothing is left here."""
+_ALONE_S: Final = 3.0
+"""How long it has when the link to it is cut meanwhile."""
 
 
 class Agent:
@@ -59,7 +64,12 @@ class Agent:
         self._node = 0
         self._sessions: dict[int, SessionPart] = {}
         self._ending: list[threading.Thread] = []
-        self._stopped = False
+        self.gpus: Sequence[str] = ()
+        """Of this host, as CUDA is told of them."""
+        self._stops = 0
+        self._stay = Stay()
+        self._departure = Departure(self._stay, monotonic_s())
+        self._leave_by: float | None = None
         self._told_to_end = False
         self._peer = join(address, keys, AGENT, timeout_s=timeout_s)
         self._link = LastingLink(self._peer, introduction(keys.cluster), reconnect_s)
@@ -76,7 +86,7 @@ class Agent:
     def run(self) -> bool:
         """Serve until ``stop`` is called or the cluster ends; False when the link to the head was given up instead."""
         peer, link = self._peer, self._link
-        while not self._stopped and not self._told_to_end:
+        while not self._is_over():
             peer.poll(_LOOK_S)
             link.look()
             for _ in range(_AT_ONCE):
@@ -89,13 +99,40 @@ class Agent:
                     self._tell("a program did not come back: its workers are ended")
                     self._end(session.number)
             if link.trouble:
-                return self._told_to_end
+                return self._told_to_end or self._leave_by is not None
         return True
 
+    def stay(self, stay: Stay) -> None:
+        """Leave by itself, as this says."""
+        self._stay = stay
+        self._departure = Departure(stay, monotonic_s())
+
     def stop(self) -> None:
-        """End ``run``; from any thread, or a signal's handler."""
-        self._stopped = True
+        """Have the host leave the cluster, which ends ``run``; the second time at once. From any signal's handler."""
+        self._stops += 1
+        self._departure.is_asked = True
         self._peer.wake()
+
+    def _is_over(self) -> bool:
+        """Whether to end; begins to leave when it is time for that."""
+        now = monotonic_s()
+        if self._told_to_end or self._stops > 1:
+            return True
+        if self._leave_by is not None:
+            return now >= self._leave_by
+        reason = self._departure.reason(now, sum(session.worker_count for session in self._sessions.values()))
+        if not reason:
+            return False
+        if not self._sessions:
+            return True
+        limit_s = self._stay.drain_s
+        self._tell(f"leaving the cluster, since {reason}: what runs here has {limit_s:g} seconds to end")
+        self._leave_by = now + limit_s + _GRACE_S
+        self._ask_to_leave(limit_s)
+        return False
+
+    def _ask_to_leave(self, limit_s: float) -> None:
+        self._send(c.Drain(0, b"", int(max(0.0, limit_s) * 1000)))
 
     def close(self) -> None:
         """End all workers, and the link."""
@@ -114,6 +151,8 @@ class Agent:
     def _cut(self) -> None:
         if self._node:
             self._tell("the link to the head is cut; workers go on, and it is tried again")
+        if self._leave_by is not None:  # nobody may be there any more who could say that nothing is left
+            self._leave_by = min(self._leave_by, monotonic_s() + _ALONE_S)
         for session in self._sessions.values():
             session.cut()
 
@@ -124,6 +163,8 @@ class Agent:
         tokens = [session.token for session in self._sessions.values()]
         self._send(c.Again(self._node, list(self._sessions), tokens))
         self._send(self._offer)
+        if self._leave_by is not None:
+            self._ask_to_leave(self._leave_by - _GRACE_S - monotonic_s())
 
     def _joined(self, node: int) -> None:
         if node == self._node:
@@ -147,7 +188,7 @@ class Agent:
                 self._end(message.session)
             elif type(message) is c.Joined:
                 self._joined(message.node)
-            elif type(message) is c.Down:
+            elif type(message) is c.Down or type(message) is c.Leave:
                 self._told_to_end = True
             elif type(message) is not c.Ping:
                 self._obey(message)
@@ -165,6 +206,7 @@ class Agent:
         session: SessionPart
         try:
             session = NodeSession(begin, self._link.send, self._tell, self._site)
+            session.lend(self.gpus)
         except (ScalepoolError, OSError, ValueError, TypeError) as error:
             self._tell(f"a session cannot have workers here: {error}")
             session = RefusedSession(begin, self._link.send, f"no session can be begun there: {error}")

@@ -12,7 +12,13 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.clock import monotonic_s
-from scalepool._core.events import Inspected, LaunchFailed, WorkerExited, WorkerStarted
+from scalepool._core.events import (
+    Inspected,
+    LaunchFailed,
+    WorkerExited,
+    WorkerPlaced,
+    WorkerStarted,
+)
 from scalepool._net.keys import DRIVER, key_file, read_keys
 from scalepool._runtime.cluster_link import ClusterLink
 from scalepool._runtime.direct import BulkSite, DriverDirect
@@ -26,6 +32,7 @@ from scalepool._runtime.output import show
 from scalepool._runtime.porter import Porter
 from scalepool._runtime.session_dir import folder_root
 from scalepool._runtime.storage import plan_of
+from scalepool._runtime.tenant import Tenant, event_of
 from scalepool._wire import cluster as c
 from scalepool._wire import messages as m
 from scalepool._wire.records import object_count, unpack_result
@@ -109,6 +116,7 @@ class ClusterStation(LocalStation):
         self.nodes = engine
         self.engine = engine  # type: ignore[assignment]  # of which is asked what both sorts can do
         self.overview.hosts = self._pids_by_host
+        self.tenant = Tenant(hub, link, engine)
         self._keeper.close()
         self._keeper = keeper = _ClusterKeeper(client.storage, link, lambda: client.pump.kick(now=False))
         store, notes = client.store, Notes()
@@ -136,6 +144,7 @@ class ClusterStation(LocalStation):
         while answers:
             (node, request), answer = answers.popleft()
             self._link.tell(node, c.Sought(self._link.session, node, request, answer))
+        self.tenant.look(self._looked_at)
         trouble = self._link.trouble
         if trouble and not self._client.closed:
             self._client.close(
@@ -162,18 +171,25 @@ class ClusterStation(LocalStation):
 
     def happened(self, message: c.ClusterMessage) -> None:
         """Take in what is no message of a worker; called where messages are received."""
-        if type(message) is c.Launched:
+        if (event := event_of(message)) is not None:
+            self.events.append(event)
+        elif type(message) is c.Launched:
             self.events.append(WorkerStarted(message.worker, message.pid))
         elif type(message) is c.Refused:
-            self.events.append(LaunchFailed(message.worker, message.reason.decode("utf-8", "replace")))
+            reason = message.reason.decode("utf-8", "replace")
+            self.events.append(LaunchFailed(message.worker, reason, bool(message.moot)))
+            self.nodes.bury(message.worker)
         elif type(message) is c.Looked:
             self.events.append(self._looked(message))
         elif type(message) is c.Ended:
             self._exits.append(message)
         elif type(message) is c.Seek:
             self._hand_out(message)
+        elif type(message) is c.Placed:
+            self.events.append(WorkerPlaced(message.worker, message.node))
         elif type(message) is c.Nodes:
             self.nodes.take_nodes(message)
+            self.events.append(self.nodes.facts())
         elif type(message) is c.NodeLost:
             for worker in self.nodes.on_node(message.node):
                 self._exits.append(c.Ended(0, worker, c.NO_EXITCODE, (), (), _LOST, (), message.reason))
@@ -212,14 +228,14 @@ class ClusterStation(LocalStation):
         if ended.first == _LOST:
             running = self._hub.presumed_running(worker)
             reason = f"its host left the cluster: {ended.report.decode('utf-8', 'replace')}"
-            self._handle(WorkerExited(worker, None, running, reason=reason))
+            self._handle(WorkerExited(worker, None, running, reason=reason, is_moot=True))
         else:
             skipped = max(0, self._hub.received_from(worker) - ended.first)
             known = 4 * sum(_objects_of(record) for record in ended.records[:skipped])
             self._handle(
                 WorkerExited(
                     worker, exitcode, tuple(ended.running), tuple(ended.records[skipped:]), tuple(ended.items),
-                    ended.report, self._keeper.adopt(ended.objects[known:]),
+                    ended.report, self._keeper.adopt(ended.objects[known:]), self.tenant.reason_of(worker),
                 )
             )  # fmt: skip
         self.engine.bury(worker)
@@ -279,7 +295,7 @@ class ClusterSession(HubSession):
             self._assemble(
                 site,
                 LastingLink(peer, introduction(keys.cluster), own.reconnect_s),
-                own._replace(num_gpus=0, labels="", resources=""),
+                own._replace(num_gpus=0, num_cpus=None, labels="", resources=""),
             )
         except BaseException:
             if peer is not None:
@@ -308,6 +324,7 @@ class ClusterSession(HubSession):
             site, link.porter, link.find, lambda: self.client.pump.kick(now=False),
             lambda message: link.tell(message.node, message), number,  # type: ignore[union-attr]  # all of these have one
         )  # fmt: skip
+        self.hub.handle(engine.facts(), monotonic_s())
         self._drive(station)
         self.engine = engine  # type: ignore[assignment]  # as in the station
         self.client.peek = self.hub.is_assigned

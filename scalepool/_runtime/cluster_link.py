@@ -43,6 +43,8 @@ class ClusterLink:
     ----------
     session
         As given.
+    talks
+        With the parts of the session on its hosts.
     homes
         The node that each worker is on.
     porter
@@ -67,18 +69,18 @@ class ClusterLink:
         self._ready: deque[tuple[bytes, bytes]] = deque()
         self._missing: deque[tuple[int, int]] = deque()
         """Parts of objects that were asked for and cannot be had."""
-        self._talks = DriverTalks(link, session, opened, self.homes)
+        self.talks = DriverTalks(link, session, opened, self.homes)
         self._copies: dict[int, set[int]] = {}
         """By object: the nodes that have it."""
         self._from_head: dict[type, Callable[[Any], object]] = {
-            c.Heard: self._talks.known,
+            c.Heard: self.talks.known,
             c.Resume: self._resume,
-            c.Renew: self._talks.renew,
+            c.Renew: self.talks.renew,
             c.Placed: self._placed,
             c.Refused: self._refused,
             c.NodeLost: self._lose,
-            c.End: self._talks.over,
-            c.Down: self._talks.over,
+            c.End: self.talks.over,
+            c.Down: self.talks.over,
         }
 
     @property
@@ -89,7 +91,7 @@ class ClusterLink:
     @property
     def trouble(self) -> str:
         """Why nothing comes any more; empty: it does."""
-        return self._talks.trouble or self._link.trouble
+        return self.talks.trouble or self._link.trouble
 
     def poll(self, timeout_s: float | None) -> bool:
         """Wait until a message is there, ``wake`` is called, or time is up; return whether something may be there."""
@@ -125,13 +127,13 @@ class ClusterLink:
         if isinstance(message, c.End):
             self._link.send(c.encode(message))
         elif isinstance(message, c.Launch):
-            self._link.send(self._talks.orders.wait(message))
-        elif not self._talks.orders.follow(message):
+            self._link.send(self.talks.orders.wait(message))
+        elif not self.talks.orders.follow(message):
             self.tell(self.homes.get(message.worker, 0), message)
 
     def tell(self, node: int, message: c.ClusterMessage) -> bool:
         """Say something to this session's part on a node; False when it has none there (any more)."""
-        return not self._peer.closed and self._talks.tell(node, message)
+        return not self._peer.closed and self.talks.tell(node, message)
 
     def ask(self, node: int, object_id: int, offset: int, size: int) -> None:
         """Have a part of an object sent."""
@@ -161,7 +163,7 @@ class ClusterLink:
             return
         message = c.decode(data)
         if type(message) is c.Said:
-            said = self._talks.hear(message)
+            said = self.talks.hear(message)
             if said is not None:
                 self._heard(message.node, said)
         elif (handler := self._from_head.get(type(message))) is not None:
@@ -170,24 +172,25 @@ class ClusterLink:
             self.happened(message)
 
     def _placed(self, placed: c.Placed) -> None:
-        orders = self._talks.orders.placed(placed.worker)
+        orders = self.talks.orders.placed(placed.worker)
         if orders:  # else it was said before
             self.homes[placed.worker] = placed.node
-            self._talks.begin(placed.node)
+            self.talks.begin(placed.node)
             self.direct.hear(placed)
             for order in orders:
                 self.tell(placed.node, order)
+            self.happened(placed)
 
     def _refused(self, refused: c.Refused) -> None:
-        self._talks.orders.placed(refused.worker)
+        self.talks.orders.placed(refused.worker)
         self.happened(refused)
 
     def _resume(self, resume: c.Resume) -> None:
-        if not self._talks.resume(resume):
+        if not self.talks.resume(resume):
             self._lose(c.NodeLost(resume.node, b"its agent came back without what it had of this session"))
 
     def _lose(self, lost: c.NodeLost) -> None:
-        self._talks.end(lost.node)
+        self.talks.end(lost.node)
         self.porter.lose_source(lost.node)
         self.direct.hear(lost)
         self.happened(lost)

@@ -72,6 +72,15 @@ class DriverTalks:
         """A node is lost."""
         self._talks.pop(node, None)
 
+    def leave(self, node: int) -> None:
+        """There is nothing left on a node, and it need not know of the session any more."""
+        self.end(node)
+        self._drop(node)
+
+    def tell_head(self, message: c.ClusterMessage) -> None:
+        """Say something to the head itself."""
+        self._link.send(c.encode(message))
+
     def hear(self, said: c.Said) -> c.ClusterMessage | None:
         """Return what is said, if it is to be taken in."""
         talk = self._talks.get(said.node)

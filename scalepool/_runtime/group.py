@@ -218,13 +218,13 @@ class WorkerGroup:
         initializer_timeout_s: float | None = None,
         capture_output: bool = False,
         errors: ErrorTypes = _OWN_ERRORS,
+        elastic: bool = False,
     ) -> None:
         terms = terms_of(task_timeout_s, max_retries)
         initializer_s = check_timeout(initializer_timeout_s, "initializer_timeout")
         session = current()
         max_rss = _limit_bytes(max_worker_rss, session.settings)
-        self._session = session
-        self._client = session.client
+        self._session, self._client = session, session.client
         self._max_workers = max_workers
         self._name = name or "ScalepoolWorker"
         limits = self._need.limits(session.cpus, max_workers, threads_per_worker)
@@ -236,7 +236,7 @@ class WorkerGroup:
         # In the order of the message's fields: parent, kind, cap, private, max_tasks, spec, initializer_ms, max_rss.
         size = (self._parent(session), spec.kind, max_workers, int(private), max_tasks_per_worker or 0)
         opened = (*size, spec.encode(), int(initializer_s * 1000), max_rss, *self._need.fields())
-        message = m.OpenGroup(0, *opened)._replace(references=packed.references)
+        message = m.OpenGroup(0, *opened)._replace(references=packed.references, elastic=int(elastic))
         self._state = self._client.open_group(lambda group: message._replace(group=group), errors)  # type: ignore[arg-type]
         self._state.stored = packed.stored
         self._state.inheritance = inheritance

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from scalepool._base.amounts import UNIT
 from scalepool._base.tuples import NamedTuple
 from scalepool._runtime import session as sessions
-from scalepool._runtime.demands import capacity_of
+from scalepool._runtime.offers import cluster_nodes, free_of, total_of
 from scalepool._runtime.session import DriverSession, WorkerSession
-from scalepool._wire.messages import Inquire, Inventory
 from scalepool.errors import SessionError
 
 if TYPE_CHECKING:
@@ -45,11 +44,11 @@ class Node(NamedTuple):
     address
         Where others find it; ``"local"``: it is the driver's own host.
     alive
-        Whether tasks can run there.
+        Whether new tasks can run there: it does not leave.
     resources
         What it has, by name; of memory bytes.
     labels
-        As given to ``init``.
+        As given to ``init``, or to ``scalepool worker``.
     """
 
     node_id: str
@@ -92,7 +91,7 @@ def check_same(session: DriverSession, given: Mapping[str, Any], address: str | 
 
 def cluster_resources() -> dict[str, float]:
     """Return what the session has in all, by name; of memory bytes. Mirrors ``ray.cluster_resources``."""
-    return _whole(capacity_of(sessions.current().settings))
+    return _whole(total_of(sessions.current()))
 
 
 def available_resources() -> dict[str, float]:
@@ -105,18 +104,11 @@ def available_resources() -> dict[str, float]:
     SessionError
         When the session ends meanwhile.
     """
-    session = sessions.current()
-    if isinstance(session, DriverSession):
-        free = session.hub.free_resources()
-        return _whole(capacity_of(session.settings) if free is None else free)
-    client = session.client
-    request = client.new_object_id()
-    found: Inventory = client.questions.ask(request, Inquire(request))
-    return _whole({name.decode(): amount for name, amount in zip(found.resources, found.amounts, strict=True)})
+    return _whole(free_of(sessions.current()))
 
 
 def nodes() -> list[Node]:
-    """Return the hosts of the session, today one. Mirrors ``ray.nodes``, whose dicts are `Node` here."""
+    """Return the hosts of the session, in a task one. Mirrors ``ray.nodes``, whose dicts are `Node` here."""
     session = sessions.current()
     if isinstance(session, DriverSession) and session.address != "local":
         return _cluster_nodes(session)
@@ -125,14 +117,10 @@ def nodes() -> list[Node]:
 
 
 def _cluster_nodes(session: DriverSession) -> list[Node]:
-    found: Mapping[int, Any] = session.engine.nodes  # type: ignore[attr-defined]  # as that of a cluster has
     return [
-        Node(
-            str(node.number), node.host, session.address, True,
-            {"CPU": float(node.slots), "memory": float(node.memory_bytes)}, {},
-        )
-        for node in found.values()
-    ]  # fmt: skip
+        Node(str(node.number), node.host, session.address, not node.leaving, _whole(node.own_amounts), node.rest.labels)
+        for node in cluster_nodes(session)
+    ]
 
 
 def get_gpu_ids() -> list[int | str]:

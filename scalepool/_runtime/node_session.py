@@ -42,7 +42,7 @@ from scalepool.engines.local import LocalEngine
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from scalepool._runtime.direct import BulkSite
 
@@ -127,6 +127,15 @@ class NodeSession(SessionPart):
             f"{self._dir.path}/code",
             lambda request, question: self._send(c.Seek(self.number, self._node, request, question)),
         )
+
+    def lend(self, gpus: Sequence[str]) -> None:
+        """Let workers have these GPUs of the host, as CUDA is told of them."""
+        self._engine.gpus = gpus
+
+    @property
+    def worker_count(self) -> int:
+        """How many there are here."""
+        return self._engine.count
 
     def filenos(self) -> list[int]:
         """Return descriptors that are readable when there is something to do."""
@@ -242,7 +251,7 @@ class NodeSession(SessionPart):
             self._engine.revoke(message.worker, message.number)
 
     def _launch(self, launch: c.Launch) -> None:
-        reason = self._engine.start(launch.worker, _at_home(launch.spec), (), self._places(launch.objects))
+        reason = self._engine.start(launch.worker, _at_home(launch.spec), launch.gpus, self._places(launch.objects))
         if reason is not None:
             self._send(c.Refused(self.number, launch.worker, reason.encode()))
 

@@ -120,6 +120,10 @@ class Porter:
         """Whether a message of this lane waits."""
         return lane in self._lanes
 
+    def brings_from(self, source: int) -> bool:
+        """Whether something is on its way from there."""
+        return any(errand.source == source for errand in self._errands.values())
+
     def chunk(self, object_id: int, offset: int, data: bytes) -> None:
         """A part of an object came; an empty one says that there is no such object.
 

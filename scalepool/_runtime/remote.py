@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 from scalepool._base.qualified import imported, lookup
 from scalepool._base.tuples import NamedTuple
 from scalepool._core.leasing import WHILE_IT_RUNS
+from scalepool._core.resources import most_at_once
 from scalepool._runtime.demands import (
     NamedAmounts,
+    NamedLabels,
     asked,
-    capacity_of,
     check_fits,
+    checked_labels,
     checked_resources,
     demand_of,
     memory_of,
-    most_at_once,
     specified,
     threads_of,
 )
 from scalepool._runtime.functions import name_of
 from scalepool._runtime.group import Need, WorkerGroup, limits_of, terms_of
 from scalepool._runtime.kept import Retrying
+from scalepool._runtime.offers import offers_of
 from scalepool._runtime.options import FOR_EVER, changed, check_count
 from scalepool._runtime.outgoing import KeptCall
 from scalepool._runtime.returning import Returning, check_ahead, check_returns, checked_kinds, kinds_of
@@ -65,6 +67,7 @@ class Options(NamedTuple):
     resources: NamedAmounts = ()
     memory: int | str | None = None
     generator_backpressure: int | None = None
+    label_selector: NamedLabels = ()
 
     def updated(self, changes: dict[str, Any]) -> Options:
         """Return these options with some others.
@@ -87,7 +90,9 @@ class Options(NamedTuple):
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a str, not {name!r}")
         options = options._replace(
-            retry_exceptions=checked_kinds(kinds), resources=checked_resources(options.resources)
+            retry_exceptions=checked_kinds(kinds),
+            resources=checked_resources(options.resources),
+            label_selector=checked_labels(options.label_selector),
         )
         options.demand  # noqa: B018 - raises where it makes no sense
         return options
@@ -103,7 +108,7 @@ class Options(NamedTuple):
     def demand(self) -> Demand:
         """What a call needs while it runs: one CPU where nothing is said."""
         num_cpus = 1 if self.num_cpus is None else self.num_cpus
-        return demand_of(num_cpus, self.num_gpus, self.resources, self.memory)
+        return demand_of(num_cpus, self.num_gpus, self.resources, self.memory, self.label_selector)
 
     @property
     def terms(self) -> Terms:
@@ -270,9 +275,9 @@ class _Counted(Need):
 class _RemoteGroup(WorkerGroup):
     """All remote calls of a process that need the same, however deep in each other, are of one group."""
 
-    def __init__(self, session: DriverSession | WorkerSession, demand: Demand) -> None:
+    def __init__(self, demand: Demand, most: int) -> None:
         self._need = _Counted(demand)
-        super().__init__(most_at_once(demand, capacity_of(session.settings)))
+        super().__init__(max(1, most))
 
     def _parent(self, session: DriverSession | WorkerSession) -> int:
         return session.root_group
@@ -292,8 +297,10 @@ def group_of(session: DriverSession | WorkerSession, demand: Demand, name: str) 
     if group is None or group._state.closed or group._state.gone:
         while len(groups) >= _GROUPS_MAX:
             groups.pop(next(iter(groups))).close()
-        check_fits(demand, capacity_of(session.settings), name)
-        group = groups[key] = _RemoteGroup(session, demand)
+        offers = offers_of(session)
+        check_fits(demand, offers, name)
+        # The hub of a cluster knows better how many these are.
+        group = groups[key] = _RemoteGroup(demand, sum(most_at_once(demand, total) for _, total in offers))
     return group
 
 

@@ -11,7 +11,7 @@ from scalepool.config import Settings
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = ["RefusedSession", "SessionPart"]
 
@@ -44,6 +44,14 @@ class SessionPart:
         self._send = self._talk.say
         self._patience_s = Settings().reconnect_s
         self._cut_at: float | None = None
+
+    @property
+    def worker_count(self) -> int:
+        """How many there are here."""
+        return 0
+
+    def lend(self, gpus: Sequence[str]) -> None:
+        """Let workers have these GPUs of the host, as CUDA is told of them."""
 
     def filenos(self) -> list[int]:
         """Return descriptors that are readable when there is something to do."""

@@ -16,13 +16,14 @@ from scalepool._base.tuples import NamedTuple
 from scalepool._wire import codec
 from scalepool._wire import messages as m
 from scalepool._wire.links import Again, Drop, Heard, Joined, Renew, Reopen, Resume, Said, Stranger
+from scalepool._wire.tenancy import Drain, Drained, Leave, Share, Shift, Wants
 
 __all__ = [
-    "NO_EXITCODE", "Again", "Ask", "Begin", "Brought", "Carry", "Chunk", "ClusterMessage", "Down", "Drop", "End",
-    "Ended", "Fetch", "Forget", "Heard", "Joined", "Kill", "Launch", "Launched", "Listening", "Look", "Looked",
-    "NodeLost", "Nodes", "Offer", "Open", "Opened", "Ping", "Placed", "Refused", "Renew", "Reopen", "Report", "Resume",
-    "Said", "Seek", "Sought", "Source", "Stranger", "Ticket", "Where", "Withdraw", "carries_objects", "decode",
-    "encode", "kind_said", "route_of",
+    "NO_EXITCODE", "Again", "Ask", "Begin", "Brought", "Carry", "Chunk", "ClusterMessage", "Down", "Drain", "Drained",
+    "Drop", "End", "Ended", "Fetch", "Forget", "Heard", "Joined", "Kill", "Launch", "Launched", "Leave", "Listening",
+    "Look", "Looked", "NodeLost", "Nodes", "Offer", "Open", "Opened", "Ping", "Placed", "Refused", "Renew", "Reopen",
+    "Report", "Resume", "Said", "Seek", "Share", "Shift", "Sought", "Source", "Stranger", "Ticket", "Wants", "Where",
+    "Withdraw", "carries_objects", "decode", "encode", "kind_said", "route_of",
 ]  # fmt: skip
 
 NO_EXITCODE: Final = 1 << 32
@@ -40,11 +41,15 @@ class Ping(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """An agent joins with a host that has room for so many workers at once, and so much memory, in bytes."""
+    """An agent joins with a host that has room for so many workers at once, and so much memory, in bytes.
+
+    ``rest`` is what else it has, as JSON: see ``placement``.
+    """
 
     slots: int
     memory: int
     host: bytes
+    rest: bytes = b"{}"
 
 
 class Open(NamedTuple):
@@ -78,12 +83,17 @@ class Opened(NamedTuple):
 
 
 class Nodes(NamedTuple):
-    """All hosts that there are now: their numbers, slots, memory and names."""
+    """All hosts that there are now: their numbers, slots, memory and names, and what they offer beside that.
+
+    ``leaving`` is 1 for those that get nothing new, and 2 for those on which everything ends now.
+    """
 
     nodes: Ints
     slots: Ints
     memory: Ints
     hosts: Blobs
+    rest: Blobs = ()
+    leaving: Ints = ()
 
 
 class Placed(NamedTuple):
@@ -120,12 +130,14 @@ class End(NamedTuple):
 
 
 class Launch(NamedTuple):
-    """Start a worker; ``spec`` and ``objects`` as in the command StartWorker. The head chooses where."""
+    """Start a worker; the rest as in the command StartWorker. With ``node`` 0 the head chooses where."""
 
     session: int
     worker: int
     spec: bytes
     objects: Ints = ()
+    node: int = 0
+    gpus: Ints = ()
 
 
 class Kill(NamedTuple):
@@ -164,11 +176,12 @@ class Launched(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """It could not be started."""
+    """It could not be started; with ``moot`` for a reason that says nothing about another try."""
 
     session: int
     worker: int
     reason: bytes
+    moot: int = 0
 
 
 class Ended(NamedTuple):
@@ -308,6 +321,7 @@ ClusterMessage: TypeAlias = (
     | Withdraw | Launched | Refused | Ended | Looked | Carry | Fetch | Chunk | Forget | Seek | Sought
     | Ticket | Listening | Where | Source | Brought
     | Said | Heard | Resume | Renew | Drop | Stranger | Again | Joined | Reopen
+    | Drain | Drained | Leave | Wants | Share | Shift
 )  # fmt: skip
 
 # The order of this list is the protocol: append, never insert.
@@ -316,6 +330,7 @@ _BY_NUMBER, _BY_TYPE = codec.tables([
     Refused, Ended, Looked, Carry, Fetch, Chunk, Forget, Withdraw, Seek, Sought,
     Ticket, Listening, Where, Source, Brought,
     Said, Heard, Resume, Renew, Drop, Stranger, Again, Joined, Reopen,
+    Drain, Drained, Leave, Wants, Share, Shift,
 ])  # fmt: skip
 _PASSED_ON: Final = {_BY_TYPE[kind][0]: kind for kind in (Said, Heard, Resume)}
 _SAID: Final = _BY_TYPE[Said][0]

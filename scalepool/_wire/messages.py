@@ -118,6 +118,7 @@ class OpenGroup(NamedTuple):
     ``resources``, which have UTF-8 names, while they run a task (1) or as long as they live (2).
 
     ``references`` are the objects and values that ``spec`` needs: each of the group's workers is told where they are.
+    The ``cap`` of an ``elastic`` group (1) follows the number of slots of the cluster.
     """
 
     group: int
@@ -133,6 +134,7 @@ class OpenGroup(NamedTuple):
     resources: Blobs = ()
     amounts: Ints = ()
     references: Ints = ()
+    elastic: int = 0
 
 
 class Submit(NamedTuple):
@@ -371,17 +373,22 @@ class Trim(NamedTuple):
 
 
 class Inquire(NamedTuple):
-    """What is free? Answered by Inventory with the same ``request``."""
+    """What is free, or with ``whole`` what is there at all? Answered by Inventory with the same ``request``."""
 
     request: int
+    whole: int = 0
 
 
 class Inventory(NamedTuple):
-    """What nobody holds now; ``resources`` and ``amounts`` as in OpenGroup."""
+    """What nobody holds now, or what there is: ``resources`` and ``amounts`` as in OpenGroup.
+
+    ``hosts`` says of each entry which host of the cluster has that; empty: it is what they have together.
+    """
 
     request: int
     resources: Blobs
     amounts: Ints
+    hosts: Ints = ()
 
 
 Message: TypeAlias = (

@@ -24,6 +24,7 @@ VERBS: Final[Mapping[str, str]] = {
     "bench": "scalepool.cli.bench:bench",
     "doctor": "scalepool.cli.doctor:doctor",
     "down": "scalepool.cli.status:down",
+    "drain": "scalepool.cli.drain:drain",
     "head": "scalepool.cli.head:head",
     "keys": "scalepool.cli.keys:keys",
     "manifest": "scalepool.cli.manifest:manifest",

@@ -73,10 +73,20 @@ def _show(report: dict[str, Any]) -> None:
     room = f"room for {_count(slots, 'worker')}, {workers} running"
     click.echo(f"{_count(len(nodes), 'host')} with {room}; {_count(len(drivers), 'program')}")
     for node in nodes:
-        memory = node["memory_bytes"] / _GIB
-        click.echo(f"  host {node['host']}: {node['workers']} of {node['slots']} workers, {memory:.1f} GiB for tasks")
+        click.echo(f"  host {node['node']}, {node['host']}: {_offer(node)}")
     for driver in drivers:
         click.echo(f"  program {driver['session']} on {driver['host']}: {_count(driver['workers'], 'worker')}")
+
+
+def _offer(node: dict[str, Any]) -> str:
+    parts = [f"{node['workers']} of {node['slots']} workers", f"{node['memory_bytes'] / _GIB:.1f} GiB for tasks"]
+    if node["gpus"]:
+        parts.append(_count(node["gpus"], "GPU"))
+    parts += [f"{amount:g} {name}" for name, amount in node["resources"].items()]
+    parts += [f"{name}={value}" for name, value in node["labels"].items()]
+    if node["leaving"]:
+        parts.append("leaves the cluster")
+    return ", ".join(parts)
 
 
 def _count(number: int, what: str) -> str:

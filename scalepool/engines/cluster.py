@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scalepool._base.amounts import UNIT
 from scalepool._base.tuples import NamedTuple
+from scalepool._core.events import HostFacts, HostsChanged
+from scalepool._core.placement import Rest
+from scalepool._core.resources import CPU, ENOUGH, GPU, MEMORY, label_name
 from scalepool._wire import cluster as c
 
 if TYPE_CHECKING:
@@ -23,6 +27,22 @@ class ClusterNode(NamedTuple):
     slots: int
     memory_bytes: int
     host: str
+    rest: Rest = Rest()
+    leaving: int = 0
+
+    @property
+    def own_amounts(self) -> dict[str, int]:
+        """What it has, in units by name: CPU, GPU where there are any, memory, others."""
+        amounts = {CPU: self.slots * UNIT}
+        if self.rest.gpus:
+            amounts[GPU] = self.rest.gpus * UNIT
+        return {**amounts, MEMORY: self.memory_bytes * UNIT, **self.rest.resources}
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        """The same, and what stands for its labels."""
+        labels = {label_name(*label): ENOUGH * UNIT for label in self.rest.labels.items()}
+        return {**self.own_amounts, **labels}
 
 
 class ClusterEngine:
@@ -49,7 +69,7 @@ class ClusterEngine:
         send: Callable[[c.Launch | c.Kill | c.Look | c.Withdraw | c.End], object],
         homes: dict[int, int] | None = None,
     ) -> None:
-        self._session = session
+        self.session = session
         self._send = send
         self.nodes: dict[int, ClusterNode] = {}
         self.homes = {} if homes is None else homes
@@ -59,8 +79,8 @@ class ClusterEngine:
 
     @property
     def slots(self) -> int:
-        """How many workers the cluster has room for at once."""
-        return sum(node.slots for node in self.nodes.values())
+        """How many workers the cluster has room for at once, on hosts that stay."""
+        return sum(node.slots for node in self.nodes.values() if not node.leaving)
 
     @property
     def memory_bytes(self) -> int:
@@ -69,11 +89,22 @@ class ClusterEngine:
 
     def take_nodes(self, message: c.Nodes) -> None:
         """The head tells which hosts there are."""
-        columns = zip(message.nodes, message.slots, message.memory, message.hosts, strict=False)
+        columns = zip(
+            message.nodes, message.slots, message.memory, message.hosts, message.rest, message.leaving, strict=False
+        )
         self.nodes = {
-            number: ClusterNode(number, slots, memory, host.decode("utf-8", "replace"))
-            for number, slots, memory, host in columns
+            number: ClusterNode(number, slots, memory, host.decode("utf-8", "replace"), Rest.decode(rest), leaving)
+            for number, slots, memory, host, rest, leaving in columns
         }
+
+    def facts(self) -> HostsChanged:
+        """Return what a hub is to know of the hosts."""
+        return HostsChanged(
+            tuple(
+                HostFacts(node.number, node.host, node.slots, node.amounts, node.leaving)
+                for node in self.nodes.values()
+            )
+        )
 
     def on_node(self, node: int) -> list[int]:
         """Return the workers on a host."""
@@ -83,23 +114,23 @@ class ClusterEngine:
         """Agents get ready when the first worker is ordered there."""
 
     def start(
-        self, worker: int, spec_bytes: bytes, gpus: Sequence[int] = (), objects: Sequence[int] = ()
+        self, worker: int, spec_bytes: bytes, gpus: Sequence[int] = (), objects: Sequence[int] = (), host: int = 0
     ) -> str | None:
-        """Order a worker; what becomes of it comes as events."""
-        self._send(c.Launch(self._session, worker, spec_bytes, objects))
+        """Order a worker, on this host or on any; what becomes of it comes as events."""
+        self._send(c.Launch(self.session, worker, spec_bytes, objects, host, gpus))
         return None
 
     def kill(self, worker: int, *, force: bool) -> None:
         """Have a worker killed, with its children."""
-        self._send(c.Kill(self._session, worker, int(force)))
+        self._send(c.Kill(self.session, worker, int(force)))
 
     def look(self, worker: int, revocation: int) -> None:
         """Ask for a worker's flight record."""
-        self._send(c.Look(self._session, worker, revocation))
+        self._send(c.Look(self.session, worker, revocation))
 
     def revoke(self, worker: int, number: int) -> None:
         """Have a worker begin nothing that it holds; see the command Revoke."""
-        self._send(c.Withdraw(self._session, worker, number))
+        self._send(c.Withdraw(self.session, worker, number))
 
     def bury(self, worker: int) -> None:
         """Forget a worker that is gone."""
@@ -107,4 +138,4 @@ class ClusterEngine:
 
     def close(self) -> None:
         """Tell the head that the session is over."""
-        self._send(c.End(self._session))
+        self._send(c.End(self.session))

@@ -142,9 +142,9 @@ class LocalEngine:
                 self._zygote(limits)
 
     def start(
-        self, worker: int, spec_bytes: bytes, gpus: Sequence[int] = (), objects: Sequence[int] = ()
+        self, worker: int, spec_bytes: bytes, gpus: Sequence[int] = (), objects: Sequence[int] = (), host: int = 0
     ) -> str | None:
-        """Start a worker, which has ``gpus``, and needs ``objects`` of the store, four integers each.
+        """Start a worker, which has ``gpus``, and needs ``objects`` of the store, four integers each; ``host`` is here.
 
         Returns why it could not be ordered, else ``None``; what follows comes as events.
         """
@@ -181,6 +181,11 @@ class LocalEngine:
         fate = self.fates.get(worker)
         if fate is not None:
             fate.flight.revoke(number)
+
+    @property
+    def count(self) -> int:
+        """How many workers there are, those to come among them."""
+        return len(self._living)
 
     def is_running(self, task: int) -> bool:
         """Whether some worker's flight record says that it is in ``task``."""

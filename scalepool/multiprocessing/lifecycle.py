@@ -53,7 +53,8 @@ class Lifecycle:
     Parameters
     ----------
     processes
-        Number of workers; ``None`` means the usable CPUs (`scalepool.api.cpu_count`). It may exceed them.
+        Number of workers; ``None`` means the usable CPUs (`scalepool.api.cpu_count`). It may exceed them. Without a
+        number a pool grows and shrinks with the cluster, if there is one; ``_processes`` stays what it was.
     initializer, initargs
         ``initializer(*initargs)`` runs once in each worker before its first task. Such a pool has workers of its own,
         and starts them at once.
@@ -99,14 +100,13 @@ class Lifecycle:
         max_retries: int = 0,
         initializer_timeout: float | None = None,
     ) -> None:
-        if processes is None:
-            processes = api.cpu_count()
-        _check(processes, maxtasksperchild, initializer)
+        size = api.cpu_count() if processes is None else processes
+        _check(size, maxtasksperchild, initializer)
         self._context = context
-        self._processes = processes
+        self._processes = size
         self._name = f"pool-{next(_pool_numbers)}"
         self._group = _open_group(
-            processes,
+            size,
             name=self._name,
             initializer=initializer,
             initargs=tuple(initargs),
@@ -116,6 +116,7 @@ class Lifecycle:
             task_timeout_s=task_timeout,
             max_retries=max_retries,
             initializer_timeout_s=initializer_timeout,
+            elastic=processes is None,
         )
         self._callbacks = _parts.CallbackThread(f"{self._name}-callbacks")
         self._jobs: dict[int, Job] = {}

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from scalepool._base.amounts import UNIT
-from scalepool._runtime.demands import capacity_of, check_fits, demand_of, most_at_once
+from scalepool._core.resources import most_at_once
+from scalepool._runtime.demands import capacity_of, check_fits, demand_of
 from scalepool._runtime.remote import Options
 from scalepool.config import settings
 from scalepool.errors import ResourceError
@@ -60,14 +61,14 @@ def test_what_a_session_has() -> None:
 
 def test_more_than_there_ever_is() -> None:
     total = {"CPU": 2 * UNIT, "memory": 10 * UNIT}
-    check_fits(demand_of(2, 0, None, 10), total, "f")
+    check_fits(demand_of(2, 0, None, 10), [("", total)], "f")
     with pytest.raises(ResourceError, match=r"f can never run: it needs 3 CPU, and the session has 2 CPU in all") as e:
-        check_fits(demand_of(3, 0, None, None), total, "f")
+        check_fits(demand_of(3, 0, None, None), [("", total)], "f")
     assert "init(num_cpus=" in str(e.value)
     with pytest.raises(ResourceError, match=r"needs 1 GPU, and the session has 0 GPU.*num_gpus="):
-        check_fits(demand_of(1, 1, None, None), total, "f")
+        check_fits(demand_of(1, 1, None, None), [("", total)], "f")
     with pytest.raises(ResourceError, match=r"2 license, and the session has 0 license.*resources=\{'license'"):
-        check_fits(demand_of(1, 0, {"license": 2}, None), total, "f")
+        check_fits(demand_of(1, 0, {"license": 2}, None), [("", total)], "f")
 
 
 def test_how_many_run_at_once() -> None:

@@ -24,7 +24,7 @@ from scalepool.config import Settings
 from scalepool.errors import SessionError, WorkerDiedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 TOKEN = b"0123456789abcdef"
 
@@ -37,7 +37,7 @@ class FakeEngine:
         self.killed: list[int] = []
         self.fates: dict[int, Any] = {}
 
-    def start(self, worker: int, spec: bytes, gpus: Sequence[int] = (), objects: Sequence[int] = ()) -> str | None:
+    def start(self, worker: int, *_: object) -> str | None:
         self.started.append(worker)
         return None
 

@@ -353,7 +353,7 @@ class SimProgram(Member):
             self.session = message.session
             self.talks = DriverTalks(self, self.session, self.opened, self.homes)  # type: ignore[arg-type]
             self._order()
-        elif not self.session or self.is_over or kind in (c.Opened, c.Nodes, c.Ping):
+        elif not self.session or self.is_over or kind in (c.Opened, c.Nodes, c.Ping, c.Share, c.Shift):
             return
         elif kind is c.Said:
             said = self.talks.hear(message)

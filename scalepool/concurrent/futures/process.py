@@ -96,18 +96,16 @@ class ProcessPoolExecutor(Executor):
         max_retries: int = 0,
         initializer_timeout: float | None = None,
     ) -> None:
-        if max_workers is None:
-            max_workers = cpu_count()
-        elif max_workers <= 0:
+        if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         _check_max_tasks(max_tasks_per_child, mp_context)
-        self._max_workers = max_workers
+        self._max_workers = size = cpu_count() if max_workers is None else max_workers
         self._given_context = mp_context
         self._max_tasks_per_child = max_tasks_per_child
         group = WorkerGroup(
-            max_workers,
+            size,
             name=type(self).__name__,
             initializer=None if initializer is None else _Initializer(initializer),
             initargs=initargs,
@@ -118,8 +116,9 @@ class ProcessPoolExecutor(Executor):
             max_retries=max_retries,
             initializer_timeout_s=initializer_timeout,
             errors=ERRORS,
+            elastic=max_workers is None,
         )
-        self._work = Work(group, max_workers, may_break=initializer is not None)
+        self._work = Work(group, size, may_break=initializer is not None)
         weakref.finalize(self, self._work.let_go).atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
