@@ -168,7 +168,10 @@ spec:
 
 def _workers(wanted: Wanted) -> str:
     address = f"tcp://{wanted.name}-head:{_PORT}"
-    join = f"exec scalepool worker {shlex.quote(address)} --key-file /run/scalepool/keys.json"
+    drain_s = wanted.grace_s * 5 / 6  # the rest is for killing what has not ended by then, and for saying so
+    join = (
+        f"exec scalepool worker {shlex.quote(address)} --key-file /run/scalepool/keys.json --drain-timeout {drain_s:g}"
+    )
     command = shlex.join(wanted.worker_args)
     look = f'scalepool status {shlex.quote(address)} --key-file /run/scalepool/keys.json --expect "$(uname -n)"'
     gpus = f"\n              nvidia.com/gpu: {wanted.gpus}" if wanted.gpus else ""

@@ -119,6 +119,7 @@ def test_sizes_and_what_workers_are_told(keys: ClusterKeys) -> None:
     assert {"name": "B", "value": ""} in container["env"]
     assert container["command"][-1].rstrip().endswith("--memory '40 GB'")
     assert spec["terminationGracePeriodSeconds"] == 120
+    assert "--drain-timeout 100 " in container["command"][-1]
     (memory,) = [volume for volume in spec["volumes"] if volume["name"] == "shm"]
     assert memory["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Gi"}
 
