@@ -323,12 +323,13 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
     set_up_process(config)
     flight = FlightRecord.attach(flight_fd)
     write_crashes_to(flight_fd)
-    client = Client(config.worker, config.settings, config.store)
-    client.session = sender_number(bytes.fromhex(config.token), m.DRIVER)
     try:
+        client = Client(config.worker, config.settings, config.store)
+        client.session = sender_number(bytes.fromhex(config.token), m.DRIVER)
         station = WorkerStation(config, client, flight)
     except (ConnectionRefusedError, FileNotFoundError):
-        # Nobody listens any more: the session is over, and whoever ends it ends this process, too. That is no news.
+        # Nobody listens any more, or the session's folder is gone: the session is over, and whoever ends it ends this
+        # process, too. That is no news.
         time.sleep(_END_S)
         raise
     client.pump = Pump(station, "scalepool-tick", tick_s=config.settings.tick_s)

@@ -59,7 +59,7 @@ def test_the_wrappers_cost_is_known_and_small() -> None:
     recorder = Recorder()
 
     assert 0 < recorder.inner_ns < 100_000
-    assert 0 < recorder.outer_ns < 100_000
+    assert 0 <= recorder.outer_ns < 100_000  # 0 where the clock was too coarse for the difference
     assert recorder.totals() == {}
 
 
