@@ -46,6 +46,17 @@ def children_of(pid: int) -> list[int]:
         return []
 
 
+def needed_of_tmp() -> list[str]:
+    """Return the folders below /tmp without which there is no Python and no scalepool; those that hold others first."""
+    needed = {str(ROOT), sys.prefix, sys.base_prefix}
+    # A virtual environment's interpreter is a link, maybe to another one, each in a folder of its own.
+    link = Path(sys.executable)
+    while link.is_symlink():
+        link = link.parent / link.readlink()
+        needed.add(os.path.normpath(link.parent))
+    return sorted(path for path in needed if path.startswith("/tmp/"))
+
+
 class Process:
     """A program on a host. ``pid`` is its process id as seen from outside."""
 
@@ -114,8 +125,7 @@ class Host:
         self._folder.mkdir(parents=True)
         self._count = 0
         self._processes: list[Process] = []
-        keep = {str(ROOT), sys.prefix, sys.base_prefix}
-        kept = sorted(path for path in keep if path.startswith("/tmp/"))
+        kept = needed_of_tmp()
         uptime = ["--time", f"--monotonic={uptime_s}", f"--boottime={uptime_s}"] if uptime_s else []
         self._holder = subprocess.Popen(
             [*_UNSHARE, *uptime, sys.executable, "-S", "-E", str(HERE / "host_init.py"), name, *kept],
@@ -209,7 +219,7 @@ class Host:
 
     def left(self) -> list[str]:
         """Return what is in the host's shared memory and temporary folder that somebody else made than its user."""
-        ours = {"home", *(path.split("/")[2] for path in (str(ROOT), sys.prefix) if path.startswith("/tmp/"))}
+        ours = {"home", *(path.split("/")[2] for path in needed_of_tmp())}
         return [
             f"{folder}/{entry.name}"
             for folder in ("/dev/shm", "/tmp")
