@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -10,8 +12,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import scalepool
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    import pytest
 
 LONG_S = 60.0
 
@@ -34,6 +40,8 @@ class Cluster:
         self.keys = folder / "keys.json"
         self.prefixes: dict[str, list[str]] = {}
         """What goes before the command of a host, by its name."""
+        self.agents: dict[str, subprocess.Popen[str]] = {}
+        """Those that have joined, by the names of their hosts."""
         self._processes: list[subprocess.Popen[str]] = []
         self.command("keys", "new", "--out", str(self.keys))
         self.head = self.start("head", "head", "--port", "0", "--cluster-file", str(self.file), *options)
@@ -50,6 +58,10 @@ class Cluster:
             "SCALEPOOL_KEY_FILE": str(self.keys),
         }  # fmt: skip
 
+    def driver_environ(self) -> dict[str, str]:
+        """Return the environment of a program that uses the cluster, as its user has it."""
+        return {**self.environ("user"), "SCALEPOOL_ADDRESS": self.address}
+
     def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
         """Start a verb in the background."""
         command = [*self.prefixes.get(name, ()), sys.executable, "-m", "scalepool", *arguments]
@@ -62,11 +74,16 @@ class Cluster:
         self._processes.append(process)
         return process
 
-    def join(self, name: str, slots: int) -> subprocess.Popen[str]:
+    def join(self, name: str, slots: int, *options: str) -> subprocess.Popen[str]:
         """Have a host join, and wait for that."""
-        agent = self.start(name, "worker", self.address, "--cpus", str(slots))
-        until(lambda: "joined" in self.said(name))
+        self.agents[name] = agent = self.start(name, "worker", self.address, "--cpus", str(slots), *options)
+        until(lambda: "joined" in self.said(name) or agent.poll() is not None)
+        assert "joined" in self.said(name), self.said(name)
         return agent
+
+    def agent_pids(self) -> list[int]:
+        """Return the agents that run."""
+        return [agent.pid for agent in self.agents.values() if agent.poll() is None]
 
     def restart_head(self) -> None:
         """Kill the head, and start another one at its address."""
@@ -87,6 +104,20 @@ class Cluster:
             env=self.environ("user"), text=True, capture_output=True, timeout=LONG_S, check=False,
         )  # fmt: skip
 
+    def run(self, source: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a program that uses the cluster to its end."""
+        return subprocess.run(
+            [sys.executable, "-c", source, *arguments],
+            env=self.driver_environ(), text=True, capture_output=True, timeout=LONG_S, check=False,
+        )  # fmt: skip
+
+    def report(self) -> dict[str, Any]:
+        """Return what ``scalepool status`` says."""
+        shown = self.command("status", self.address, "--json")
+        assert shown.returncode == 0, shown.stderr
+        found: dict[str, Any] = json.loads(shown.stdout)
+        return found
+
     def close(self) -> None:
         for process in self._processes:
             if process.poll() is None:
@@ -98,3 +129,26 @@ class Cluster:
                 process.kill()
                 process.wait()
                 process.stdout.close()  # type: ignore[union-attr]
+
+
+@contextlib.contextmanager
+def cluster_of(folder: Path, *options: str, **slots: int) -> Iterator[Cluster]:
+    """Give a cluster that ends with the block: a head with these options, and hosts by name with so many slots."""
+    cluster = Cluster(folder, *options)
+    try:
+        for name, number in slots.items():
+            cluster.join(name, number)
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@contextlib.contextmanager
+def used(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have this process have the keys of a cluster, but no session; it has none afterwards either."""
+    monkeypatch.setenv("SCALEPOOL_KEY_FILE", str(cluster.keys))
+    scalepool.shutdown()
+    try:
+        yield
+    finally:
+        scalepool.shutdown()

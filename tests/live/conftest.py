@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from live.clusters import Cluster, cluster_of, used
 from live.helpers import Ledger
 from live.hosts import Network, why_not
 from scalepool.api import WorkerGroup
@@ -25,6 +26,13 @@ def group() -> Iterator[WorkerGroup]:
     yield group
     group.terminate()
     assert group.join(60.0)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A head of the test's own; the test has hosts join it, and uses it from this process."""
+    with cluster_of(tmp_path) as cluster, used(cluster, monkeypatch):
+        yield cluster
 
 
 @pytest.fixture

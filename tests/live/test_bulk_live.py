@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,28 +16,20 @@ import psutil
 import pytest
 
 import scalepool
-from live.clusters import LONG_S, Cluster, until
+from live.clusters import LONG_S, until
 from scalepool._net.curve import Peer
 from scalepool.errors import ObjectLostError, WorkerDiedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    from live.clusters import Cluster
 
 pytestmark = pytest.mark.live
 pytest.importorskip("cryptography", reason="which makes the certificates")
 
 LENGTH = 3_000_001
 """Of doubles: 24 MB, no whole number of chunks."""
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path)
-    monkeypatch.setenv("SCALEPOOL_KEY_FILE", str(cluster.keys))
-    scalepool.shutdown()
-    yield cluster
-    scalepool.shutdown()
-    cluster.close()
 
 
 @scalepool.remote
@@ -75,10 +65,6 @@ class Carried:
         monkeypatch.setattr(Peer, "receive_into", counted_receive)
 
 
-def agent_pids(cluster: Cluster) -> list[int]:
-    return [one.pid for one in cluster._processes if "worker" in one.args and one.poll() is None]  # type: ignore[operator]
-
-
 def is_done(ref: Any) -> bool:
     return bool(scalepool.wait([ref], timeout=0)[0])
 
@@ -99,7 +85,7 @@ def test_large_data_does_not_pass_the_head(cluster: Cluster, monkeypatch: pytest
     for name in ("one", "two", "three"):
         cluster.join(name, 1)
     scalepool.init(cluster.address)
-    pids = agent_pids(cluster)
+    pids = cluster.agent_pids()
     until(lambda: scalepool.get([total.remote(np.ones(10), 0.1) for _ in range(6)]) and all(map(bulk_ports, pids)))
     before = carried.bytes
     array = np.random.default_rng(1).random(LENGTH)
@@ -111,7 +97,7 @@ def test_large_data_does_not_pass_the_head(cluster: Cluster, monkeypatch: pytest
     scalepool.shutdown()
     assert not [one.name for one in threading.enumerate() if one.name.startswith("scalepool-bulk")]
     # The agents let go of everything that belonged to the session but the place where they listen.
-    until(lambda: all(len(psutil.Process(pid).net_connections("tcp")) == 2 for pid in agent_pids(cluster)))
+    until(lambda: all(len(psutil.Process(pid).net_connections("tcp")) == 2 for pid in cluster.agent_pids()))
 
 
 def test_without_certificates_it_goes_over_the_head(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +112,7 @@ def test_without_certificates_it_goes_over_the_head(cluster: Cluster, monkeypatc
     assert scalepool.get(total.remote(array))[1] == array.sum()
     np.testing.assert_array_equal(scalepool.get(made.remote(5)), np.full(LENGTH, 5.0))
     assert carried.bytes - before > 2 * array.nbytes
-    assert bulk_ports(agent_pids(cluster)[0]) == []
+    assert bulk_ports(cluster.agent_pids()[0]) == []
 
 
 def test_a_host_that_cannot_be_reached_gets_it_over_the_head(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,8 +138,8 @@ def test_garbage_at_the_port_is_told_of_and_the_cluster_goes_on(cluster: Cluster
     cluster.join("one", 1)
     scalepool.init(cluster.address)
     scalepool.get(total.remote(np.ones(10)))
-    (port,) = until(lambda: bulk_ports(agent_pids(cluster)[0]))
-    agent = psutil.Process(agent_pids(cluster)[0])
+    (port,) = until(lambda: bulk_ports(cluster.agent_pids()[0]))
+    agent = psutil.Process(cluster.agent_pids()[0])
     before = agent.memory_info().rss
     for _ in range(50):
         with socket.create_connection(("127.0.0.1", port)) as link:
@@ -197,7 +183,7 @@ def test_a_host_that_dies_while_it_sends_is_blamed_and_the_rest_goes_on(cluster:
     flag = tmp_path / "runs"
     doomed = huge.remote(str(flag))
     until(flag.exists)
-    agent = agent_pids(cluster)[0]
+    agent = cluster.agent_pids()[0]
     until(lambda: is_done(doomed) or any(one.status == psutil.CONN_ESTABLISHED and one.laddr.port in bulk_ports(agent)
                                        for one in psutil.Process(agent).net_connections("tcp")))  # fmt: skip
     was_done = is_done(doomed)
@@ -221,8 +207,5 @@ def test_a_child_of_the_driver_leaves_its_links_alone(cluster: Cluster) -> None:
         "if os.fork() == 0: sys.exit(0)\n"
         "print(os.wait()[1], scalepool.get(total.remote(np.ones(3_000_000))))\n"
     )
-    environ = {**cluster.environ("user"), "SCALEPOOL_ADDRESS": cluster.address}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environ, text=True, capture_output=True, timeout=LONG_S, check=False
-    )
+    done = cluster.run(script)
     assert (done.returncode, done.stdout, done.stderr) == (0, "2000000.0\n0 3000000.0\n", "")

@@ -10,48 +10,24 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 import scalepool
 import scalepool.multiprocessing as mp
-from live.clusters import LONG_S, Cluster, until
+from live.clusters import LONG_S, until
 from scalepool.errors import ResourceError, WorkerDiedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from live.clusters import Cluster
 
 pytestmark = pytest.mark.live
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A head; tests have hosts join it."""
-    cluster = Cluster(tmp_path)
-    monkeypatch.setenv("SCALEPOOL_KEY_FILE", str(cluster.keys))
-    scalepool.shutdown()
-    yield cluster
-    scalepool.shutdown()
-    cluster.close()
-
-
-def join(cluster: Cluster, name: str, slots: int, *options: str) -> subprocess.Popen[str]:
-    agent = cluster.start(name, "worker", cluster.address, "--cpus", str(slots), *options)
-    until(lambda: "joined" in cluster.said(name))
-    return agent
-
-
-def nodes_of(cluster: Cluster) -> list[dict[str, Any]]:
-    said = cluster.command("status", cluster.address, "--json")
-    assert said.returncode == 0, said.stderr
-    found: list[dict[str, Any]] = json.loads(said.stdout)["nodes"]
-    return found
-
-
 def number_of(cluster: Cluster, zone: str) -> str:
     """All hosts of these tests have one name: they are told apart by a label."""
-    return str(next(node["node"] for node in nodes_of(cluster) if node["labels"].get("zone") == zone))
+    return str(next(node["node"] for node in cluster.report()["nodes"] if node["labels"].get("zone") == zone))
 
 
 def where(seconds: float = 0.05) -> str:
@@ -86,9 +62,9 @@ class Counts:
 
 
 def test_what_a_task_needs_is_there_on_one_host(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    join(cluster, "one", 2, "--labels", "zone=a", "--resources", "license=1", "--memory", "1GB")
+    cluster.join("one", 2, "--labels", "zone=a", "--resources", "license=1", "--memory", "1GB")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")  # of the second host; the program's own says nothing
-    join(cluster, "two", 1, "--labels", "zone=b,disk=ssd", "--memory", "2GB")
+    cluster.join("two", 1, "--labels", "zone=b,disk=ssd", "--memory", "2GB")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     with scalepool.init(cluster.address):
         until(lambda: len(scalepool.nodes()) == 2)
@@ -117,12 +93,12 @@ def test_what_a_task_needs_is_there_on_one_host(cluster: Cluster, monkeypatch: p
 
 
 def test_a_pool_without_a_size_uses_a_host_that_joins(cluster: Cluster) -> None:
-    join(cluster, "one", 1)
+    cluster.join("one", 1)
     with scalepool.init(cluster.address), mp.Pool() as pool:
         assert pool.map(where, [0.01]) == ["one"]
         found = pool.imap_unordered(where, [0.05] * 4000)
         started_at = time.monotonic()
-        join(cluster, "two", 2)
+        cluster.join("two", 2)
         joined_at = time.monotonic()
         until(lambda: next(found) == "two")
         assert time.monotonic() - joined_at < 5 * max(1.0, joined_at - started_at), "joining itself takes a while here"
@@ -131,12 +107,12 @@ def test_a_pool_without_a_size_uses_a_host_that_joins(cluster: Cluster) -> None:
 
 
 def test_a_crowded_pool_of_fixed_size_moves_some_workers(cluster: Cluster) -> None:
-    join(cluster, "one", 1)
+    cluster.join("one", 1)
     with scalepool.init(cluster.address), mp.Pool(3) as pool:
         assert len(pool._pool) == 3
-        join(cluster, "two", 2)
+        cluster.join("two", 2)
         until(lambda: Counter(pool.map(where, [0.1] * 6, 1))["two"] >= 3)
-        until(lambda: [node["workers"] for node in nodes_of(cluster)] == [1, 2])
+        until(lambda: [node["workers"] for node in cluster.report()["nodes"]] == [1, 2])
         assert len(pool._pool) == 3
         pool.terminate()
 
@@ -145,8 +121,8 @@ def test_a_crowded_pool_of_fixed_size_moves_some_workers(cluster: Cluster) -> No
 
 
 def test_a_host_is_drained(cluster: Cluster) -> None:
-    one = join(cluster, "one", 2, "--labels", "zone=a")
-    two = join(cluster, "two", 2, "--labels", "zone=b")
+    one = cluster.join("one", 2, "--labels", "zone=a")
+    two = cluster.join("two", 2, "--labels", "zone=b")
     with scalepool.init(cluster.address), mp.Pool(4) as pool:
         assert len(pool._pool) == 4
         found = pool.map_async(where, [0.5] * 12, 1)
@@ -162,8 +138,8 @@ def test_a_host_is_drained(cluster: Cluster) -> None:
 
 
 def test_who_takes_too_long_is_ended_and_tried_again_elsewhere(cluster: Cluster, tmp_path: Path) -> None:
-    join(cluster, "one", 1, "--labels", "zone=a")
-    two = join(cluster, "two", 2, "--labels", "zone=b")
+    cluster.join("one", 1, "--labels", "zone=a")
+    two = cluster.join("two", 2, "--labels", "zone=b")
     with scalepool.init(cluster.address):
         until(lambda: len(scalepool.nodes()) == 2)
         blocked = scalepool.remote(linger).options(label_selector={"zone": "b"})
@@ -185,8 +161,8 @@ def test_who_takes_too_long_is_ended_and_tried_again_elsewhere(cluster: Cluster,
 
 
 def test_an_actor_that_may_be_restarted_moves_and_a_detached_one_too(cluster: Cluster) -> None:
-    join(cluster, "one", 1, "--labels", "zone=a")
-    two = join(cluster, "two", 8, "--labels", "zone=b")
+    cluster.join("one", 1, "--labels", "zone=a")
+    two = cluster.join("two", 8, "--labels", "zone=b")
     with scalepool.init(cluster.address):
         until(lambda: len(scalepool.nodes()) == 2)
         actors = [scalepool.remote(Counts).options(max_restarts=1).remote() for _ in range(4)]
@@ -200,8 +176,8 @@ def test_an_actor_that_may_be_restarted_moves_and_a_detached_one_too(cluster: Cl
 
 
 def test_a_signal_drains_and_a_second_one_ends_at_once(cluster: Cluster, tmp_path: Path) -> None:
-    join(cluster, "one", 1, "--labels", "zone=a")
-    two = join(cluster, "two", 1, "--labels", "zone=b")
+    cluster.join("one", 1, "--labels", "zone=a")
+    two = cluster.join("two", 1, "--labels", "zone=b")
     with scalepool.init(cluster.address):
         until(lambda: len(scalepool.nodes()) == 2)
         there = scalepool.remote(linger).options(label_selector={"zone": "b"})
@@ -211,7 +187,7 @@ def test_a_signal_drains_and_a_second_one_ends_at_once(cluster: Cluster, tmp_pat
         two.send_signal(signal.SIGTERM)
         assert scalepool.get(result, timeout=LONG_S) == "two", "what runs is finished"
         assert two.wait(LONG_S) == 0
-        two = join(cluster, "three", 1, "--labels", "zone=b")
+        two = cluster.join("three", 1, "--labels", "zone=b")
         until(lambda: len(scalepool.nodes()) == 2)
         lost = there.remote(str(tmp_path / "other"))
         until((tmp_path / "other").exists)
@@ -224,11 +200,11 @@ def test_a_signal_drains_and_a_second_one_ends_at_once(cluster: Cluster, tmp_pat
 
 
 def test_a_host_leaves_by_itself_when_nobody_needs_it_or_its_time_is_over(cluster: Cluster) -> None:
-    join(cluster, "one", 1)
-    idle = join(cluster, "two", 1, "--idle-timeout", "0.5")
-    old = join(cluster, "three", 1, "--lifetime", "0.5")
+    cluster.join("one", 1)
+    idle = cluster.join("two", 1, "--idle-timeout", "0.5")
+    old = cluster.join("three", 1, "--lifetime", "0.5")
     assert (idle.wait(LONG_S), old.wait(LONG_S)) == (0, 0)
-    until(lambda: len(nodes_of(cluster)) == 1)
+    until(lambda: len(cluster.report()["nodes"]) == 1)
 
 
 # ---- who shares ----
@@ -245,12 +221,11 @@ with scalepool.init(sys.argv[1]), mp.Pool() as pool:
 
 
 def test_two_programs_have_half_of_the_slots_each_and_one_has_all(cluster: Cluster) -> None:
-    join(cluster, "one", 2)
-    join(cluster, "two", 2)
+    cluster.join("one", 2)
+    cluster.join("two", 2)
 
     def workers() -> list[int]:
-        report = json.loads(cluster.command("status", cluster.address, "--json").stdout)
-        return sorted(one["workers"] for one in report["drivers"])
+        return sorted(one["workers"] for one in cluster.report()["drivers"])
 
     with scalepool.init(cluster.address), mp.Pool() as pool:
         pool.map_async(where, [0.05] * 20_000, 1)

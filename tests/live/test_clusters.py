@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -18,7 +17,7 @@ import pytest
 
 import scalepool
 import scalepool.multiprocessing as mp
-from live.clusters import LONG_S, Cluster, until
+from live.clusters import LONG_S, cluster_of, until, used
 from scalepool._net.keys import ClusterKeys, write_keys
 from scalepool.concurrent.futures import ProcessPoolExecutor
 from scalepool.errors import AuthenticationError, KeyFileError, ResourceError, SessionError, WorkerDiedError
@@ -26,36 +25,22 @@ from scalepool.errors import AuthenticationError, KeyFileError, ResourceError, S
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from live.clusters import Cluster
+
 pytestmark = pytest.mark.live
 
 
 @pytest.fixture(scope="module")
 def two_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster that tests leave as it is."""
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
-    cluster.join("one", 2)
-    cluster.join("two", 2)
-    yield cluster
-    cluster.close()
-
-
-@pytest.fixture
-def own_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A cluster for a test that breaks it."""
-    cluster = Cluster(tmp_path)
-    monkeypatch.setenv("SCALEPOOL_KEY_FILE", str(cluster.keys))
-    scalepool.shutdown()
-    yield cluster
-    scalepool.shutdown()
-    cluster.close()
+    with cluster_of(tmp_path_factory.mktemp("cluster"), one=2, two=2) as cluster:
+        yield cluster
 
 
 @pytest.fixture
 def session(two_hosts: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A session on that cluster."""
-    monkeypatch.setenv("SCALEPOOL_KEY_FILE", str(two_hosts.keys))
-    scalepool.shutdown()
-    with scalepool.init(two_hosts.address):
+    with used(two_hosts, monkeypatch), scalepool.init(two_hosts.address):
         yield two_hosts
 
 
@@ -148,7 +133,7 @@ def test_large_arrays_come_and_go_whole(session: Cluster) -> None:
 def test_what_is_no_longer_needed_is_let_go_on_every_host(session: Cluster) -> None:
     def segments() -> int:
         found = 0
-        for pid in agents(session):
+        for pid in session.agent_pids():
             for fd in Path(f"/proc/{pid}/fd").iterdir():
                 try:
                     found += "scalepool" in str(fd.readlink()) and "memfd" in str(fd.readlink())
@@ -162,10 +147,6 @@ def test_what_is_no_longer_needed_is_let_go_on_every_host(session: Cluster) -> N
         for _ in range(5):
             pool.map(doubled, [np.ones(300_000) for _ in range(4)], chunksize=1)
         until(lambda: pool.map(abs, [1]) and segments() <= before + 4)
-
-
-def agents(cluster: Cluster) -> list[int]:
-    return [process.pid for process in cluster._processes if "worker" in process.args and process.poll() is None]  # type: ignore[operator]
 
 
 def test_errors_output_and_initializers(session: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
@@ -216,13 +197,10 @@ def test_two_programs_at_once_do_not_meet(session: Cluster) -> None:
     script = (
         "import scalepool.multiprocessing as mp\nwith mp.Pool(2) as pool: print(sum(pool.map(abs, range(-100, 0))))"
     )
-    environ = {**session.environ("user"), "SCALEPOOL_ADDRESS": session.address}
     with mp.Pool(2) as pool:
         ours = pool.map_async(where, range(20), chunksize=1)
-        theirs = subprocess.run(
-            [sys.executable, "-c", script], env=environ, text=True, capture_output=True, timeout=LONG_S, check=True
-        )
-        assert theirs.stdout == "5050\n"
+        theirs = session.run(script)
+        assert (theirs.returncode, theirs.stdout) == (0, "5050\n"), theirs.stderr
         assert len(ours.get(LONG_S)) == 20
 
 
@@ -247,10 +225,10 @@ def test_without_the_right_keys_nobody_comes_in(
     assert not scalepool.is_initialized()
 
 
-def test_a_cluster_without_hosts_says_so(own_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_without_hosts_says_so(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCALEPOOL_START_TIMEOUT_S", "0.5")
-    with pytest.raises(SessionError, match=f"has no hosts.*scalepool worker {own_cluster.address}"):
-        scalepool.init(own_cluster.address)
+    with pytest.raises(SessionError, match=f"has no hosts.*scalepool worker {cluster.address}"):
+        scalepool.init(cluster.address)
 
 
 # ---- whoever dies ----
@@ -265,64 +243,63 @@ def test_a_worker_that_dies_is_blamed_and_replaced(session: Cluster) -> None:
         assert pool.map(abs, range(-100, 0)) == list(range(100, 0, -1))
 
 
-def test_a_host_that_is_lost_fails_what_it_ran_and_others_go_on(own_cluster: Cluster, tmp_path: Path) -> None:
-    own_cluster.join("one", 1)
-    scalepool.init(own_cluster.address)
+def test_a_host_that_is_lost_fails_what_it_ran_and_others_go_on(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.join("one", 1)
+    scalepool.init(cluster.address)
     flag = tmp_path / "runs"
     with mp.Pool(1) as pool:
         doomed = pool.apply_async(linger, (str(flag),))
         until(flag.exists)
-        own_cluster.join("two", 1)
-        os.killpg(agents(own_cluster)[0], signal.SIGKILL)
+        cluster.join("two", 1)
+        os.killpg(cluster.agent_pids()[0], signal.SIGKILL)
         with pytest.raises(WorkerDiedError, match="its host left the cluster"):
             doomed.get(LONG_S)
         assert pool.apply(where) == "two"
 
 
 def test_when_the_head_dies_for_good_everybody_gives_up_in_the_end(
-    own_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCALEPOOL_RECONNECT_S", "0.5")
-    agent = own_cluster.join("one", 1)
-    scalepool.init(own_cluster.address)
+    agent = cluster.join("one", 1)
+    scalepool.init(cluster.address)
     flag = tmp_path / "runs"
     with mp.Pool(1) as pool:
         doomed = pool.apply_async(linger, (str(flag),))
         worker = pool.apply_async(os.getpid)
         until(flag.exists)
-        own_cluster.head.kill()
+        cluster.head.kill()
         with pytest.raises(SessionError, match=r"the link to the head at .* was lost: .* within 0.5 seconds"):
             doomed.get(LONG_S)
         with pytest.raises(SessionError):
             worker.get(LONG_S)
     assert agent.wait(LONG_S) == 1
-    assert "was lost" in own_cluster.said("one")
+    assert "was lost" in cluster.said("one")
     with ProcessPoolExecutor(1) as executor, pytest.raises(SessionError, match="was lost"):
         executor.submit(abs, 1).result(LONG_S)
 
 
-def test_when_a_driver_dies_its_workers_do(own_cluster: Cluster, tmp_path: Path) -> None:
-    own_cluster.join("one", 2)
+def test_when_a_driver_dies_its_workers_do(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.join("one", 2)
     script = (
         "import sys, time, os, scalepool.multiprocessing as mp\n"
         "def run(_):\n print(os.getpid(), file=open(sys.argv[1] + str(_), 'w'), flush=True)\n time.sleep(600)\n"
         "mp.Pool(2).map(run, range(2), chunksize=1)"
     )
-    environ = {**own_cluster.environ("user"), "SCALEPOOL_ADDRESS": own_cluster.address}
     flag = str(tmp_path / "pid")
-    driver = subprocess.Popen([sys.executable, "-c", script, flag], env=environ)
+    driver = subprocess.Popen([sys.executable, "-c", script, flag], env=cluster.driver_environ())
     pids = [int(until(lambda at=at: Path(flag + at).exists() and Path(flag + at).read_text().strip())) for at in "01"]
     driver.kill()
     driver.wait()
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
-    report = json.loads(own_cluster.command("status", own_cluster.address, "--json").stdout)
+    report = cluster.report()
     assert report["drivers"] == []
     assert [node["workers"] for node in report["nodes"]] == [0]
-    assert not [*(own_cluster.folder / "one").glob("scalepool-*")]
+    assert not [*(cluster.folder / "one").glob("scalepool-*")]
 
 
-def test_ctrl_c_leaves_a_pool_and_a_cluster_that_work(own_cluster: Cluster) -> None:
-    own_cluster.join("one", 2)
+def test_ctrl_c_leaves_a_pool_and_a_cluster_that_work(cluster: Cluster) -> None:
+    cluster.join("one", 2)
     script = (
         "import os, signal, time, threading, scalepool.multiprocessing as mp\n"
         "with mp.Pool(2) as pool:\n"
@@ -331,12 +308,9 @@ def test_ctrl_c_leaves_a_pool_and_a_cluster_that_work(own_cluster: Cluster) -> N
         " try:\n  pool.map(time.sleep, [600, 600], chunksize=1)\n"
         " except KeyboardInterrupt:\n  print('interrupted')\n"
     )
-    environ = {**own_cluster.environ("user"), "SCALEPOOL_ADDRESS": own_cluster.address}
-    driver = subprocess.run(
-        [sys.executable, "-c", script], env=environ, text=True, capture_output=True, timeout=LONG_S, check=False
-    )
+    driver = cluster.run(script)
     assert (driver.returncode, driver.stdout) == (0, "interrupted\n"), driver.stderr
-    scalepool.init(own_cluster.address)
+    scalepool.init(cluster.address)
     with mp.Pool(2) as pool:
         assert pool.map(abs, [-1]) == [1]
 
@@ -344,24 +318,24 @@ def test_ctrl_c_leaves_a_pool_and_a_cluster_that_work(own_cluster: Cluster) -> N
 # ---- the verbs ----
 
 
-def test_status_and_down(own_cluster: Cluster) -> None:
-    agent = own_cluster.join("one", 3)
-    shown = own_cluster.command("status", str(own_cluster.file))
+def test_status_and_down(cluster: Cluster) -> None:
+    agent = cluster.join("one", 3)
+    shown = cluster.command("status", str(cluster.file))
     assert shown.returncode == 0
     assert "1 host with room for 3 workers, 0 running; 0 programs" in shown.stdout
-    assert own_cluster.file.stat().st_mode & 0o777 == 0o600
-    ended = own_cluster.command("down", str(own_cluster.file))
+    assert cluster.file.stat().st_mode & 0o777 == 0o600
+    ended = cluster.command("down", str(cluster.file))
     assert (ended.returncode, ended.stdout) == (0, "The cluster is down.\n"), ended.stderr
-    assert own_cluster.head.wait(LONG_S) == 0
+    assert cluster.head.wait(LONG_S) == 0
     assert agent.wait(LONG_S) == 0
-    assert not own_cluster.file.exists()
-    gone = own_cluster.command("status", own_cluster.address)
+    assert not cluster.file.exists()
+    gone = cluster.command("status", cluster.address)
     assert gone.returncode == 1
     assert "Traceback" not in gone.stderr
 
 
-def test_a_head_that_others_could_reach_does_not_start_without_keys(own_cluster: Cluster) -> None:
-    environ = own_cluster.environ("nobody")
+def test_a_head_that_others_could_reach_does_not_start_without_keys(cluster: Cluster) -> None:
+    environ = cluster.environ("nobody")
     del environ["SCALEPOOL_KEY_FILE"]
     command = [sys.executable, "-m", "scalepool", "head", "--bind", "0.0.0.0", "--port", "0"]
     refused = subprocess.run(command, env=environ, text=True, capture_output=True, timeout=LONG_S, check=False)

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from live.clusters import LONG_S, Cluster
+from live.clusters import LONG_S, cluster_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from live.clusters import Cluster
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
@@ -38,11 +40,8 @@ _MEASURED = re.compile(r"[\d,.]+(?= s\b| calls/s)|(?<=its heart beat )\d+")
 
 @pytest.fixture(scope="module")
 def two_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path_factory.mktemp("examples"))
-    cluster.join("one", 1)
-    cluster.join("two", 1)
-    yield cluster
-    cluster.close()
+    with cluster_of(tmp_path_factory.mktemp("examples"), one=1, two=1) as cluster:
+        yield cluster
 
 
 def test_every_example_is_run_here() -> None:
@@ -50,7 +49,7 @@ def test_every_example_is_run_here() -> None:
 
 
 def told(cluster: Cluster, name: str, address: str, folder: Path) -> str:
-    environ = {**cluster.environ("user"), "SCALEPOOL_ADDRESS": address}
+    environ = {**cluster.driver_environ(), "SCALEPOOL_ADDRESS": address}
     command = [sys.executable, "-W", "error::RuntimeWarning", str(EXAMPLES / name), *SMALL[name][0]]
     done = subprocess.run(
         command, env=environ, cwd=folder, text=True, capture_output=True, timeout=2 * LONG_S, check=False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,26 +16,23 @@ import pytest
 
 import scalepool
 import scalepool.multiprocessing as mp
-from live.clusters import LONG_S, Cluster, until
+from live.clusters import LONG_S, cluster_of, until, used
 from scalepool.errors import SessionError, WorkerDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from live.clusters import Cluster
+
 pytestmark = pytest.mark.live
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def cluster(cluster: Cluster) -> Cluster:
     """Two hosts, whose head a test kills."""
-    cluster = Cluster(tmp_path)
-    monkeypatch.setenv("SCALEPOOL_KEY_FILE", str(cluster.keys))
-    scalepool.shutdown()
     cluster.join("one", 2)
     cluster.join("two", 2)
-    yield cluster
-    scalepool.shutdown()
-    cluster.close()
+    return cluster
 
 
 def noted(path: str, number: int) -> int:
@@ -63,12 +59,12 @@ def test_every_result_of_a_map_comes_once(cluster: Cluster, tmp_path: Path) -> N
         assert coming.get(LONG_S) == [2 * number for number in numbers]
         assert sorted(ledger(path)) == list(numbers)
         # The new head knows all that the old one did.
-        report = json.loads(cluster.command("status", cluster.address, "--json").stdout)
+        report = cluster.report()
         on_hosts = [node["workers"] for node in report["nodes"]]
         assert min(on_hosts) >= 2
         assert [driver["workers"] for driver in report["drivers"]] == [sum(on_hosts)]
         assert pool.map(abs, range(-50, 0)) == list(range(50, 0, -1))
-    report = json.loads(cluster.command("status", cluster.address, "--json").stdout)
+    report = cluster.report()
     assert [node["workers"] for node in report["nodes"]] == [0, 0]
     assert report["drivers"] == []
 
@@ -138,7 +134,7 @@ def test_what_is_started_without_a_head_waits_for_it(cluster: Cluster) -> None:
 def test_a_host_that_does_not_come_back_with_the_head_counts_as_lost(cluster: Cluster, tmp_path: Path) -> None:
     flag = tmp_path / "runs"
 
-    gone = cluster._processes[-1]
+    gone = cluster.agents["two"]
     with scalepool.init(cluster.address), mp.Pool(4) as pool:
         hosts = pool.map(_host, range(40), chunksize=1)
         assert set(hosts) == {"one", "two"}
@@ -190,12 +186,8 @@ def test_a_program_gives_up_after_the_time_that_was_set(cluster: Cluster) -> Non
 @pytest.fixture
 def patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A cluster whose head waits for a host that is lost."""
-    cluster = Cluster(tmp_path, "--host-grace-s", "60")
-    monkeypatch.setenv("SCALEPOOL_KEY_FILE", str(cluster.keys))
-    scalepool.shutdown()
-    yield cluster
-    scalepool.shutdown()
-    cluster.close()
+    with cluster_of(tmp_path, "--host-grace-s", "60") as cluster, used(cluster, monkeypatch):
+        yield cluster
 
 
 def test_a_host_that_falls_silent_is_taken_up_where_it_was_if_that_is_wanted(patient: Cluster, tmp_path: Path) -> None:
@@ -205,7 +197,7 @@ def test_a_host_that_falls_silent_is_taken_up_where_it_was_if_that_is_wanted(pat
         coming = pool.starmap_async(noted, [(str(path), number) for number in range(500)], chunksize=1)
         until(lambda: len(ledger(path)) > 100)
         agent.send_signal(signal.SIGSTOP)
-        until(lambda: _hosts(patient)[0]["away"])
+        until(lambda: patient.report()["nodes"][0]["away"])
         agent.send_signal(signal.SIGCONT)
         assert coming.get(LONG_S) == [2 * number for number in range(500)]
         assert sorted(ledger(path)) == list(range(500))
@@ -213,7 +205,7 @@ def test_a_host_that_falls_silent_is_taken_up_where_it_was_if_that_is_wanted(pat
 
 
 def test_a_host_that_falls_silent_joins_anew(cluster: Cluster, tmp_path: Path) -> None:
-    agent = cluster._processes[-1]
+    agent = cluster.agents["two"]
     with scalepool.init(cluster.address), mp.Pool(4) as pool:
         doomed = [pool.apply_async(_lingering, (str(tmp_path / f"runs{number}"),)) for number in range(4)]
         until(lambda: all((tmp_path / f"runs{number}").exists() for number in range(4)))
@@ -221,7 +213,7 @@ def test_a_host_that_falls_silent_joins_anew(cluster: Cluster, tmp_path: Path) -
         until(lambda: sum(one.ready() for one in doomed) == 2)
         agent.send_signal(signal.SIGCONT)
         until(lambda: "it joined anew" in cluster.said("two"))
-        until(lambda: len(_hosts(cluster)) == 2)
+        until(lambda: len(cluster.report()["nodes"]) == 2)
         for one in doomed:
             if one.ready():
                 with pytest.raises(WorkerDiedError, match="its host left the cluster"):
@@ -231,12 +223,6 @@ def test_a_host_that_falls_silent_joins_anew(cluster: Cluster, tmp_path: Path) -
         pool.terminate()
     with scalepool.init(cluster.address), mp.Pool() as pool:
         until(lambda: set(pool.map(_host, range(12), chunksize=1)) == {"one", "two"})
-
-
-def _hosts(cluster: Cluster) -> list[dict[str, Any]]:
-    report = json.loads(cluster.command("status", cluster.address, "--json").stdout)
-    hosts: list[dict[str, Any]] = report["nodes"]
-    return hosts
 
 
 def _lingering(path: str) -> None:
@@ -252,19 +238,13 @@ def test_a_program_that_is_stopped_for_a_while_goes_on(cluster: Cluster, tmp_pat
         "    got = pool.starmap(noted, [(sys.argv[1], number) for number in range(2000)], chunksize=1)\n"
         "print(got == [2 * number for number in range(2000)])"
     )
-    environ = {**cluster.environ("user"), "SCALEPOOL_ADDRESS": cluster.address}
+    environ = cluster.driver_environ()
     environ["PYTHONPATH"] += os.pathsep + str(Path(__file__).parents[1])
     driver = subprocess.Popen([sys.executable, "-c", script, str(path)], env=environ, stdout=subprocess.PIPE, text=True)
     until(lambda: len(ledger(path)) > 200)
     driver.send_signal(signal.SIGSTOP)
-    until(lambda: _drivers(cluster)[0]["away"])
+    until(lambda: cluster.report()["drivers"][0]["away"])
     time.sleep(1.5)  # longer than one whose process has ended is waited for
     driver.send_signal(signal.SIGCONT)
     assert driver.communicate(timeout=LONG_S)[0] == "True\n"
     assert sorted(ledger(path)) == list(range(2000))
-
-
-def _drivers(cluster: Cluster) -> list[dict[str, Any]]:
-    report = json.loads(cluster.command("status", cluster.address, "--json").stdout)
-    drivers: list[dict[str, Any]] = report["drivers"]
-    return drivers

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from live.clusters import Cluster
 from live.helpers import script, wait_for
 from live.test_stack_verb import ask
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from live.clusters import Cluster
 
 pytestmark = pytest.mark.live
 
@@ -160,27 +161,23 @@ pool.terminate()
 """
 
 
-def test_workers_on_other_hosts_are_listed_by_host_and_shown_there(tmp_path: Path) -> None:
-    cluster = Cluster(tmp_path)
-    try:
-        agent = cluster.join("one", 2)
-        environ = {"SCALEPOOL_ADDRESS": cluster.address, "SCALEPOOL_KEY_FILE": str(cluster.keys)}
-        with script(tmp_path, ON_A_CLUSTER, environ=environ) as driver:
-            assert driver.read_line() == "started"
-            pid = driver.process.pid
+def test_workers_on_other_hosts_are_listed_by_host_and_shown_there(cluster: Cluster, tmp_path: Path) -> None:
+    agent = cluster.join("one", 2)
+    environ = {"SCALEPOOL_ADDRESS": cluster.address, "SCALEPOOL_KEY_FILE": str(cluster.keys)}
+    with script(tmp_path, ON_A_CLUSTER, environ=environ) as driver:
+        assert driver.read_line() == "started"
+        pid = driver.process.pid
 
-            def workers() -> list[int] | None:
-                hosts = shown(pid)["hosts"] if ask(str(pid)).returncode == 0 else {}
-                found = [worker for pids in hosts.values() for worker in pids]
-                return found if len(found) == 2 and all(found) else None
+        def workers() -> list[int] | None:
+            hosts = shown(pid)["hosts"] if ask(str(pid)).returncode == 0 else {}
+            found = [worker for pids in hosts.values() for worker in pids]
+            return found if len(found) == 2 and all(found) else None
 
-            remote = wait_for(workers)
-            there = shown(agent.pid)["workers"]
-            assert {one["pid"] for one in there} == set(remote)
-            wait_for(lambda: {one["task"] for one in shown(agent.pid)["workers"]} == {"nap"})
-            text = ask(str(pid)).stdout
-            assert "2 workers (process" in text
-            assert "is shown there: scalepool stack" in text
-            driver.finish("\n")
-    finally:
-        cluster.close()
+        remote = wait_for(workers)
+        there = shown(agent.pid)["workers"]
+        assert {one["pid"] for one in there} == set(remote)
+        wait_for(lambda: {one["task"] for one in shown(agent.pid)["workers"]} == {"nap"})
+        text = ask(str(pid)).stdout
+        assert "2 workers (process" in text
+        assert "is shown there: scalepool stack" in text
+        driver.finish("\n")
