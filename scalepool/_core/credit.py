@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-__all__ = ["HOLD_S", "STALE_S", "depth", "recall_count", "share", "workers_wanted"]
+__all__ = ["HOLD_S", "STALE_S", "depth", "enough", "recall_count", "share", "workers_wanted"]
 
 HOLD_S: Final = 0.015
 """Work that a worker should hold, in seconds."""
@@ -31,6 +31,12 @@ def depth(mean_s: float | None) -> int:
     if wanted < 0.5:
         return 1
     return max(2, math.ceil(wanted))
+
+
+def enough(mean_s: float | None) -> int:
+    """Tasks of which a worker that holds so many gets no more: a message for a few costs as much as one for many."""
+    wanted = depth(mean_s)
+    return wanted - max(1, wanted // 4) + 1
 
 
 def share(ready: int, candidates: int, room: int) -> int:

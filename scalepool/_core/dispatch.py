@@ -108,7 +108,7 @@ class Dispatcher:
             # One that sits in a long task gets nothing: that would only be recalled again.
             patience_s = credit.STALE_S + (mean_s or 0.0)
             held_up = group.parent is None and is_beyond(self._state)
-            for worker in () if held_up else _working(group):
+            for worker in () if held_up else _working(group, credit.enough(mean_s)):
                 if (not worker.held or now - worker.reported_at < patience_s) and (room := worker.room(mean_s)):
                     found.append((worker, room))
         return found
@@ -274,7 +274,8 @@ class Dispatcher:
         state = self._state
         best, count = None, 0
         for victim in group.workers.values():
-            victim.followers.intersection_update(victim.held)
+            if victim.followers:
+                victim.followers.intersection_update(victim.held)
             working = len(victim.held) - len(victim.waits) - len(victim.followers)
             if victim.recalled or victim.revocation.pending or working < 2:
                 continue
@@ -373,13 +374,14 @@ def _watch_for_starvation(state: HubState, group: Group) -> None:
         state.alarm(due if due > state.now else state.now + STARVED_S)
 
 
-def _working(group: Group) -> list[Worker]:
-    """Return the workers that may go on with tasks of ``group``."""
+def _working(group: Group, full: int) -> list[Worker]:
+    """Return the workers that may go on with tasks of ``group``, and hold fewer than ``full``."""
     # One in a wait gets only what that wait is for (serve_in_place): it would return anything else.
-    working = [worker for worker in group.workers.values() if worker.group is group and not worker.waits]
+    workers = group.workers.values()
+    working = [one for one in workers if one.group is group and len(one.held) < full and not one.waits]
     if group.books is not None:
         working = group.books.going_on(group, working)
-    if group.active() > group.cap:
+    if len(group.workers) > group.cap and group.active() > group.cap:
         # A task that had lent its slot goes on. Somebody has to stop after what it holds: who is first through with it.
         return []
     return working

@@ -113,7 +113,7 @@ class Endings:
         task.move(_ENDED)
         del state.tasks[task.id]
         group.root.moved_at = state.now
-        owner = task.owner
+        owner = group.owner
         if task.returns:
             self.keeping.ended(task, status, payload, objects, parts)  # type: ignore[arg-type]  # a KeptTask
         elif owner == DRIVER or owner in workers:

@@ -133,7 +133,7 @@ class Group:
             # back after that is in it twice: its state tells.
             task = popleft()
             if task.state is queued:
-                task.move(assigned, worker)
+                task.state, task.worker = assigned, worker  # as ``move`` does: from queued it may go anywhere
                 taken.append(task)
         self.queued -= count
         self.assigned += count
@@ -149,11 +149,8 @@ class Group:
 
     def active(self) -> int:
         """Workers that run a task of this group now; one that waits for its children does not count."""
-        count = 0
-        for worker in self.workers.values():
-            if (worker.waits[-1].group if worker.waits else worker.group) is self:
-                count += 1
-        return count
+        serving = [worker.waits[-1].group if worker.waits else worker.group for worker in self.workers.values()]
+        return serving.count(self)
 
     def tree_active(self) -> int:
         """Workers that run a task of this group or of a group below it."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from scalepool._core.credit import HOLD_S, STALE_S, depth, recall_count, share, workers_wanted
+from scalepool._core.credit import HOLD_S, STALE_S, depth, enough, recall_count, share, workers_wanted
+from scalepool._core.functions import FunctionRecord
+from scalepool._core.groups import Group
+from scalepool._core.task import Task
+from scalepool._core.workers import Worker, WorkerState
+from scalepool._wire import messages as m
 
 
 @pytest.mark.parametrize(
@@ -23,6 +28,13 @@ from scalepool._core.credit import HOLD_S, STALE_S, depth, recall_count, share, 
 )
 def test_depth_is_fifteen_milliseconds_of_work(mean_s: float | None, expected: int) -> None:
     assert depth(mean_s) == expected
+
+
+@pytest.mark.parametrize(
+    ("mean_s", "expected"), [(None, 1), (3600.0, 1), (HOLD_S, 2), (0.005, 3), (0.001, 13), (0.0, 3751)]
+)
+def test_enough_is_where_a_message_is_not_worth_it(mean_s: float | None, expected: int) -> None:
+    assert enough(mean_s) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,3 +68,15 @@ def test_workers_wanted_are_as_many_as_the_work_is_worth(ready: int, mean_s: flo
 )
 def test_recall_count(held: int, mean_s: float | None, silent_s: float, expected: int) -> None:
     assert recall_count(held, mean_s, silent_s) == expected
+
+
+@pytest.mark.parametrize("mean_s", [None, 3600.0, HOLD_S, 0.005, 0.001, 1e-4])
+def test_who_holds_enough_has_no_room_and_who_holds_less_has_some(mean_s: float | None) -> None:
+    group = Group(m.OpenGroup(1, 0, 1, 1, 0, 0, b"", 0, 0), m.DRIVER, None)
+    worker = Worker(1, group)
+    worker.state = WorkerState.READY
+    function = FunctionRecord(1, b"")
+    full = enough(mean_s)
+    for number in range(full + 2):
+        assert (worker.room(mean_s) > 0) == (len(worker.held) < full)
+        worker.held[number] = Task(number, group, function, b"", ())
