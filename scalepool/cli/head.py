@@ -23,14 +23,12 @@ from scalepool.cli.clusters import (
     tell,
     write_file,
 )
-from scalepool.cli.daemons import detach
-from scalepool.cli.heads import runs
+from scalepool.cli.heads import GREETING_ENDS, head_log, runs, start_head
 from scalepool.errors import KeyFileError, SessionError
 
 __all__ = ["head"]
 
 _PORT = 7877
-_GREETING_ENDS = "To use it in a program:"
 
 
 @click.command(short_help="Start the head of a cluster.")
@@ -127,11 +125,9 @@ def _detach(where: Path, key_path: str, arguments: list[str], times_s: dict[str,
                 f"a head runs at {facts['address']} already, as process {pid}: end it with 'scalepool down', or give "
                 "another --cluster-file and --port"
             )
-    log = where.with_name("head.log").absolute()
     options = [word for name, time_s in times_s.items() for word in (name, str(time_s))]
-    files = ["--key-file", key_path, "--cluster-file", str(where.absolute())]
-    click.echo(detach(["head", *arguments, *files, *options], log, _GREETING_ENDS).rstrip())
-    click.echo(f"It runs in the background, and says more in {log}; 'scalepool down' ends it.")
+    click.echo(start_head([*arguments, *options], key_path, where).rstrip())
+    click.echo(f"It runs in the background, and says more in {head_log(where)}; 'scalepool down' ends it.")
 
 
 def _keys(bind: str, given: str | None) -> tuple[str, ClusterKeys]:
@@ -159,7 +155,7 @@ def _greet(address: str, cluster: str, keys: str, file: Path) -> None:
     click.echo(f"To join a host:         scalepool worker {address} --key-file {keys}")
     if is_loopback(host):
         click.echo("Only this host can come here; --bind ADDRESS lets others.")
-    click.echo(f"{_GREETING_ENDS} scalepool.init({address!r}), or {ADDRESS_VARIABLE}={address}")
+    click.echo(f"{GREETING_ENDS} scalepool.init({address!r}), or {ADDRESS_VARIABLE}={address}")
 
 
 def _take_back(file: Path) -> None:

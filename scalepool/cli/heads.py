@@ -5,26 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from scalepool._base.tuples import NamedTuple
 from scalepool._net.addresses import is_loopback, join_endpoint, split_endpoint
 from scalepool._net.keys import AGENT, ClusterKeys, key_file, keys_text, read_keys, usual_key_file, write_keys
-from scalepool._proc.outside import start_detached
 from scalepool._wire import cluster as c
 from scalepool.cli.clusters import ADDRESS_VARIABLE, address_of, cluster_file, linked, read_file, wait_for
+from scalepool.cli.daemons import detach
 from scalepool.errors import KeyFileError, SessionError
 
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
 
-__all__ = ["FoundHead", "address_towards", "agent_key_file", "find_head", "runs"]
+__all__ = [
+    "GREETING_ENDS", "FoundHead", "address_towards", "agent_key_file", "find_head", "head_log", "runs", "start_head",
+]  # fmt: skip
 
-_START_S: Final = 30.0
+GREETING_ENDS: Final = "To use it in a program:"
+"""The last line of a head's greeting begins so: by then it serves, and the cluster file is written."""
 _ANSWER_S: Final = 5.0
 _ANY: Final = ("0.0.0.0", "::")
 
@@ -123,41 +123,27 @@ def _keys_there(key_path: str | None) -> ClusterKeys | None:
     return None
 
 
+def start_head(options: Sequence[str], key_path: str, file: Path) -> str:
+    """Start a head in the background, which writes ``file``; return its greeting. Its log is next to that file.
+
+    Raises
+    ------
+    SessionError
+        When it does not start; with its last words.
+    """
+    files = ["--key-file", key_path, "--cluster-file", str(file.absolute())]
+    return detach(["head", *options, *files], head_log(file), GREETING_ENDS)
+
+
+def head_log(file: Path) -> Path:
+    """Return where a head in the background puts what it says, by its cluster file."""
+    return file.with_name("head.log").absolute()
+
+
 def _start(bind: str, port: int, key_path: str | None, file: Path) -> FoundHead:
     path = _made_keys(key_path)
-    log = file.with_name("head.log")
-    command = [sys.executable, "-m", "scalepool", "head", "--bind", bind, "--port", str(port)]
-    try:
-        at = log.stat().st_size if log.exists() else 0
-        process = start_detached([*command, "--key-file", path, "--cluster-file", str(file)], log)
-    except OSError as error:
-        raise SessionError(f"no head can be started: {error}") from None
-    for _ in _moments(_START_S):
-        address = _written(file, process)
-        if address is not None:
-            return FoundHead(address, read_keys(path), started=True)
-        if process.poll() is not None:
-            break
-    process.kill()
-    process.wait()
-    said = log.read_bytes()[at:].decode("utf-8", "replace").strip()
-    raise SessionError(f"the head that was started has ended: {said or 'it said nothing'}")
-
-
-def _written(file: Path, process: subprocess.Popen[bytes]) -> str | None:
-    """Return the address that the head has written down, once it has."""
-    try:
-        facts = read_file(file)
-    except SessionError:
-        return None
-    return str(facts["address"]) if facts.get("pid") == process.pid else None
-
-
-def _moments(most_s: float) -> Iterator[None]:
-    deadline = time.monotonic() + most_s
-    while time.monotonic() < deadline:
-        yield
-        time.sleep(0.05)
+    start_head(["--bind", bind, "--port", str(port)], path, file)
+    return FoundHead(read_file(file)["address"], read_keys(path), started=True)
 
 
 def _made_keys(given: str | None) -> str:

@@ -69,8 +69,8 @@ echo "$!.server"
 """
 _BSUB = """\
 echo "$0 $*" >> "$folder/calls"
-cat > "$folder/spooled"
-setsid bash "$folder/spooled" >>"$folder/job.log" 2>&1 </dev/null &
+cat > "$folder/spooled.$$"
+setsid bash "$folder/spooled.$$" >>"$folder/job.log" 2>&1 </dev/null &
 echo $! >> "$folder/pids"
 echo "Job <$!> is submitted to queue <normal>."
 """
