@@ -10,7 +10,6 @@ leave a task without an end.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from scalepool._core.deadlines import Deadlines
@@ -177,10 +176,10 @@ class Hub:
         found = self._state.tasks.get(task)
         return found is not None and found.worker in self._state.roster.workers
 
-    def presumed_running(self, worker_id: int) -> tuple[int, ...]:
-        """Tasks that a worker was in for all that is known here: the oldest that it holds, and those in its waits."""
+    def may_have_begun(self, worker_id: int) -> tuple[int, ...]:
+        """Tasks that a worker may have begun, or ended, where nobody can look: all that it holds."""
         worker = self._state.roster.workers.get(worker_id)
-        return () if worker is None else tuple(islice(worker.held, len(worker.waits) + 1))
+        return () if worker is None else tuple(worker.held)
 
     def statistics(self) -> HubStatistics:
         """Return a snapshot of the hub's counts."""

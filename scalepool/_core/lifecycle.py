@@ -132,7 +132,10 @@ class Lifecycle:
                     alarm(worker.hello_by)
             if worker.gone_by is not None:
                 if now >= worker.gone_by:
-                    self._lost(worker, Autopsy(worker.pid, reason="it does not even end when it is killed"))
+                    # Nobody has looked what it was in, and where its host is out of reach it may go on.
+                    begun = dict.fromkeys(worker.held, 0)
+                    reason = "it does not even end when it is killed"
+                    self._lost(worker, Autopsy(worker.pid, running=begun, reason=reason))
                 else:
                     alarm(worker.gone_by)
 

@@ -226,9 +226,10 @@ class ClusterStation(LocalStation):
             return
         exitcode = None if ended.exitcode == c.NO_EXITCODE else ended.exitcode
         if ended.first == _LOST:
-            running = self._hub.presumed_running(worker)
-            reason = f"its host left the cluster: {ended.report.decode('utf-8', 'replace')}"
-            self._handle(WorkerExited(worker, None, running, reason=reason, is_moot=True))
+            begun = self._hub.may_have_begun(worker)
+            why = ended.report.decode("utf-8", "replace")
+            reason = f"its host left the cluster: {why}; nobody can say how far it had come"
+            self._handle(WorkerExited(worker, None, begun, reason=reason, is_moot=True))
         else:
             skipped = max(0, self._hub.received_from(worker) - ended.first)
             known = 4 * sum(_objects_of(record) for record in ended.records[:skipped])

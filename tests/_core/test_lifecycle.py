@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from _core.dialogue import PID, Dialogue, closed, ends, killed, notes, runs, sent, started, told
-from scalepool._core.events import WorkerStarted
+from scalepool._core.events import WorkerExited, WorkerStarted
 from scalepool._core.lifecycle import MAX_LAUNCH_FAILURES, RETRY_LAUNCH_S
 from scalepool._wire import messages as m
 from scalepool._wire.actors import PeerGone, WatchPeers
@@ -341,3 +341,51 @@ def test_who_asks_is_told_of_each_worker_that_is_gone_and_the_dead_are_not() -> 
     assert sent(talk.heard, PeerGone) == [PeerGone(second)]
     talk.dies(first)
     assert sent(talk.heard, PeerGone) == []
+
+
+# ---- nobody can look what a worker was in ----
+
+
+def holds_three(max_retries: int) -> tuple[Dialogue, int, list[int]]:
+    """Return a talk with one worker that holds three tasks, none of which has ended as far as is known."""
+    talk = Dialogue()
+    group = talk.opens(1)
+    (first,) = talk.submits(group)
+    (worker,) = started(talk.heard)
+    talk.gets_ready(worker)
+    talk.finishes(worker, [first], micros=10)
+    tasks = talk.submits(group, 3, max_retries=max_retries)
+    assert runs(talk.heard) == {worker: tasks}
+    return talk, worker, tasks
+
+
+def test_what_a_lost_host_may_have_begun_fails_where_it_may_run_once() -> None:
+    talk, worker, tasks = holds_three(max_retries=0)
+    assert talk.hub.may_have_begun(worker) == tuple(tasks)
+    talk.happens(WorkerExited(worker, None, talk.hub.may_have_begun(worker), reason="lost", is_moot=True))
+    assert ends(talk.heard) == dict.fromkeys(tasks, Status.WORKER_DIED)
+    assert started(talk.heard) == []
+
+
+def test_what_a_lost_host_may_have_begun_counts_as_begun_where_it_may_run_again() -> None:
+    talk, worker, tasks = holds_three(max_retries=1)
+    talk.happens(WorkerExited(worker, None, talk.hub.may_have_begun(worker), reason="lost", is_moot=True))
+    assert ends(talk.heard) == {}
+    (another,) = started(talk.heard)
+    talk.gets_ready(another)
+    talk.happens(WorkerExited(another, None, talk.hub.may_have_begun(another), reason="lost", is_moot=True))
+    assert ends(talk.heard) == dict.fromkeys(tasks, Status.WORKER_DIED)
+
+
+def test_nobody_knows_what_a_process_has_begun_that_does_not_end_when_it_is_killed() -> None:
+    talk, worker, (stuck, *others) = holds_three(max_retries=0)
+    talk.says(DRIVER, m.Stop([stuck]))
+    talk.looks(worker, stuck)
+    assert killed(talk.heard) == {worker: False}
+    said = talk.later(60.0)
+    assert killed(said) == {worker: True}
+    assert ends(said) == {stuck: Status.CANCELLED, **dict.fromkeys(others, Status.WORKER_DIED)}
+
+
+def test_of_a_worker_that_is_gone_nothing_is_known() -> None:
+    assert Dialogue().hub.may_have_begun(7) == ()

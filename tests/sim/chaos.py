@@ -71,6 +71,17 @@ class Chaos:
         elif world.workers:
             world.kill(chance.choice(list(world.workers.values())))
 
+    def cut_off_some(self) -> None:
+        """Have hosts of workers be lost at times, while the workers go on."""
+        world = self.world
+
+        def cut() -> None:
+            if world.workers:
+                world.cut_off(self.random.choice(list(world.workers.values())))
+
+        for _ in range(self.random.randint(1, 10)):
+            world.after(self.random.uniform(0, 0.3), cut)
+
     def _submit_stuck(self, group: int) -> None:
         """Tasks that never come back: one that has a time limit, and one that is stopped by force after a while."""
         world, chance = self.world, self.random

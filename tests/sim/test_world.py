@@ -209,7 +209,28 @@ Most seeds have none; a hub that keeps giving work to the worker too many has do
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_task_ends_once_whatever_happens(seed: int) -> None:
+    play(Chaos(seed))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_task_begins_more_often_than_it_may_while_hosts_are_cut_off_and_go_on(seed: int) -> None:
     chaos = Chaos(seed)
+    chaos.cut_off_some()
+    play(chaos)
+
+
+def test_who_is_cut_off_does_go_on() -> None:
+    begun = 0
+    for seed in range(30):
+        chaos = Chaos(seed)
+        chaos.cut_off_some()
+        chaos.run()
+        begun += chaos.world.begun_cut_off
+    assert begun > 30
+
+
+def play(chaos: Chaos) -> None:
+    """Tell a story to its end, and see that all is as it should be."""
     world = chaos.world
     chaos.run()
     assert finished(world)

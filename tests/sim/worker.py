@@ -73,6 +73,8 @@ class SimWorker:
         self.alive = True
         self.leaving = False
         self.broken = False
+        self.is_cut_off = False
+        """Whether its host counts as lost: nobody hears it any more, and it does not know that."""
         self.queue: deque[tuple[int, int]] = deque()
         self.losses: dict[int, frozenset[int]] = {}
         self.stopped = False
@@ -235,7 +237,7 @@ class SimWorker:
             frame.item = 0
             self._computed()
             return
-        self.world.note_item(frame.task, frame.item)
+        self.world.note_item(frame.task, frame.item, self)
         if frame.item == plan.deadly_item:
             self.world.after(plan.seconds, lambda: self.world.process_ends(self, -11))
         elif not (plan.stuck and frame.item == plan.items):

@@ -68,6 +68,9 @@ class World:
         self.hardly_begun: set[int] = set()
         """Tasks that were written down as begun when their worker ended, and were not run."""
         self.kills = 0
+        self.cuts = 0
+        self.begun_cut_off = 0
+        """Tasks that somebody began whose host counted as lost."""
         self.most_workers = 0
         self.spilled = 0
         self.moving: set[int] = set()
@@ -99,6 +102,8 @@ class World:
         self._over_link(("up", worker.id), lambda: self._arrives(worker, message))
 
     def _arrives(self, worker: SimWorker, message: m.Message) -> None:
+        if worker.is_cut_off:
+            return
         if not worker.alive and self.chance(0.5):
             worker.broken = True  # what it had not handed to the kernel is lost, and so is all that came after
         if not worker.alive and worker.broken:
@@ -123,7 +128,7 @@ class World:
     def feed(self, event: Event) -> None:
         """Give the hub an event and obey."""
         if isinstance(event, Received) and event.peer != DRIVER and event.peer not in self.workers:
-            return  # the shell knows no such peer any more
+            return  # the shell knows no such peer any more, or it is cut off
         for command in self.hub.handle(event, self.now):
             self._obey(command)
         self.hub.check()
@@ -229,6 +234,20 @@ class World:
             self.kills += 1
             self.process_ends(worker, -9)
 
+    def cut_off(self, worker: SimWorker) -> None:
+        """Its host is lost for the hub, which cannot look into anything; the process goes on for a while."""
+        if not worker.alive:
+            return  # which the hub will be told of: it was seen before
+        worker.is_cut_off = True
+        self.cuts += 1
+        held = self.hub.may_have_begun(worker.id)
+        self.hardly_begun.update(held)
+        for task in held:
+            self.lost_items[task, 0] += 1
+        del self.workers[worker.id]  # what it reads are copies on its own host
+        self.feed(WorkerExited(worker.id, None, held, reason="its host left the cluster", is_moot=True))
+        self.after(self.random.uniform(0, 0.5), lambda: self.process_ends(worker, -9))
+
     def freeze_one(self) -> None:
         """As SIGSTOP does. Somebody lets it go on, or kills it: nothing else would free the task that it is in."""
         if not self.workers:
@@ -245,6 +264,8 @@ class World:
             return
         worker.alive = False
         worker.broken = False
+        if worker.is_cut_off:
+            return
         running = tuple(frame.task for frame in worker.frames)
         items = tuple(frame.item for frame in worker.frames)
         self.hardly_begun.update(frame.task for frame in worker.frames if not frame.started)
@@ -252,6 +273,8 @@ class World:
             self.lost_items[frame.task, frame.item] += 1
 
         def noticed() -> None:
+            if worker.is_cut_off:
+                return
             # What the worker had sent may or may not have arrived; its flight record has all of it.
             unread = slice(self.hub.received_from(worker.id), None)
             records = tuple(worker.log[unread])
@@ -320,7 +343,7 @@ class World:
         )  # fmt: skip
         if peer == DRIVER:
             self.feed(Received(DRIVER, message))
-        else:
+        elif peer in self.workers:
             self.deliver_to_hub(self.workers[peer], message)
         return tasks
 
@@ -336,6 +359,9 @@ class World:
         items = sum(count for (owner, item), count in self.lost_items.items() if owner == task and item)
         most = 1 + self.max_retries[task] + items
         assert self.started[task] <= most, f"task {task} started {self.started[task]} times"
+        if worker.is_cut_off:
+            self.begun_cut_off += 1
+            return
         was_cancelled = self.ended.get(task) == Status.CANCELLED and not self._is_stopped(task)
         assert not was_cancelled, f"task {task} starts, but was cancelled"
         limit = self.max_tasks[worker.id]
@@ -347,8 +373,10 @@ class World:
         mine = self.task_group[task]
         self.beyond_cap[mine] += running[mine] > self.cap[mine]
 
-    def note_item(self, task: int, item: int) -> None:
+    def note_item(self, task: int, item: int, worker: SimWorker) -> None:
         self.item_starts[task, item] += 1
+        if worker.is_cut_off and self.max_retries[task]:
+            return  # the task counts as begun, the item does not: it may have died of this one elsewhere meanwhile
         died = self.lost_items[task, item]
         assert died <= self.max_retries[task], f"item {item} of task {task} runs after {died} deaths"
 
