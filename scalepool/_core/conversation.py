@@ -1,8 +1,9 @@
 """What two processes say to each other over links that break: every message arrives once, and in order.
 
 Pure: one `Conversation` is one side of it. Messages have numbers from 1 on, and are kept until the other side says that
-it has heard them: with each message of its own, or by itself when it owes that for many. After a break each side says
-what it has heard, and the other says the rest again. Nothing is timed: as long as a link stands, it loses nothing.
+it has heard them: with each message of its own, or by itself when it owes that for many, or when nothing else has been
+said for a while. After a break each side says what it has heard, and the other says the rest again. As long as a link
+stands, it loses nothing.
 
 What is kept is bounded by whoever speaks: ``is_full`` says when to wait.
 """
@@ -60,6 +61,11 @@ class Conversation:
     def owes(self) -> bool:
         """Whether to say what was heard, as it was much, and nothing was said meanwhile."""
         return self.heard - self._told >= _OWED or self._owed_bytes >= _OWED_BYTES
+
+    @property
+    def owes_at_rest(self) -> bool:
+        """Whether to say what was heard when nothing else has been said for a while: else it would be kept on."""
+        return self.open and self.heard > self._told
 
     def say(self, data: bytes) -> int:
         """Return the number of the next message. It is kept; to be sent now only where ``open``."""

@@ -145,6 +145,7 @@ class ClusterStation(LocalStation):
             (node, request), answer = answers.popleft()
             self._link.tell(node, c.Sought(self._link.session, node, request, answer))
         self.tenant.look(self._looked_at)
+        self._link.talks.rest(self._looked_at)
         trouble = self._link.trouble
         if trouble and not self._client.closed:
             self._client.close(

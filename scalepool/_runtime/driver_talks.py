@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DriverTalks"]
 
+_REST_S: Final = 1.0
 _MOST_KEPT_BYTES: Final = 1 << 30
 """What tasks bring is bounded by credit, far below; a driver that has more to say to a host gives up."""
 
@@ -40,7 +41,7 @@ class DriverTalks:
         Why no more can be said; empty: it can.
     """
 
-    __slots__ = ("_homes", "_link", "_opened", "_session", "_talks", "orders", "trouble")
+    __slots__ = ("_homes", "_link", "_opened", "_rest_at", "_session", "_talks", "orders", "trouble")
 
     def __init__(self, link: LastingLink, session: int, opened: c.Open, homes: dict[int, int]) -> None:
         self._link = link
@@ -48,6 +49,7 @@ class DriverTalks:
         self._opened = opened
         self._homes = homes
         self._talks: dict[int, Talk] = {}
+        self._rest_at = 0.0
         self.orders = WorkerOrders()
         self.trouble = ""
         link.on_cut = self._cut
@@ -91,6 +93,13 @@ class DriverTalks:
         """So much was heard there."""
         if heard.node in self._talks:
             self._talks[heard.node].conversation.known(heard.heard)
+
+    def rest(self, now: float) -> None:
+        """Say what was heard where nothing else was to be said; call it often."""
+        if now >= self._rest_at:
+            self._rest_at = now + _REST_S
+            for talk in self._talks.values():
+                talk.rest()
 
     def renew(self, renew: c.Renew) -> None:
         """The way to a node is a new one."""

@@ -163,6 +163,7 @@ class NodeSession(SessionPart):
             self._keeper.written()  # which is nobody's business but ours
         if monotonic_s() >= self._rested_at + _REST_S:
             self._rested_at = monotonic_s()
+            self._talk.rest()
             self._storage.rest(self._rested_at)
             self._shelf.look(self._rested_at)
 

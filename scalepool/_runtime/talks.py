@@ -56,11 +56,16 @@ class Talk:
         conversation = self.conversation
         if conversation.hear(said.number, said.heard, len(said.data)):
             if conversation.owes:
-                self._send(c.encode(c.Heard(self._session, self._node, conversation.tell())))
+                self._tell()
             return said.data
         if conversation.misses(said.number):
             self._ask()
         return None
+
+    def rest(self) -> None:
+        """Say what was heard, if that has not been said; call it from time to time."""
+        if self.conversation.owes_at_rest:
+            self._tell()
 
     def renew(self) -> None:
         """The way to the other side is a new one: ask for what did not come."""
@@ -81,3 +86,6 @@ class Talk:
 
     def _ask(self) -> None:
         self._send(c.encode(c.Resume(self._session, self._node, self.conversation.tell())))
+
+    def _tell(self) -> None:
+        self._send(c.encode(c.Heard(self._session, self._node, self.conversation.tell())))

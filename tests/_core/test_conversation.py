@@ -27,6 +27,10 @@ class Side:
         if self.talk.open:
             self.way.append(("said", number, self.talk.heard, data))
 
+    def rest(self) -> None:
+        if self.talk.owes_at_rest:
+            self.way.append(("heard", self.talk.tell(), 0, b""))
+
     def renew(self) -> None:
         self.talk.cut()
         self.way.append(("resume", self.talk.tell(), 0, b""))
@@ -96,7 +100,9 @@ def run(seed: int, *, leaky: bool) -> Head:
         elif chance < 0.9:
             if up:
                 head.step(rng.randrange(2))
-        elif chance < 0.93:
+        elif chance < 0.92:
+            head.sides[rng.randrange(2)].rest()
+        elif chance < 0.95:
             head.die()
             up = False
         elif not up:
@@ -162,3 +168,30 @@ def test_nonsense_is_refused() -> None:
     talk.known(2)
     with pytest.raises(ProtocolError, match="has forgotten"):
         talk.resume(1)
+
+
+def test_what_was_heard_last_is_said_when_nobody_says_more() -> None:
+    head = Head(random.Random(1))
+    one, other = head.sides
+    one.say(b"x" * 100)
+    head.run_dry()
+    assert one.talk.kept_bytes == 100  # it is little, and may be said with something else
+    assert other.talk.owes_at_rest
+    assert not one.talk.owes_at_rest
+    other.rest()
+    head.run_dry()
+    assert one.talk.kept_bytes == 0
+    assert not other.talk.owes_at_rest  # what is heard of hearing is no news
+    assert not one.talk.owes_at_rest
+
+
+def test_nothing_is_said_at_rest_while_there_is_no_way() -> None:
+    head = Head(random.Random(1))
+    one, other = head.sides
+    one.say(b"x")
+    head.run_dry()
+    head.die()
+    assert not other.talk.owes_at_rest
+    head.come_back()
+    head.run_dry()
+    assert one.talk.kept_bytes == 0
