@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from scalepool._core.actor import ActorTask, CreationTask
 from scalepool._core.actors import Actors
 from scalepool._core.following import note_follower
+from scalepool._core.items import Ending
 from scalepool._core.lineage import Lineage, carry, wait_again
 from scalepool._core.streams import Stream, Streams, abandon, end_stream
 from scalepool._core.streams import handlers as stream_handlers
@@ -173,14 +174,16 @@ class Keeping:
             self.actors.created(task, status, payload)
             _look_again(self, task.group)
             return
+        is_closed = False
         if task.returns < 0:
+            is_closed = self._state.streams[task.id].is_closing
             status, payload = end_stream(self._state, task, status, payload)
         elif status == _VALUE and (len(parts) or 1) != task.returns:
             status, payload = int(Status.LOST), b""  # a worker that does not keep to the protocol
         for value, part, mine in _outcomes(task, status, payload, objects, parts):
             self._settle(task, value, status, part, mine)
-        if task.terms.max_retries and task.returns > 0 and task.group.actor is None:
-            (self.lineage.keep if status == _VALUE else self.lineage.discard)(task)
+        if task.terms.max_retries and task.group.actor is None:
+            self.lineage.ended(task, Ending(status, payload, objects, is_closed))
         if task.needs:
             self.let_go(self._state.values.unpin(task.needs))
         actor = task.group.actor
@@ -276,6 +279,8 @@ class Keeping:
         assert record is not None
         record.status, record.payload = message.status, message.payload
         self.keep_alive(message.value, message.references, message.objects[::4])
+        if message.task:
+            self.lineage.items.kept(peer, message)
 
     def hold(self, peer: int, message: m.Hold) -> None:
         """The peer got references in what a task or a value brought it."""

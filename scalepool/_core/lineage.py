@@ -5,6 +5,9 @@ may run again (``max_retries``) the hub keeps a *recipe* beside the values that 
 is dropped with the last of these values, unless another recipe needs one of them: then what is kept is the recipe
 alone, and a value that was forgotten is made once more if what was made of it is lost.
 
+The items of streams are made again as well, by a run of the task beside the one that has, or had, a reader. It ends
+with the last item that was lost. See ``items``.
+
 A task that makes a value again counts as another attempt, so that no value is made more often than ``max_retries``
 allows. Whoever waits for the value, or needs it, waits on. A value that nobody can make again ends as LOST.
 
@@ -18,21 +21,25 @@ from typing import TYPE_CHECKING, Final
 
 from scalepool._base.ids import peer_of
 from scalepool._core.actor import ActorTask
+from scalepool._core.items import ItemMaking
+from scalepool._core.recipes import Items, Recipe
+from scalepool._core.streams import Stream
 from scalepool._core.task import KeptTask, TaskState
 from scalepool._core.values import PENDING
 from scalepool._wire import messages as m
 from scalepool._wire.messages import CloseMode, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from scalepool._core.endings import Endings
     from scalepool._core.events import ObjectsLost
+    from scalepool._core.items import Ending
     from scalepool._core.keeping import Keeping
     from scalepool._core.state import HubState
     from scalepool._core.values import ValueRecord
 
-__all__ = ["LIMIT_BYTES", "Lineage", "Recipe", "carry", "stand_back", "wait_again"]
+__all__ = ["LIMIT_BYTES", "Lineage", "carry", "stand_back", "wait_again"]
 
 LIMIT_BYTES: Final = 64 << 20
 """What all recipes may take, with the objects that only they keep."""
@@ -49,39 +56,20 @@ _ORPHANED: Final = "the process that submitted its task has ended"
 _NEED: Final = "value {} that its task needs is gone, too, and nothing can make that again"
 
 
-class Recipe:
-    """How a task can be run again. ``references`` are pinned as long as it is kept."""
-
-    __slots__ = ("alive", "needs", "references", "size_bytes", "task", "users", "uses")
-
-    def __init__(self, task: KeptTask, references: Sequence[int], size_bytes: int) -> None:
-        self.task = task
-        self.needs = task.needs
-        self.references = references
-        self.size_bytes = size_bytes
-        self.alive = 0
-        """How many of the task's values are kept."""
-        self.uses: Sequence[Recipe] = ()
-        """Recipes of what the task needs."""
-        self.users = 0
-        """How many recipes have this one among theirs."""
-
-    def again(self) -> KeptTask:
-        """Return the same task, for another attempt."""
-        old = self.task
-        task = KeptTask(old.id, old.group, old.function, old.payload, list(self.references))
-        task.returns, task.parent, task.terms = old.returns, old.parent, old.terms
-        task.attempt = old.attempt + 1
-        return task
-
-    def __repr__(self) -> str:
-        return f"<Recipe of {self.task} alive={self.alive} users={self.users}>"
-
-
 class Lineage:
     """Keeps recipes, and runs them when values are lost. All other state is in HubState."""
 
-    __slots__ = ("_endings", "_has_dropped", "_keeping", "_settling", "_state", "limit_bytes", "recipes", "size_bytes")
+    __slots__ = (
+        "_endings",
+        "_has_dropped",
+        "_keeping",
+        "_settling",
+        "_state",
+        "items",
+        "limit_bytes",
+        "recipes",
+        "size_bytes",
+    )
 
     def __init__(self, state: HubState, endings: Endings, keeping: Keeping) -> None:
         self._state = state
@@ -90,47 +78,59 @@ class Lineage:
         self._settling = False
         self._has_dropped = False
         self.limit_bytes = LIMIT_BYTES
-        self.recipes: dict[int, Recipe] = {}
-        """By task, the oldest first."""
+        self.recipes = state.values.recipes_by_task
         self.size_bytes = 0
+        self.items = ItemMaking(state, endings, keeping, self)
 
     # ---- recipes come and go ----
 
     def keep(self, task: KeptTask) -> None:
         """A task that may run again has made its values, and still pins what it needs."""
-        state = self._state
         recipe = self.recipes.get(task.id)
         if recipe is not None:
             recipe.task = task
-            return
-        alive = sum(value in state.values for value in task.values)
-        if not alive:
-            return
-        needed = {one for need in task.needs if (found := state.values.get(need)) is not None for one in found.objects}
+        elif any(value in self._state.values for value in task.values):
+            self.begin(task)
+
+    def begin(self, task: KeptTask, items: Items | None = None) -> Recipe | None:
+        """Keep a recipe from now on, if there is room for it; ``task`` pins what it needs."""
+        state = self._state
+        values = state.values
+        needed = {one for need in task.needs if (found := values.get(need)) is not None for one in found.objects}
         references = [one for one in task.references if one not in needed]
         size_bytes = _RECIPE_BYTES + len(task.payload) + 8 * len(task.needs) + _bytes_of(state, references)
         if size_bytes > self.limit_bytes:
             self._has_dropped = True
-            return
+            return None
         recipe = self.recipes[task.id] = Recipe(task, references, size_bytes)
-        recipe.alive = alive
-        for value in task.values:
-            state.values.recipes[value] = recipe
-        recipe.uses = [used for need in dict.fromkeys(task.needs) if (used := state.values.recipes.get(need))]
-        for used in recipe.uses:
+        recipe.items = items
+        for value in recipe.values:
+            values.recipes[value] = recipe
+            recipe.alive += value in values
+        uses = {need: used for need in task.needs if (used := values.recipes.get(need))}
+        recipe.uses = list(uses.values())
+        for need, used in uses.items():
             used.users += 1
+            if used.items is not None and need in used.items.positions:
+                used.items.used[need] = used.items.used.get(need, 0) + 1
         state.objects.pin(references)
-        state.values.pin(references)
+        values.pin(references)
         self.size_bytes += size_bytes
         while self.size_bytes > self.limit_bytes:
             self._has_dropped = True
-            self._drop(next(iter(self.recipes.values())))
+            oldest = next((one for one in self.recipes.values() if not one.is_at_work), None)
+            if oldest is None:
+                break
+            self._drop(oldest)
+        return self.recipes.get(task.id)
 
-    def discard(self, task: KeptTask) -> None:
-        """A task that was to make its values again has failed: these are settled for good."""
-        recipe = self.recipes.get(task.id)
-        if recipe is not None:
-            self._drop(recipe)
+    def ended(self, task: KeptTask, ending: Ending) -> None:
+        """A task that may run again has ended, and still pins what it needs."""
+        if task.returns > 0 and ending.status == Status.VALUE:
+            self.keep(task)
+        self.items.ran(task, ending)
+        if task.returns > 0 and ending.status != Status.VALUE and (recipe := self.recipes.get(task.id)) is not None:
+            self._drop(recipe)  # its values were to be made again, and are settled for good
 
     def settle(self) -> None:
         """Drop the recipes whose last value was forgotten, and that no other one needs; not by recursion."""
@@ -141,17 +141,20 @@ class Lineage:
         try:
             while loose:
                 recipe = loose.pop()
-                if not recipe.alive and not recipe.users and self.recipes.get(recipe.task.id) is recipe:
+                is_idle = not recipe.alive and not recipe.users and self.recipes.get(recipe.id) is recipe
+                # A stream that runs may yield others.
+                if is_idle and not (recipe.items is not None and self.items.is_running(recipe)):
                     self._drop(recipe)
         finally:
             self._settling = False
 
     def _drop(self, recipe: Recipe) -> None:
         values = self._state.values
-        del self.recipes[recipe.task.id]
-        for value in recipe.task.values:
+        del self.recipes[recipe.id]
+        for value in recipe.values:
             values.recipes.pop(value, None)
         self.size_bytes -= recipe.size_bytes
+        self.items.let_go(recipe)
         for used in recipe.uses:
             used.users -= 1
             if not used.users and not used.alive:
@@ -192,22 +195,33 @@ class Lineage:
                 makers[value] = peer_of(record.objects[0])
                 self._invalidate(record)
         self._hold_back(makers)
+        self.make(makers)
+
+    def make(self, makers: Mapping[int, int]) -> None:
+        """Make these pending values again, each with the peer whose memory it was lost from."""
         plan = _Plan()
         hopeless: dict[int, str] = {}
-        for value in makers:
-            if value in self._state.values and (why := self._add_to(plan, value)):
-                hopeless[value] = why
+        for value, peer in makers.items():
+            if value in self._state.values:
+                self.items.miss(value, peer)
+                if why := self._add_to(plan, value):
+                    hopeless[value] = why
         for recipe in plan.recipes.values():
             self._reopen(recipe, plan)
         for recipe in plan.recipes.values():
             self._begin(recipe)
         for value, why in hopeless.items():
-            record = self._state.values.get(value)
-            assert record is not None  # nothing has been let go of since
-            record.status = int(Status.LOST)
-            record.payload = json.dumps({"value": value, "worker": makers[value], "why": why}).encode()
-            self._keeping.spread(value, record, record.wanted or ())
+            self.give_up(value, makers[value], why)
         self._keeping.end_the_doomed()
+
+    def give_up(self, value: int, peer: int, why: str) -> None:
+        """Nobody can make ``value`` again."""
+        record = self._state.values.get(value)
+        if record is not None:
+            record.status = int(Status.LOST)
+            record.payload = json.dumps({"value": value, "worker": peer, "why": why}).encode()
+            self._keeping.spread(value, record, record.wanted or ())
+            self.items.found(value)
 
     def _invalidate(self, record: ValueRecord) -> None:
         """What a value consists of is of no use any more; whoever has been told of it will be told again."""
@@ -239,24 +253,24 @@ class Lineage:
             return _DROPPED if self._has_dropped else _NO_RECIPE
         found: dict[int, Recipe] = {}
         needs: list[int] = []
-        todo = [first]
+        todo = [(first, value)]
         while todo:
-            recipe = todo.pop()
+            recipe, wanted = todo.pop()
             task, group = recipe.task, recipe.task.group
-            if task.id in found or task.id in plan.recipes or task.id in state.tasks:
+            if recipe.id in found or recipe.id in plan.recipes or self.items.is_coming(recipe, wanted):
                 continue
             if task.attempt > task.terms.max_retries:
                 return _USED_UP.format(task.attempt)
             if state.groups.get(group.id) is not group or group.failure or group.closing not in _OPEN:
                 return _ORPHANED
-            found[task.id] = recipe
-            for need in task.needs:
+            found[recipe.id] = recipe
+            for need in recipe.needs:
                 if need in state.values:
                     continue
                 if need not in recipes:
                     return _NEED.format(need)
                 needs.append(need)
-                todo.append(recipes[need])
+                todo.append((recipes[need], need))
         plan.recipes.update(found)
         plan.needs.update(needs)
         return ""
@@ -265,18 +279,21 @@ class Lineage:
         """Enter the values that a task will make again: those that are lost, and those that another one needs."""
         values = self._state.values
         recipe.task = task = recipe.again()
-        for value in task.values:
+        for value in recipe.values:
             record = values.get(value)
             if record is None and value in plan.needs:
                 values.reopen(value, task)
                 recipe.alive += 1
-            elif record is not None and record.status == PENDING:
+                self.items.miss(value, peer_of(value))
+            elif record is not None and record.status == PENDING and record.maker is None:
                 record.maker = task
 
     def _begin(self, recipe: Recipe) -> None:
         """Let a task run again."""
         state, task = self._state, recipe.task
         state.tasks[task.id] = task
+        if task.returns < 0:
+            state.streams[task.id] = Stream()
         state.objects.pin(task.references)
         state.values.pin(task.references)
         if recipe.needs:

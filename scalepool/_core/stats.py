@@ -198,7 +198,7 @@ def _references(state: HubState) -> Counter[int]:
         pins.update(group.references)
     for value in state.values.records():
         pins.update(value.references)
-    for recipe in dict.fromkeys(state.values.recipes.values()):
+    for recipe in state.values.recipes_by_task.values():
         pins.update(recipe.references)
     return pins
 
@@ -238,11 +238,12 @@ def _expected(task: KeptTask, *, is_ready: bool) -> tuple[TaskState, ...]:
 
 
 def _recipe_violations(state: HubState) -> Iterator[str]:
-    recipes = dict.fromkeys(state.values.recipes.values())
+    recipes = state.values.recipes_by_task.values()
     users = Counter(used for recipe in recipes for used in recipe.uses)
     for recipe in recipes:
-        alive = sum(value in state.values for value in recipe.task.values)
-        if (recipe.alive, recipe.users) != (alive, users[recipe]) or not (alive or users[recipe]):
+        alive = sum(value in state.values for value in recipe.values)
+        is_idle = not (alive or users[recipe] or any(number in state.tasks for number in recipe.runs))
+        if (recipe.alive, recipe.users) != (alive, users[recipe]) or is_idle:
             yield f"{recipe} has {alive} values and {users[recipe]} users"
 
 
@@ -271,6 +272,9 @@ def _value_violations(state: HubState) -> Iterator[str]:
     if borrowed != state.values.borrowed:
         yield f"{state.values.borrowed} holds of workers are counted, not {borrowed}"
     making = {value: task.attempt for task in kept for value in task.values}
+    for recipe in state.values.recipes_by_task.values():
+        if recipe.items is not None and any(number in state.tasks for number in recipe.runs):
+            making.update((value, 2) for lost in recipe.items.lost.values() for value in lost)
     yield from _status_violations(state, making)
     for value_id, value in state.values.items():
         if value.pins != pins[value_id]:

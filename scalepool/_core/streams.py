@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._core.commands import Send
+from scalepool._core.recipes import RemakingTask
 from scalepool._core.task import TaskState
 from scalepool._wire import messages as m
 from scalepool._wire.messages import Status
@@ -95,31 +96,42 @@ class Streams:
         task, stream = worker.held.get(message.task), state.streams.get(message.task)
         if task is None or stream is None or task.attempt != message.attempt or stream.is_closing:
             state.out.command(Send(peer, m.Taken(message.task, -1)))
-        else:
+        elif stream.lost_attempt != message.attempt:
             known = stream.made - message.position
             if known > 0 and message.position == 0 and stream.taken:  # it was tried again
                 state.out.command(Send(peer, m.Taken(task.id, stream.taken)))
-            if known < len(message.values) and stream.lost_attempt != message.attempt:
-                self._enter(worker, task, stream, message, max(0, known))
+            self._take_in(worker, task, stream, message)
         self._endings.free(state.objects.sweep(message.objects[::4]))
 
-    def _enter(self, worker: Worker, task: Task, stream: Stream, message: m.Yield, known: int) -> None:
-        """Keep the next values, all but those that are ``known``, and tell the reader."""
-        state, values, objects = self._state, message.values[known:], message.objects[::4]
+    def _take_in(self, worker: Worker, task: Task, stream: Stream, message: m.Yield) -> None:
+        """Keep the next values, all but those that are known, and tell the reader; have lost ones replaced."""
+        state, objects, items = self._state, message.objects[::4], self._keeping.lineage.items
+        known = max(0, stream.made - message.position)
+        values = message.values[known:]
         if message.position > stream.made or any(value in state.values or value in state.tasks for value in values):
             raise ProtocolError(f"worker {worker.id} yielded values {list(values)}, or one before, twice or not at all")
-        if any(one not in state.objects for one in objects):
+        recipe = items.recipe_of(task, message.position)
+        wants = bool(values) or (recipe is not None and recipe.is_at_work)
+        if wants and any(one not in state.objects for one in objects):
             # They were in the memory of a worker that is dead or dying, or nobody can open them; see ``reports``.
             stream.lost_attempt = message.attempt
             worker.lost.append(task.id)
             worker.lost_at = state.now
             state.alarm(worker.lost_at + LOST_AFTER_S)
             return
-        _open(state, task, stream, values, message.payloads[known:])
-        if objects or message.references:
-            self._keeping.keep_alive(values[0], message.references, objects)
-        for value in values:
-            self._keeping.tell(task.owner, value)
+        if recipe is not None:
+            items.passed(recipe, task, message)
+        if type(task) is RemakingTask:
+            stream.made = max(stream.made, message.position + len(message.values))
+            items.remade(task)
+        elif values:
+            _open(state, task, stream, values, message.payloads[known:])
+            if objects or message.references:
+                self._keeping.keep_alive(values[0], message.references, objects)
+            if recipe is not None:
+                items.made(recipe, message.position + known, values)
+            for value in values:
+                self._keeping.tell(task.owner, value)
 
     def taken(self, peer: int, message: m.Taken) -> None:
         """The reader has taken values; the worker may make others in their place."""
@@ -140,9 +152,13 @@ def salvage(state: HubState, keeping: Keeping, worker: Worker, results: Iterable
             continue
         position, value, payload = unpack_yielded(result.payload)
         is_next = position == stream.made and stream.lost_attempt != result.attempt
-        if is_next and value not in state.values and value not in state.tasks:
-            _open(state, task, stream, (value,), (payload,))
-            keeping.tell(task.owner, value)
+        if type(task) is RemakingTask or not is_next or value in state.values or value in state.tasks:
+            continue
+        _open(state, task, stream, (value,), (payload,))
+        recipe = keeping.lineage.items.recipe_of(task, position)
+        if recipe is not None:
+            keeping.lineage.items.made(recipe, position, (value,))
+        keeping.tell(task.owner, value)
 
 
 def _open(state: HubState, task: Task, stream: Stream, values: Sequence[int], payloads: Sequence[bytes]) -> None:
@@ -164,7 +180,9 @@ def handlers(streams: Streams) -> dict[type, Callable[[int, Any], None]]:
 def abandon(state: HubState, endings: Endings, task: KeptTask) -> None:
     """A value of a stream was forgotten; where it is the right to read it, nobody wants any more."""
     stream = state.streams.get(task.id)
-    if stream is None or stream.is_closing or task.values[1] in state.values:
+    if stream is None or stream.is_closing or any(value in state.values for value in task.values[1:]):
+        return
+    if type(task) is RemakingTask and state.values.lacks(task.id - 1):
         return
     stream.is_closing = True
     if task.state is not TaskState.ASSIGNED:

@@ -14,7 +14,7 @@ from scalepool._wire.messages import DRIVER
 if TYPE_CHECKING:
     from collections.abc import Callable, ItemsView, Iterable, Sequence
 
-    from scalepool._core.lineage import Recipe
+    from scalepool._core.recipes import Recipe
     from scalepool._core.task import KeptTask
 
 __all__ = ["PENDING", "ValueRecord", "ValueTable"]
@@ -50,7 +50,18 @@ class ValueRecord:
 class ValueTable:
     """Counts references to values; says what falls away with a value."""
 
-    __slots__ = ("_records", "abandoned", "borrowed", "busy", "dropped", "get", "handles", "loose", "recipes")
+    __slots__ = (
+        "_records",
+        "abandoned",
+        "borrowed",
+        "busy",
+        "dropped",
+        "get",
+        "handles",
+        "loose",
+        "recipes",
+        "recipes_by_task",
+    )
 
     def __init__(self) -> None:
         self.abandoned: list[KeptTask] = []
@@ -66,6 +77,8 @@ class ValueTable:
         """Actors that nobody has a handle of any more."""
         self.recipes: dict[int, Recipe] = {}
         """How values can be made again, those included that are forgotten and that others were made of."""
+        self.recipes_by_task: dict[int, Recipe] = {}
+        """The oldest first."""
         self.loose: list[Recipe] = []
         """Recipes whose last value was forgotten, for whoever looks after them."""
         self.get = self._records.get
@@ -157,6 +170,8 @@ class ValueTable:
                 self.abandoned.append(record.maker)
             if self.recipes and (recipe := self.recipes.get(value)) is not None:
                 recipe.alive -= 1
+                if recipe.items is not None and recipe.items.forget(value):
+                    del self.recipes[value]
                 if not recipe.alive and not recipe.users:
                     self.loose.append(recipe)
             loose.extend(record.objects)
@@ -173,6 +188,12 @@ class ValueTable:
         """Whether only an actor itself has a handle of it."""
         own = self.handles.get(value)
         return own is not None and own != DRIVER and record.holders == (own,)
+
+    def lacks(self, task: int) -> bool:
+        """Whether somebody needs an item of this task that is to be made again."""
+        recipe = self.recipes_by_task.get(task)
+        lost = recipe.items.lost.values() if recipe is not None and recipe.items is not None else ()
+        return any(value in self._records for values in lost for value in values)
 
     def items(self) -> ItemsView[int, ValueRecord]:
         """All values by id; for checks."""

@@ -11,7 +11,7 @@ from scalepool._runtime.functions import name_of
 from scalepool._runtime.instance import ActorExit, Method
 from scalepool._runtime.packing import Packed, part_of
 from scalepool._runtime.recovery import NeedLost
-from scalepool._runtime.session import current
+from scalepool._runtime.session import WorkerSession, current
 from scalepool._runtime.values import values_of
 from scalepool._store.files import SegmentLost
 from scalepool._wire.messages import Status
@@ -96,17 +96,22 @@ class Collecting:
     def __call__(self, *args: Any, **kwargs: Any) -> DynamicObjectRefGenerator[Any]:
         """Call it."""
         from scalepool._runtime.generators import DynamicObjectRefGenerator
-        from scalepool._runtime.puts import put, put_error
+        from scalepool._runtime.puts import Origin, put, put_error
 
-        values = values_of(current().client)
+        session = current()
+        values = values_of(session.client)
+        item = session.item if isinstance(session, WorkerSession) else None
+        task = (item.task, item.attempt) if item is not None else (0, 0)
+        name = name_of(self.fn)
         refs: list[ObjectRef[Any]] = []
         try:
             for value in items_of(self.fn(*args, **kwargs)):
-                refs.append(put(values, value))
+                refs.append(put(values, value, Origin(name, *task, len(refs))))
         except self.kinds:
             raise
         except Exception as error:  # noqa: BLE001 - it is the last item
-            refs.append(put_error(values, encode_exception(error, format_traceback(error)), name_of(self.fn)))
+            record = encode_exception(error, format_traceback(error))
+            refs.append(put_error(values, record, Origin(name, *task, len(refs))))
         return DynamicObjectRefGenerator(refs)
 
     def __reduce__(self) -> tuple[Any, ...]:

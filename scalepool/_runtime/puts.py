@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from scalepool._base.tuples import NamedTuple
 from scalepool._runtime.packing import part_of
 from scalepool._runtime.refs import ObjectRef
 from scalepool._runtime.slots import Slot
@@ -18,30 +19,39 @@ if TYPE_CHECKING:
     from scalepool._runtime.values import Values
     from scalepool._store.files import SegmentRef
 
-__all__ = ["put", "put_error"]
+__all__ = ["Origin", "put", "put_error"]
 
 _SCALAR_BYTES: Final = 4096
 _ERROR_BYTES: Final = 65_536
 
 
-def put(values: Values, value: object) -> ObjectRef[Any]:
-    """Keep a value; raises as ``Packer.pack_value``."""
-    name = f"put({type(value).__name__})"
+class Origin(NamedTuple):
+    """Whose item a value is: the name of the task, its number, its attempt, and the position of the item."""
+
+    name: str
+    task: int = 0
+    attempt: int = 0
+    position: int = 0
+
+
+def put(values: Values, value: object, origin: Origin | None = None) -> ObjectRef[Any]:
+    """Keep a value, which no task has made where ``origin`` is none; raises as ``Packer.pack_value``."""
+    origin = origin or Origin(f"put({type(value).__name__})")
     data = dumps_scalar(value, _SCALAR_BYTES)
     if data is not None:
-        return _keep(values, name, Status.VALUE, data)
+        return _keep(values, origin, Status.VALUE, data)
     if values.changes:
         values.client.pump.kick(now=True)  # what was dropped just before is memory that can be written again
-    return _keep(values, name, Status.VALUE, values.client.packer.pack_value(value, label="value"))
+    return _keep(values, origin, Status.VALUE, values.client.packer.pack_value(value, label="value"))
 
 
-def put_error(values: Values, record: bytes, name: str) -> ObjectRef[Any]:
+def put_error(values: Values, record: bytes, origin: Origin) -> ObjectRef[Any]:
     """Keep what raises an error when it is read; a record as of ``encode_exception``."""
     data = record if len(record) <= _ERROR_BYTES else values.client.packer.pack_value(record)
-    return _keep(values, name, Status.ERROR, data)
+    return _keep(values, origin, Status.ERROR, data)
 
 
-def _keep(values: Values, name: str, status: Status, made: bytes | Packed) -> ObjectRef[Any]:
+def _keep(values: Values, origin: Origin, status: Status, made: bytes | Packed) -> ObjectRef[Any]:
     client = values.client
     segments: tuple[SegmentRef, ...] = ()
     references: Sequence[int] = ()
@@ -49,7 +59,7 @@ def _keep(values: Values, name: str, status: Status, made: bytes | Packed) -> Ob
         data = made
     else:
         data, segments, references = made.data, made.segments, part_of(made).references
-    slot = Slot(client.new_object_id(), 0, name, int(status))
+    slot = Slot(client.new_object_id(), 0, origin.name, int(status))
     slot.task = slot.id
     slot.data, slot.count, slot.held = data, 1, True
     if segments:
@@ -57,7 +67,7 @@ def _keep(values: Values, name: str, status: Status, made: bytes | Packed) -> Ob
         client.outgoing.held.update(slot.places)
     values.table[slot.id] = slot
     flat = [number for segment in segments for number in segment]
-    client.outgoing.queue.append(m.Keep(slot.id, data, references, flat, int(status)))
+    client.outgoing.queue.append(m.Keep(slot.id, data, references, flat, int(status), *origin[1:]))
     if segments:  # the hub is to count their memory, and somebody to see when they are dropped, whatever comes next
         client.pump.kick(now=False)
     return ObjectRef(slot.id, values)

@@ -72,7 +72,7 @@ __all__ = [
     "Yielded",
 ]
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 DRIVER = 0
 """Peer number of the driver whose session the hub serves."""
 

@@ -19,7 +19,8 @@ Blobs: TypeAlias = Sequence[bytes]
 class Keep(NamedTuple):
     """The peer made a value, and holds it; ``references`` are what it refers to, ``objects`` the new ones of them.
 
-    ``status`` is VALUE, or ERROR for one that raises when it is read.
+    ``status`` is VALUE, or ERROR for one that raises when it is read. Where ``task`` is not 0 it is what this attempt
+    of a task with ``num_returns="dynamic"`` has yielded at ``position``, counted from 0.
     """
 
     value: int
@@ -27,6 +28,9 @@ class Keep(NamedTuple):
     references: Ints = ()
     objects: Ints = ()
     status: int = 0
+    task: int = 0
+    attempt: int = 0
+    position: int = 0
 
 
 class Hold(NamedTuple):
