@@ -81,6 +81,8 @@ def _leader(state: HubState, task: KeptTask) -> Worker | None:
         maker = record.maker
         if maker is None or maker.state is not TaskState.ASSIGNED or found not in (0, maker.worker):
             return None
+        if maker.returns < 0:
+            return None  # it runs for the sake of an item, and goes on after that
         if record.dependents is None or len(record.dependents) != 1:
             return None
         found = maker.worker

@@ -64,7 +64,7 @@ class ItemMaking:
             return self._lineage.recipes.get(task.id - 1)
         recipe = self._lineage.recipes.get(task.id)
         if recipe is None and position == 0:
-            recipe = self._lineage.begin(task, Items())
+            recipe = self._lineage.begin(task, Items(task))
         return recipe
 
     def made(self, recipe: Recipe, position: int, values: Sequence[int]) -> None:
@@ -83,7 +83,7 @@ class ItemMaking:
         items.seen[task.id] = (task.attempt, message.position + len(message.values))
         for at, payload in enumerate(message.payloads, message.position):
             if at in items.lost:
-                self._fill(items.lost.pop(at), payload, message)
+                self._fill(recipe, at, payload, message)
 
     def remade(self, task: RemakingTask) -> None:
         """A run that has no reader goes on as long as something is missing."""
@@ -102,16 +102,19 @@ class ItemMaking:
             return
         self.made(recipe, message.position, (message.value,))
         recipe.items.seen[task.id] = (task.attempt, message.position + 1)
-        lost = recipe.items.lost.pop(message.position, None)
-        if lost:
-            self._fill(lost, message.payload, message, message.status)
+        if message.position in recipe.items.lost:
+            self._fill(recipe, message.position, message.payload, message)
             self._keeping.end_the_doomed()
 
-    def _fill(self, values: dict[int, int], payload: bytes, message: m.Yield | m.Keep, status: int = _VALUE) -> None:
-        for value in values:
+    def _fill(self, recipe: Recipe, position: int, payload: bytes, message: m.Yield | m.Keep) -> None:
+        """What was lost of this position is there again."""
+        assert recipe.items is not None
+        for value in recipe.items.lost.pop(position):
             record = self._state.values.get(value)
             if record is not None and record.status == PENDING:
-                record.status, record.payload = status, payload
+                recipe.items.tries[value] = message.attempt
+                record.status = message.status if isinstance(message, m.Keep) else _VALUE
+                record.payload = payload
                 self._keeping.keep_alive(value, message.references, message.objects[::4])
                 self._keeping.spread(value, record, record.wanted or ())
 

@@ -206,10 +206,9 @@ class Lineage:
                 self.items.miss(value, peer)
                 if why := self._add_to(plan, value):
                     hopeless[value] = why
-        for recipe in plan.recipes.values():
-            self._reopen(recipe, plan)
-        for recipe in plan.recipes.values():
-            self._begin(recipe)
+        runs = [(recipe, self._reopen(recipe, plan)) for recipe in plan.recipes.values()]
+        for recipe, run in runs:
+            self._begin(recipe, run)
         for value, why in hopeless.items():
             self.give_up(value, makers[value], why)
         self._keeping.end_the_doomed()
@@ -257,13 +256,15 @@ class Lineage:
         while todo:
             recipe, wanted = todo.pop()
             task, group = recipe.task, recipe.task.group
-            if recipe.id in found or recipe.id in plan.recipes or self.items.is_coming(recipe, wanted):
+            if recipe.id in found or self.items.is_coming(recipe, wanted):
                 continue
-            if task.attempt > task.terms.max_retries:
-                return _USED_UP.format(task.attempt)
+            made_in = recipe.attempt_of(wanted)
+            if made_in > task.terms.max_retries:
+                return _USED_UP.format(made_in)
             if state.groups.get(group.id) is not group or group.failure or group.closing not in _OPEN:
                 return _ORPHANED
             found[recipe.id] = recipe
+            plan.attempts[recipe.id] = max(made_in + 1, plan.attempts.get(recipe.id, 0))
             for need in recipe.needs:
                 if need in state.values:
                     continue
@@ -275,10 +276,12 @@ class Lineage:
         plan.needs.update(needs)
         return ""
 
-    def _reopen(self, recipe: Recipe, plan: _Plan) -> None:
+    def _reopen(self, recipe: Recipe, plan: _Plan) -> KeptTask:
         """Enter the values that a task will make again: those that are lost, and those that another one needs."""
         values = self._state.values
-        recipe.task = task = recipe.again()
+        task = recipe.again(plan.attempts[recipe.id])
+        if task.returns > 0:
+            recipe.task = task
         for value in recipe.values:
             record = values.get(value)
             if record is None and value in plan.needs:
@@ -287,10 +290,11 @@ class Lineage:
                 self.items.miss(value, peer_of(value))
             elif record is not None and record.status == PENDING and record.maker is None:
                 record.maker = task
+        return task
 
-    def _begin(self, recipe: Recipe) -> None:
+    def _begin(self, recipe: Recipe, task: KeptTask) -> None:
         """Let a task run again."""
-        state, task = self._state, recipe.task
+        state = self._state
         state.tasks[task.id] = task
         if task.returns < 0:
             state.streams[task.id] = Stream()
@@ -306,9 +310,11 @@ class Lineage:
 class _Plan:
     """What is to run, and the forgotten values that are to be there again for it."""
 
-    __slots__ = ("needs", "recipes")
+    __slots__ = ("attempts", "needs", "recipes")
 
     def __init__(self) -> None:
+        self.attempts: dict[int, int] = {}
+        """By recipe: the number of its next run, one more than that in which any of what is wanted was made."""
         self.recipes: dict[int, Recipe] = {}
         self.needs: set[int] = set()
 

@@ -33,15 +33,18 @@ class RemakingTask(KeptTask):
 class Items:
     """The items of one task."""
 
-    __slots__ = ("lost", "positions", "seen", "used")
+    __slots__ = ("_first", "lost", "positions", "seen", "tries", "used")
 
-    def __init__(self) -> None:
+    def __init__(self, task: KeptTask) -> None:
+        self._first = task
         self.positions: dict[int, int] = {}
         """By value: where it was among what the task yielded. Those that are kept, or that recipes need."""
         self.lost: dict[int, dict[int, int]] = {}
         """By position: the values that are to be made again, each with the peer whose memory it was lost from."""
         self.seen: dict[int, tuple[int, int]] = {}
         """By run: its attempt, and how many items that has yielded so far."""
+        self.tries: dict[int, int] = {}
+        """By value, where it has been made again: in which attempt. Each is counted by itself, as they get lost so."""
         self.used: dict[int, int] = {}
         """By value: how many recipes need it."""
 
@@ -50,11 +53,16 @@ class Items:
         if value in self.used or value not in self.positions:
             return False
         del self.positions[value]
+        self.tries.pop(value, None)
         return True
 
     def miss(self, value: int, peer: int) -> None:
         """``value`` is to be made again."""
         self.lost.setdefault(self.positions[value], {})[value] = peer
+
+    def attempt_of(self, value: int) -> int:
+        """Return in which attempt ``value`` was made."""
+        return self.tries.get(value, self._first.attempt)
 
     def yielded_by(self, run: KeptTask) -> int:
         """Return how many items this attempt of a run has yielded."""
@@ -70,7 +78,7 @@ class Recipe:
     def __init__(self, task: KeptTask, references: Sequence[int], size_bytes: int) -> None:
         self.id = task.id
         self.task = task
-        """Its last run."""
+        """Its last run; of a stream the one that has, or had, a reader."""
         self.needs = task.needs
         self.references = references
         self.size_bytes = size_bytes
@@ -100,13 +108,17 @@ class Recipe:
         """The numbers of the tasks by which it is run, or was."""
         return (self.id,) if self.task.returns > 0 else (self.id, self.id + 1)
 
-    def again(self) -> KeptTask:
+    def attempt_of(self, value: int) -> int:
+        """Return in which attempt ``value`` was made."""
+        return self.task.attempt if self.items is None else self.items.attempt_of(value)
+
+    def again(self, attempt: int) -> KeptTask:
         """Return the same task, for another attempt."""
         old = self.task
         kind, number = (KeptTask, self.id) if old.returns > 0 else (RemakingTask, self.id + 1)
         task = kind(number, old.group, old.function, old.payload, list(self.references))
         task.returns, task.parent, task.terms = old.returns, old.parent, old.terms
-        task.attempt = old.attempt + 1
+        task.attempt = attempt
         return task
 
     def __repr__(self) -> str:
