@@ -20,7 +20,7 @@ import zmq
 
 from scalepool._base.clock import monotonic_s
 from scalepool._base.tuples import NamedTuple
-from scalepool._net.addresses import join_endpoint, split_endpoint
+from scalepool._net.addresses import join_endpoint, split_endpoint, why_nobody_answers, why_not_here
 from scalepool._net.keys import AGENT, DRIVER, HEAD, ClusterKeys, KeyPair
 from scalepool._net.newcomers import Newcomers
 from scalepool._net.zap import DOMAIN, Doorkeeper
@@ -142,7 +142,7 @@ class Hub(HubEnd):
         try:
             self._socket.bind(join_endpoint(host, port) if port else join_endpoint(host, port)[:-1] + "*")
         except zmq.ZMQError as error:
-            raise SessionError(f"cannot listen at {join_endpoint(host, port)}: {error.strerror}") from None
+            raise SessionError(f"cannot listen at {join_endpoint(host, port)}: {why_not_here(error.errno)}") from None
         self.address = str(self._socket.get_string(zmq.LAST_ENDPOINT)).rstrip("\0")
 
     def _knock(self, public: bytes) -> None:
@@ -344,7 +344,7 @@ class Peer(PeerEnd):
                         f"what listens at {address} is not the head that the key file belongs to: it is another "
                         "cluster's, or none of scalepool"
                     )
-                raise SessionError(f"nobody answers at {address} within {timeout_s:g} seconds; does the head run?")
+                raise SessionError(why_nobody_answers(address, timeout_s))
             if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                 raise AuthenticationError(
                     f"the head at {address} does not know our key: take the key file of that cluster"

@@ -66,7 +66,7 @@ def _linked(
         while not answer:
             left_s = deadline_s - monotonic_s()
             if left_s <= 0:
-                raise SessionError(f"the head at {address} does not answer within {timeout_s:g} seconds")
+                raise SessionError(f"the head at {address} does not answer within {timeout_s:.3g} seconds")
             if peer.poll(left_s):
                 peer.receive_into(answer.append)
         try:

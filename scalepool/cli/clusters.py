@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from scalepool._net.keys import ClusterKeys
 
 __all__ = [
-    "ADDRESS_VARIABLE", "address_of", "cluster_file", "errors_told", "key_option", "keys_of", "linked", "read_file",
-    "stopping", "tell", "wait_for", "write_file",
+    "ADDRESS_VARIABLE", "address_of", "cluster_file", "count_of", "errors_told", "key_option", "keys_of", "linked",
+    "read_file", "stopping", "tell", "wait_for", "write_file",
 ]  # fmt: skip
 
 ADDRESS_VARIABLE: Final = "SCALEPOOL_ADDRESS"
@@ -106,10 +106,12 @@ def address_of(given: str | None, key_path: str | None) -> tuple[str, str | None
         When there is nothing to be found, or it is no address.
     """
     given = given or os.environ.get(ADDRESS_VARIABLE, "").strip()
-    if given.startswith("tcp://"):
+    if "://" in given:
         split_endpoint(given)
         return given, key_path
     path = Path(given) if given else cluster_file()
+    if given and not path.exists():
+        raise SessionError(f"there is no cluster file {given!r}; an address has the form tcp://host:port")
     if not given and not path.exists():
         raise SessionError(
             f"which cluster? Give the address that 'scalepool head' has printed, or its cluster file, or set "
@@ -118,6 +120,11 @@ def address_of(given: str | None, key_path: str | None) -> tuple[str, str | None
     facts = read_file(path)
     kept = facts.get("key_file")
     return facts["address"], key_path or (kept if isinstance(kept, str) and Path(kept).exists() else None)
+
+
+def count_of(number: int, what: str) -> str:
+    """Return a number of things, as ``2 hosts``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def keys_of(path: str | None) -> ClusterKeys:

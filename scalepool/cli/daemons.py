@@ -56,7 +56,7 @@ def detach(arguments: Sequence[str], log: Path, ready: str, timeout_s: float = 0
             return said
         if ended or time.monotonic() >= deadline:
             _give_up(process)
-            raise SessionError(f"it did not start, and said: {said.strip() or 'nothing'}")
+            raise SessionError(f"it did not start, and said: {said.strip().removeprefix('Error: ') or 'nothing'}")
         time.sleep(_LOOK_S)
 
 

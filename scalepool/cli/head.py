@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -74,7 +75,9 @@ _PORT = 7877
     show_envvar=True,
     help="Seconds to wait for a host that is lost before its workers count as dead: it may come back with them.",
 )
-@click.option("--daemon", is_flag=True, help="Go on in the background; what it says is put into ~/.scalepool/head.log.")
+@click.option(
+    "--daemon", is_flag=True, help="Go on in the background; what it says is in head.log, next to the cluster file."
+)
 def head(
     bind: str, port: int, key_file: str | None, file: str | None, heartbeat_interval_s: float,
     heartbeat_timeout_s: float, host_grace_s: float, daemon: bool,
@@ -127,7 +130,8 @@ def _detach(where: Path, key_path: str, arguments: list[str], times_s: dict[str,
             )
     options = [word for name, time_s in times_s.items() for word in (name, str(time_s))]
     click.echo(start_head([*arguments, *options], key_path, where).rstrip())
-    click.echo(f"It runs in the background, and says more in {head_log(where)}; 'scalepool down' ends it.")
+    down = "scalepool down" if where == cluster_file() else shlex.join(["scalepool", "down", str(where)])
+    click.echo(f"It runs in the background, and says more in {head_log(where)}; '{down}' ends it.")
 
 
 def _keys(bind: str, given: str | None) -> tuple[str, ClusterKeys]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scalepool._wire import cluster as c
-from scalepool.cli.clusters import errors_told, key_option, linked, wait_for
+from scalepool.cli.clusters import count_of, errors_told, key_option, linked, wait_for
 from scalepool.errors import SessionError
 
 if TYPE_CHECKING:
@@ -70,27 +70,26 @@ def _wait_for_hosts(peer: Peer, hosts: int, timeout_s: float | None) -> dict[str
 def _show(report: dict[str, Any]) -> None:
     nodes, drivers = report["nodes"], report["drivers"]
     slots, workers = sum(node["slots"] for node in nodes), sum(node["workers"] for node in nodes)
-    room = f"room for {_count(slots, 'worker')}, {workers} running"
-    click.echo(f"{_count(len(nodes), 'host')} with {room}; {_count(len(drivers), 'program')}")
+    room = f"room for {count_of(slots, 'worker')}, {workers} running"
+    click.echo(f"{count_of(len(nodes), 'host')} with {room}; {count_of(len(drivers), 'program')}")
     for node in nodes:
         click.echo(f"  host {node['node']}, {node['host']}: {_offer(node)}")
     for driver in drivers:
-        click.echo(f"  program {driver['session']} on {driver['host']}: {_count(driver['workers'], 'worker')}")
+        where = ", which is cut off" if driver["away"] else f" on {driver['host']}"
+        click.echo(f"  program {driver['session']}{where}: {count_of(driver['workers'], 'worker')}")
 
 
 def _offer(node: dict[str, Any]) -> str:
     parts = [f"{node['workers']} of {node['slots']} workers", f"{node['memory_bytes'] / _GIB:.1f} GiB for tasks"]
     if node["gpus"]:
-        parts.append(_count(node["gpus"], "GPU"))
+        parts.append(count_of(node["gpus"], "GPU"))
     parts += [f"{amount:g} {name}" for name, amount in node["resources"].items()]
     parts += [f"{name}={value}" for name, value in node["labels"].items()]
+    if node["away"]:
+        parts.append("is cut off")
     if node["leaving"]:
         parts.append("leaves the cluster")
     return ", ".join(parts)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 @click.command(short_help="End a cluster.")

@@ -17,7 +17,7 @@ from scalepool._core.placement import Rest
 from scalepool._runtime.agent import Agent
 from scalepool._runtime.devices import session_gpus
 from scalepool._wire import cluster as c
-from scalepool.cli.clusters import address_of, cluster_file, errors_told, key_option, keys_of, stopping, tell
+from scalepool.cli.clusters import address_of, cluster_file, count_of, errors_told, key_option, keys_of, stopping, tell
 from scalepool.cli.daemons import detach
 from scalepool.config import cpu_count
 
@@ -128,7 +128,7 @@ def worker(
     agent.stay(Stay(options["drain_s"], options["idle_s"], options["lifetime_s"]))
     try:
         with stopping(agent):
-            tell(f"joined {address} with room for {slots} workers")
+            tell(f"joined {address} with room for {count_of(slots, 'worker')}")
             ended = agent.run()
     finally:
         agent.close()

@@ -100,3 +100,32 @@ def test_what_goes_wrong_is_said_at_once(home: Home) -> None:
     nobody = home.verb("worker", "tcp://127.0.0.1:1", "--daemon", "--timeout", "0.3")
     assert nobody.returncode == 1
     assert "no key file" in nobody.stderr.lower() or "keys" in nobody.stderr
+
+
+def test_a_cluster_gets_new_keys(home: Home) -> None:
+    assert home.verb("keys", "new").returncode == 0
+    assert home.verb(*HEAD).returncode == 0
+    assert home.verb("worker", "--daemon").returncode == 0
+    assert home.verb("down").returncode == 0
+    refused = home.verb("keys", "new")
+    assert refused.returncode == 1
+    assert "refusing to replace" in refused.stderr
+    old = (home.folder / "keys.json").rename(home.folder / "keys-old.json")
+    assert home.verb("keys", "new").returncode == 0
+    assert home.verb(*HEAD).returncode == 0
+    assert home.verb("worker", "--daemon").returncode == 0
+    assert "1 host with room" in home.verb("status").stdout
+    for verb in (("worker", "--daemon"), ("status",)):
+        outside = home.verb(*verb, "--key-file", str(old))
+        assert outside.returncode == 1
+        assert "is not the head that the key file belongs to" in outside.stderr
+    assert "1 host with room" in home.verb("status").stdout
+
+
+def test_how_to_end_a_head_with_a_cluster_file_of_its_own_is_said(home: Home) -> None:
+    file = home.folder / "other.json"
+    started = home.verb(*HEAD, "--cluster-file", str(file))
+    assert started.returncode == 0, started.stderr
+    assert f"'scalepool down {file}' ends it" in started.stdout
+    assert home.verb("down", str(file)).returncode == 0
+    assert not file.exists()
