@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from scalepool._core import credit
 from scalepool._core.commands import Send, StartWorker
 from scalepool._core.deadlines import watch
+from scalepool._core.doubts import expected_back, may_try
 from scalepool._core.following import attach, note_led
 from scalepool._core.groups import STARVED_S, Group
 from scalepool._core.helping import MAX_WAITS, has_idle, help_out, is_crowded, slots_for
@@ -69,7 +70,7 @@ class Dispatcher:
 
     def _serve(self, group: Group) -> None:
         if group.actor is not None and group.actor.wants_worker:
-            if _may_try(self._state, group):
+            if may_try(self._state, group):
                 self.start_worker(group)
             return
         while True:
@@ -188,7 +189,9 @@ class Dispatcher:
         else:
             # One that is idle still has not answered a recall; that is quicker than a start.
             coming = group.root.tree_starting() + len(self._state.roster.idle_of(group.key))
-        wanted = min(credit.workers_wanted(group.queued, mean_s), slots, _may_try(self._state, group))
+        wanted = min(credit.workers_wanted(group.queued, mean_s), slots, may_try(self._state, group))
+        if wanted > coming:
+            coming += expected_back(self._state, group.key)
         for _ in range(wanted - coming):
             if not self.start_worker(group):
                 return
@@ -203,7 +206,7 @@ class Dispatcher:
     def may_start(self, group: Group) -> bool:
         """Whether one more worker, in the place of one that will leave, is within the group's cap and worth a try."""
         usable = sum(not worker.worn for worker in self._state.roster.of_key(group.key))
-        return (usable < group.cap or not group.private) and _may_try(self._state, group) > group.root.tree_starting()
+        return (usable < group.cap or not group.private) and may_try(self._state, group) > group.root.tree_starting()
 
     def start_worker(self, group: Group, replaces: int = 0, host: int = 0) -> bool:
         """Order one more worker for ``group``, perhaps in the place of another one, or on this host.
@@ -266,7 +269,11 @@ class Dispatcher:
             state.alarm(due + 1e-4)
         elif is_crowded(state, group):  # what is stuck in a task that waits is run by that
             state.alarm(group.root.moved_at + STARVED_S + 1e-4)
-        elif _may_try(self._state, group) and not group.root.tree_starting():
+        elif (
+            may_try(state, group)
+            and not group.root.tree_starting()
+            and slots_for(state, group) > expected_back(state, group.key)
+        ):
             self.start_worker(group)
 
     def _victim(self, group: Group) -> tuple[Worker | None, int]:
@@ -353,17 +360,6 @@ class Dispatcher:
         task.move(TaskState.ASSIGNED, worker.id)
         self._assign(worker, (task,))
         self._attach(worker, group)
-
-
-def _may_try(state: HubState, group: Group) -> int:
-    """How many workers may be starting at once."""
-    trouble = state.trouble.get(group.key)
-    if trouble is None:
-        return group.cap
-    if state.now < trouble.retry_at:
-        state.alarm(trouble.retry_at)
-        return 0
-    return 1  # whether this sort of worker starts at all is in doubt: one try at a time
 
 
 def _watch_for_starvation(state: HubState, group: Group) -> None:

@@ -65,7 +65,8 @@ class Inspected(NamedTuple):
     """What a living worker's flight record says: the tasks that it is in, and the items that they work on.
 
     The answer to the command Inspect. ``records`` are the results that it has logged and that have not arrived; looked
-    up only where the command named a ``revocation``, and after ``running`` was.
+    up only where the command named a ``revocation``, and after ``running`` was. Only then is ``is_stopped`` looked up:
+    whether the kernel calls the process stopped (SIGSTOP, a debugger), not merely slow.
     """
 
     worker: int
@@ -73,6 +74,7 @@ class Inspected(NamedTuple):
     items: tuple[int, ...]
     revocation: int = 0
     records: tuple[bytes, ...] = ()
+    is_stopped: bool = False
 
 
 class Spilled(NamedTuple):

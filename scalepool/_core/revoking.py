@@ -16,7 +16,8 @@ nothing runs twice, and nothing is lost. The worker is given nothing new until i
 there can be no old task on its way any more.
 
 When: an answer on tasks that are to come back is overdue, or a worker that has tasks was silent for so long and its
-record shows that it has not begun any. To be wrong about a worker that is merely slow costs two messages.
+record shows that it has not begun any. To be wrong about a worker that is merely slow costs two messages; whether
+somebody is started in its place is another question (see ``doubts``).
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class Revoking:
     def _revoke(self, worker: Worker) -> None:
         worker.revocation.count += 1
         worker.revocation.pending = worker.revocation.count
+        worker.revocation.revoked_at, worker.revocation.is_stopped = self._state.now, False
         # A little later than needed: a difference of floats must not fall short of it.
         worker.revocation.judge_at = self._state.now + SETTLE_S + 1e-4
         self._state.alarm(worker.revocation.judge_at)
@@ -117,6 +119,7 @@ class Revoking:
             return
         if event.revocation != worker.revocation.pending:
             return
+        worker.revocation.is_stopped = event.is_stopped
         finished = _finished(event.records)
         begun = {*event.running, *finished, *worker.lost}
         back = [task for task in worker.held.values() if task.id not in begun] if None not in finished else []

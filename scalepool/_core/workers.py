@@ -99,16 +99,32 @@ class Revocation:
         How many there were.
     abandoned
         Tasks that have ended for their owners and may still run here, with the objects that they read.
+    revoked_at
+        When the last one was.
+    is_stopped
+        Whether the kernel said then that the process is stopped.
     taken
         Tasks that were taken back, and that it has not given back yet: each will come once, perhaps when it has been
         given the same one again.
     """
 
-    __slots__ = ("abandoned", "answered_at", "asked_at", "count", "judge_at", "looked_at", "pending", "taken")
+    __slots__ = (
+        "abandoned",
+        "answered_at",
+        "asked_at",
+        "count",
+        "is_stopped",
+        "judge_at",
+        "looked_at",
+        "pending",
+        "revoked_at",
+        "taken",
+    )
 
     def __init__(self) -> None:
         self.asked_at: float | None = None
-        self.answered_at = 0.0
+        self.answered_at = self.revoked_at = 0.0
+        self.is_stopped = False
         self.looked_at = -1.0
         self.pending = 0
         self.judge_at: float | None = None

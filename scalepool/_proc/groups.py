@@ -9,7 +9,7 @@ import os
 import select
 import signal
 
-__all__ = ["process_ended", "signal_group", "signal_process"]
+__all__ = ["process_ended", "signal_group", "signal_process", "state_of"]
 
 _PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2  # Linux 6.9
 # Members that fork while we go through the list are met in a later round; SIGKILL leaves none after two or three.
@@ -94,12 +94,22 @@ def _members(group: int, session: int) -> list[int]:
     return [pid for pid in pids if _group_and_session(pid) == (group, session)]
 
 
+def state_of(pid: int) -> str:
+    """Return the state that the kernel gives for a process, one letter as in ``ps``; empty: there is none."""
+    fields = _stat(pid)
+    return fields[0].decode() if fields else ""
+
+
 def _group_and_session(pid: int) -> tuple[int, int] | None:
+    fields = _stat(pid)
+    return (int(fields[2]), int(fields[3])) if fields else None
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Return state, parent, group, session and so on of a process; empty: there is none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib is a heavy import
             stat = file.read()
     except OSError:
-        return None
-    # After the name in parentheses, which may itself hold spaces and parentheses: state, ppid, pgrp, session.
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return int(fields[2]), int(fields[3])
+        return []
+    return stat[stat.rindex(b")") + 2 :].split()  # after the name, which may itself hold spaces and parentheses

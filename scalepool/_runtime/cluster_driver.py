@@ -219,7 +219,9 @@ class ClusterStation(LocalStation):
         worker = message.worker
         skipped = max(0, self._hub.received_from(worker) - message.first)
         records = tuple(message.records[skipped:])
-        return Inspected(worker, tuple(message.running), tuple(message.items), message.revocation, records)
+        return Inspected(
+            worker, tuple(message.running), tuple(message.items), message.revocation, records, bool(message.stopped)
+        )
 
     def _exited(self, ended: c.Ended) -> None:  # type: ignore[override]  # what agents report, in place of a process
         worker = ended.worker

@@ -235,7 +235,7 @@ class LocalStation:
             return [Inspected(worker, tuple(running), items)]
         # Looked up later, as a task that ends meanwhile is logged first.
         records = tuple(split_noted(one)[0] for one in fate.flight.unacked(self._hub.received_from(worker)))
-        return [Inspected(worker, tuple(running), items, command.revocation, records)]
+        return [Inspected(worker, tuple(running), items, command.revocation, records, fate.is_stopped)]
 
     # ---- out ----
 

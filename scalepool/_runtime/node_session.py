@@ -265,9 +265,9 @@ class NodeSession(SessionPart):
         # Looked up later, as a task that ends meanwhile is logged first.
         first, logged = (flight.forgotten, flight.unacked(0)) if look.revocation else (0, [])
         records = [split_noted(one)[0] for one in logged]
-        self._send(
-            c.Looked(self.number, look.worker, tuple(running), tuple(running.values()), look.revocation, first, records)
-        )
+        stopped = int(bool(look.revocation) and fate.is_stopped)
+        items = tuple(running.values())
+        self._send(c.Looked(self.number, look.worker, tuple(running), items, look.revocation, first, records, stopped))
 
     def _to_worker(self, carry: c.Carry) -> None:
         worker, data = carry.worker, carry.data

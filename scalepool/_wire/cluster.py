@@ -211,6 +211,7 @@ class Looked(NamedTuple):
     revocation: int
     first: int
     records: Blobs
+    stopped: int = 0
 
 
 # ---- both ways -----------------------------------------------------------------------------------------------------

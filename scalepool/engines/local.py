@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from scalepool._net.channel import carrier
 from scalepool._proc.death import Event as ProcessEvent
 from scalepool._proc.death import ForkFailed, ProcessWatcher, Started, ZygoteDied
+from scalepool._proc.groups import state_of
 from scalepool._proc.marked import MARK
 from scalepool._proc.spawn import Zygote, ZygoteOptions, ZygoteSetup
 from scalepool._runtime.spec import WorkerConfig, WorkerSpec
@@ -83,6 +84,11 @@ class WorkerFate:
     def __init__(self, pid: int, flight: FlightRecord) -> None:
         self.pid = pid
         self.flight = flight
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the process was stopped, and waits for SIGCONT or a debugger."""
+        return state_of(self.pid) in ("T", "t")
 
 
 class LocalEngine:

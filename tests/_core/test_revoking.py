@@ -122,7 +122,7 @@ def test_one_that_has_begun_nothing_is_replaced() -> None:
     assert [command for command in said if isinstance(command, Inspect)] == [Inspect(worker)]
     talk.looks(worker)
     talk.later(2 * SETTLE_S)
-    (successor,) = started(talk.happens(Inspected(worker, (), (), 1)))
+    (successor,) = started(talk.happens(Inspected(worker, (), (), 1, is_stopped=True)))
     assert runs(talk.gets_ready(successor)) == {successor: [task]}
     talk.says(worker, m.Returned([], (), 1))
     assert ends(talk.finishes(successor, [task])) == {task: Status.VALUE}

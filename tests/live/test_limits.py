@@ -168,21 +168,31 @@ def test_256_workers(tmp_path: Path) -> None:
         pytest.skip(f"{hard} open files per process")
     path = tmp_path / "many.py"
     path.write_text("""
-import resource, time, os
+import os, resource, sys, time
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
 from scalepool.multiprocessing import Pool
-def nap(seconds):
-    time.sleep(seconds)
+
+def come_and_wait(here, gate):
+    with open(gate) as fifo:
+        with open(here, "ab", buffering=0) as file:
+            file.write(b"x")
+        fifo.read()  # its end comes when the driver lets go of it
     return os.getpid()
+
+here, gate = sys.argv[1:]
+os.mkfifo(gate)
+end = os.open(gate, os.O_RDWR)
 with Pool(256) as pool:
-    pool._pool
-    print(len(set(pool.map(nap, [1.0] * 256, chunksize=1))))
+    calls = pool.starmap_async(come_and_wait, [(here, gate)] * 256, chunksize=1)
+    while not os.path.exists(here) or os.path.getsize(here) < 256:
+        time.sleep(0.05)
+    os.close(end)
+    print(len(set(calls.get())), len(pool._pool))
 """)
-    running = Script(tmp_path, [str(path)])
+    running = Script(tmp_path, [str(path), str(tmp_path / "here"), str(tmp_path / "gate")])
     try:
-        out, err = running.finish()
+        out, err = running.process.communicate(timeout=4 * PATIENCE_S)  # a hundred processes for each processor
     finally:
         running.close()
-    assert (running.process.returncode, err) == (0, "")
-    assert int(out) > 240
+    assert (running.process.returncode, out, err) == (0, "256 256\n", "")
     running.assert_nothing_left()

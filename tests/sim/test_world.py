@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from scalepool._core.doubts import DOUBT_S
 from scalepool._core.events import Received
 from scalepool._core.stats import HubStatistics
 from scalepool._wire import messages as m
@@ -196,6 +197,21 @@ def test_a_worker_that_is_stopped_before_it_has_begun_anything_is_replaced() -> 
     world.run(lambda: world.now > 1.0)
     assert set(world.started.values()) == {1}
     assert worker.alive
+
+
+def test_workers_that_get_no_processor_for_a_while_are_not_replaced() -> None:
+    world = World(16)
+    group = world.open_group(20)
+    world.submit(DRIVER, group, [Plan(0.01)] * 20)
+    world.run(lambda: finished(world))
+    crowd = list(world.workers.values())
+    for worker in crowd:
+        worker.stopped = worker.starved = True
+        world.after(world.random.uniform(0.3, DOUBT_S), worker.goes_on_after_sigcont)
+    world.submit(DRIVER, group, [Plan(0.01)] * 40)
+    world.run(lambda: finished(world))
+    assert world.most_workers == len(crowd) == 20
+    assert set(world.started.values()) == {1}
 
 
 SEEDS = range(int(os.environ.get("SCALEPOOL_SIM_SEEDS", "300")))

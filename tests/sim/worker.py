@@ -78,6 +78,8 @@ class SimWorker:
         self.queue: deque[tuple[int, int]] = deque()
         self.losses: dict[int, frozenset[int]] = {}
         self.stopped = False
+        self.starved = False
+        """Whether that is for lack of a processor, as the kernel sees it."""
         """As by SIGSTOP: it does nothing until it is killed, or goes on with all that has come meanwhile."""
         self.postponed: list[Callable[[], object]] = []
         self.revocation = 0

@@ -171,7 +171,9 @@ class World:
             items = tuple(frame.item for frame in worker.frames)
             running = tuple(frame.task for frame in worker.frames)
             records = tuple(worker.log[self.hub.received_from(worker_id) :]) if revocation else ()
-            self.after(0.0, lambda: self.feed(Inspected(worker_id, running, items, revocation, records)))
+            is_stopped = worker.stopped and not worker.starved
+            event = Inspected(worker_id, running, items, revocation, records, is_stopped)
+            self.after(0.0, lambda: self.feed(event))
 
     def _spill(self, objects: Sequence[int]) -> None:
         """The disk may be full, an object be read meanwhile, and each answer come late."""
@@ -254,6 +256,7 @@ class World:
             return
         worker = self.random.choice(list(self.workers.values()))
         worker.stopped = True
+        worker.starved = self.chance(0.3)
         if self.chance(0.7):
             self.after(self.random.choice([0.01, 0.31, 0.5]), worker.goes_on_after_sigcont)
         else:
