@@ -45,6 +45,8 @@ def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
 def hub_values() -> int:
     gc.collect()
     session = existing()
+    if session is None:  # nobody has used it yet
+        return 0
     assert isinstance(session, DriverSession)
     return len(session.hub._state.values)
 
