@@ -48,10 +48,13 @@ def get(result: ApplyResult) -> Any:
     try:
         return result.get()
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            from scalepool._shims.interrupted import see_through
+
+            see_through(result._abandon)
+            raise error.with_traceback(None) from error.__cause__  # without the frames of ours below this one
         if not result.ready():
             result._abandon()
-        if isinstance(error, KeyboardInterrupt):
-            raise error.with_traceback(None) from error.__cause__  # without the frames of ours below this one
         raise
     finally:
         del result  # a traceback must not keep the error alive that it belongs to

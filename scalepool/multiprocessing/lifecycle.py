@@ -230,7 +230,12 @@ class Lifecycle:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
-        self.terminate()
+        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
+            from scalepool._shims.interrupted import see_through
+
+            see_through(self.terminate, self._group.terminate, self._callbacks.stop)
+        else:
+            self.terminate()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn, _run: str = RUN) -> None:
         # Both names are bound early: at interpreter exit the module's globals may be gone.

@@ -135,6 +135,29 @@ def test_impatience_does_not_make_it_worse(tmp_path: Path, name: str, gap_s: flo
     driver.assert_nothing_left()
 
 
+@pytest.mark.parametrize("name", ["pool_map", "pool_imap", "executor_result", "executor_map", "executor_end_of_block"])
+@pytest.mark.parametrize("presses", [2, 3, 5])
+def test_pressed_again_it_shows_no_more_of_our_stack(tmp_path: Path, name: str, presses: int) -> None:
+    driver, log = start(tmp_path, PROGRAMS[name])
+    try:
+        wait_for(lambda: driver.process.poll() is not None or log.read_text())
+        signal.sigtimedwait([], 0.1)
+        for _ in range(presses):
+            if driver.process.poll() is None:
+                os.killpg(driver.process.pid, signal.SIGINT)
+            signal.sigtimedwait([], 0.02)
+        _, err = driver.finish()
+    finally:
+        driver.close()
+
+    shown, _, _ = err.partition("Exception ignored in")  # by Python itself, which was about to end
+    assert "During handling" not in shown, err
+    assert shown.count("Traceback") <= 1, err
+    assert len(re.findall(r'File ".*/scalepool/', shown)) <= OUR_FRAMES, err
+    assert driver.process.returncode == -signal.SIGINT, err
+    driver.assert_nothing_left()
+
+
 def test_an_interrupt_while_a_program_that_has_ended_finishes_its_work(tmp_path: Path) -> None:
     driver, log = start(
         tmp_path, "executor = ProcessPoolExecutor(2)\nfutures = [executor.submit(slow, LOG) for _ in range(9)]\n"

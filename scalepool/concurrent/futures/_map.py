@@ -11,10 +11,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sized
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from scalepool._shims.chunks import ChunkOutcomes, MapChunk
+from scalepool._shims.interrupted import see_through
 from scalepool._shims.outcomes import LostItem
 from scalepool._shims.seeding import is_numbered
 from scalepool._wire.pickling.exceptions import ResultEncodingError
@@ -83,7 +85,7 @@ def map_bounded(
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):  # nobody can get these results, and what was handed over may run
             feeder.stops_running = True
-            feeder.cancel()
+            see_through(feeder.cancel)
         if progress is not None:
             progress.no_more()
         raise
@@ -187,10 +189,11 @@ def _read(reader: _Reader, deadline: float | None, progress: ChunkProgress | Non
                 return
             yield from _outcomes(future, deadline, feeder)
     except KeyboardInterrupt as interrupt:
-        feeder.stops_running, is_unread = True, False  # nobody can get these results any more
+        feeder.stops_running = is_unread = True  # nobody can get these results any more
+        see_through(feeder.cancel)
         raise interrupt.with_traceback(None) from interrupt.__cause__  # without the frames of ours below this one
     finally:
-        if not is_unread:  # else `_Reader` sees to it
+        if not is_unread:  # else `_Reader` sees to it, or it is done
             feeder.cancel()
 
 
@@ -200,7 +203,7 @@ def _outcomes(future: Future[Any], deadline: float | None, feeder: Feeder | None
         result = future.result(_remaining(deadline))
     except KeyboardInterrupt:
         if isinstance(future, TaskFuture):
-            future.cancel(force=True)
+            see_through(partial(future.cancel, force=True))
         raise
     finally:
         future.cancel()

@@ -177,6 +177,14 @@ class Work:
         self.shut_down(cancel=True)
         self.group.terminate(kill=kill)
 
+    def end_after_interrupt(self, *, wait: bool) -> None:
+        """Kill the workers for a caller who is about to raise KeyboardInterrupt: another one ends its waits."""
+        from scalepool._shims.interrupted import see_through
+
+        see_through(lambda: self.shut_down(cancel=True), lambda: self.group.terminate(kill=True))
+        if wait:
+            see_through(self.join)
+
     def has_unfinished(self) -> bool:
         """True once a call was handed over and has not ended."""
         return bool(self._unfinished)
@@ -229,7 +237,7 @@ def _finish_all() -> None:
 
 def _stop_all() -> None:
     for work in list(_living):
-        work.stop_workers(kill=True)
+        work.end_after_interrupt(wait=False)
 
 
 def _ended_by_an_interrupt() -> bool:

@@ -245,7 +245,8 @@ class ProcessPoolExecutor(Executor):
     ) -> None:
         """Shut down and wait; after Ctrl-C what runs is stopped (the standard library waits for it)."""
         if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
-            self._work.stop_workers(kill=True)
+            self._work.end_after_interrupt(wait=True)
+            return
         self.shutdown(wait=True)
 
     def kill_workers(self) -> None:
