@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from leftovers import pytest_configure, pytest_runtest_protocol, pytest_sessionfinish, pytest_terminal_summary
+
 if TYPE_CHECKING:
     import pytest
+
+__all__ = ["pytest_configure", "pytest_runtest_protocol", "pytest_sessionfinish", "pytest_terminal_summary"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -138,7 +138,10 @@ def test_a_root_with_a_long_path_is_not_used(root: Path, monkeypatch: pytest.Mon
 def test_the_root_is_what_tempfile_says_or_would_say(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert session_dir._temporary() == str(root)  # it is loaded, and told so
     monkeypatch.delitem(sys.modules, "tempfile")
-    for number, name in enumerate(("TMP", "TEMP", "TMPDIR")):  # the later wins
+    names = ("TMP", "TEMP", "TMPDIR")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    for number, name in enumerate(names):  # the later wins
         folder = root / str(number)
         folder.mkdir()
         monkeypatch.setenv(name, str(folder))

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keeper
+
 from live.clusters import LONG_S, until
 
 ROOT = str(Path(__file__).parents[2])
@@ -36,7 +38,8 @@ esac
 shift
 mkdir -p "$folder/$host"
 # As sshd: the user's shell gets the words in one line, and next to nothing of our environment.
-exec env -i PATH="$PATH" HOME="$folder/$host" TMPDIR="$folder/$host" SCALEPOOL_TEST_HOST="$host" sh -c "$*"
+exec env -i PATH="$PATH" HOME="$folder/$host" TMPDIR="$folder/$host" SCALEPOOL_TEST_HOST="$host" \\
+    SCALEPOOL_TEST_RUN="$SCALEPOOL_TEST_RUN" PYTEST_CURRENT_TEST="$PYTEST_CURRENT_TEST" sh -c "$*"
 """
 _SBATCH = """\
 [ "$1" = --parsable ] || exit 2
@@ -98,7 +101,7 @@ class Site:
 
     @property
     def environ(self) -> dict[str, str]:
-        names = ("LANG", "LC_ALL", "COVERAGE_PROCESS_START")
+        names = ("LANG", "LC_ALL", "COVERAGE_PROCESS_START", keeper.MARK, "PYTEST_CURRENT_TEST")
         kept = {name: os.environ[name] for name in names if name in os.environ}
         path = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH", "")]))
         return {

@@ -631,16 +631,11 @@ def test_an_actor_that_would_wait_for_itself() -> None:
     assert get(get(actor.later.remote())) == 1
 
 
-def test_the_object_is_dropped_before_its_process_ends(capfd: pytest.CaptureFixture[str]) -> None:
-    actor = classes.Selfish.remote()
+def test_the_object_is_dropped_before_its_process_ends(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    actor = classes.Selfish.remote(gone)
     get(actor.one.remote())
+    assert not gone.exists()
     del actor
     gc.collect()
-    printed = ""
-
-    def gone() -> bool:
-        nonlocal printed
-        printed += capfd.readouterr().out
-        return "gone for good" in printed
-
-    assert eventually(gone)
+    assert eventually(gone.exists)

@@ -14,7 +14,7 @@ import pytest
 import scalepool
 from live import generator_tasks
 from live import remote_tasks as tasks
-from live.helpers import run, wait_for
+from live.helpers import PATIENCE_S, run, wait_for
 from scalepool import tasks as public
 from scalepool._runtime.session import DriverSession, existing
 from scalepool.errors import SessionError, TaskCancelledError
@@ -30,6 +30,14 @@ def hub_values() -> int:
     session = existing()
     assert isinstance(session, DriverSession)
     return len(session.hub._state.values)
+
+
+async def watched(ref: Any, times: int) -> None:
+    """Wait until so many wait for a reference."""
+    deadline = time.monotonic() + PATIENCE_S
+    while len(ref._slot().watchers or ()) < times:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
 
 
 def test_gather_takes_references() -> None:
@@ -83,7 +91,7 @@ def test_cancelling_who_waits_leaves_things_tidy() -> None:
     async def main() -> Any:
         slow = tasks.sleeps.remote(0.5)
         waiting = [asyncio.ensure_future(waits(slow)) for _ in range(5)]
-        await asyncio.sleep(0.05)
+        await watched(slow, 5)
         for one in waiting[:4]:
             one.cancel()
         results = await asyncio.gather(*waiting, return_exceptions=True)
@@ -100,7 +108,7 @@ def test_cancelling_the_task_wakes_who_waits() -> None:
         gate = tasks.sleeps.remote(30)
         ref = tasks.add.remote(gate)
         waiting = asyncio.ensure_future(asyncio.wait_for(ref, 60))
-        await asyncio.sleep(0.05)
+        await watched(ref, 1)
         assert await asyncio.to_thread(scalepool.cancel, ref)
         with pytest.raises(TaskCancelledError):
             await waiting
@@ -177,8 +185,9 @@ def test_a_loop_hears_of_the_end_of_its_session() -> None:
     async def main() -> None:
         stream = generator_tasks.counts.remote(2, "", 60.0)
         await anext(stream)
-        waiting = [asyncio.ensure_future(asyncio.wait_for(one, 60)) for one in (tasks.sleeps.remote(60), anext(stream))]
-        await asyncio.sleep(0.1)
+        never = tasks.sleeps.remote(60)
+        waiting = [asyncio.ensure_future(asyncio.wait_for(one, 60)) for one in (never, anext(stream))]
+        await watched(never, 1)
         await asyncio.to_thread(scalepool.shutdown)
         for one in waiting:
             with pytest.raises(SessionError):

@@ -44,6 +44,26 @@ def keep_everybody_waiting(seconds: float) -> None:
     ctypes.PyDLL(None).usleep(int(seconds * 1e6))
 
 
+def keep_everybody_waiting_for(process: subprocess.Popen[bytes]) -> None:
+    """Hold the interpreter until a process has ended."""
+    info = (ctypes.c_byte * 128)()
+    assert ctypes.PyDLL(None).waitid(os.P_PID, process.pid, info, os.WEXITED | os.WNOWAIT) == 0
+
+
+KILL_WHEN_IDLE = """
+import os, sys, time
+pid, idle = int(sys.argv[1]), 0
+def used():
+    fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+    return fields[0] in "S" and fields[11:13]
+while idle < 10:
+    before = used()
+    time.sleep(0.05)
+    idle = idle + 1 if before and before == used() else 0
+os.kill(pid, 9)
+"""
+
+
 def test_killed_right_after_its_future_is_done(executor: ProcessPoolExecutor) -> None:
     worker = executor.submit(tasks.pid).result()
     future = executor.submit(tasks.filled, LARGE_BYTES, 7)
@@ -57,9 +77,8 @@ def test_killed_before_its_driver_has_heard_of_the_result(executor: ProcessPoolE
     worker = executor.submit(tasks.pid).result()
     future = executor.submit(tasks.filled, LARGE_BYTES, 7)
     # Somebody else kills it when it has nothing left to do.
-    code = f"import os, time; time.sleep(0.8); os.kill({worker}, 9)"
-    killer = subprocess.Popen([sys.executable, "-S", "-c", code])
-    keep_everybody_waiting(1.5)
+    killer = subprocess.Popen([sys.executable, "-S", "-c", KILL_WHEN_IDLE, str(worker)])
+    keep_everybody_waiting_for(killer)
     assert killer.wait() == 0
     assert sum(future.result()[::1000]) == 7 * LARGE_BYTES // 1000
 
