@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import hypothesis
 from leftovers import pytest_configure, pytest_runtest_protocol, pytest_sessionfinish, pytest_terminal_summary
 
 if TYPE_CHECKING:
     import pytest
+
+# How long examples take is the machine's affair, and says nothing on a busy one.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 
 __all__ = ["pytest_configure", "pytest_runtest_protocol", "pytest_sessionfinish", "pytest_terminal_summary"]
 
