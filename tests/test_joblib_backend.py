@@ -264,33 +264,33 @@ def test_a_timeout_is_multiprocessings_and_stops_the_task(return_as: str, tmp_pa
     with pytest.raises(multiprocessing.TimeoutError):
         list(
             Parallel(n_jobs=2, backend=BACKEND, return_as=return_as, timeout=0.1)(
-                delayed(note)(str(tmp_path / "ended"), seconds) for seconds in (20, 20)
+                delayed(note)(str(tmp_path / "ended"), seconds) for seconds in (100, 100)
             )
         )
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 50
     assert not (tmp_path / "ended").exists()
 
 
 @pytest.mark.live
 def test_an_error_stops_the_rest(tmp_path: Path) -> None:
-    tasks = [delayed(inverse)(0), *(delayed(note)(str(tmp_path / str(n)), 20.0) for n in range(50))]
+    tasks = [delayed(inverse)(0), *(delayed(note)(str(tmp_path / str(n)), 100.0) for n in range(50))]
     begun = time.monotonic()
     with pytest.raises(ZeroDivisionError):
         Parallel(n_jobs=2, backend=BACKEND, batch_size=1)(tasks)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 50
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.live
 def test_closing_a_generator_stops_the_rest(tmp_path: Path) -> None:
-    tasks = [delayed(note)(str(tmp_path / str(n)), 0.0 if n == 0 else 20.0) for n in range(50)]
+    tasks = [delayed(note)(str(tmp_path / str(n)), 0.0 if n == 0 else 100.0) for n in range(50)]
     begun = time.monotonic()
     found = Parallel(n_jobs=2, backend=BACKEND, batch_size=1, return_as="generator")(tasks)
     next(found)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # joblib warns of unused results
         found.close()
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 50
     assert [path.name for path in tmp_path.iterdir()] == ["0"]
 
 

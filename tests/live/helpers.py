@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 #: By when nothing may be left of a driver, however it ended. The promise is 2 s on a machine with time to spare.
-GONE_S = 10.0
+GONE_S = 30.0
 _MARK = "SCALEPOOL_TEST_FAMILY"
 
 Result = TypeVar("Result")

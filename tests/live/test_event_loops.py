@@ -136,10 +136,10 @@ def test_a_thousand_references_do_not_hold_the_loop_up() -> None:
         await ticking
         return values
 
+    started = time.monotonic()
     assert asyncio.run(main()) == [0.002] * 1000
-    assert longest_s < 1.0, (
-        "the tasks take a second or more; a loop that waited for them would have stood still as long"
-    )
+    all_s = time.monotonic() - started
+    assert longest_s < all_s / 2, "a loop that waited for the tasks would have stood still as long as they take"
 
 
 def test_loops_in_several_threads() -> None:

@@ -158,7 +158,7 @@ def test_wrong_keys_are_told_of_once_in_a_while(network: Network) -> None:
     cluster, program, stranger = busy(network)
     other = stranger.verb("keys", "new")
     assert other.returncode == 0
-    for _ in range(3):
+    for _ in range(2):
         refused = stranger.verb("status", cluster.address)
         assert refused.returncode == 1
         assert "not the head that the key file belongs to" in refused.stderr

@@ -232,11 +232,11 @@ def test_what_is_no_function() -> None:
 
 
 def test_get_in_time_or_not() -> None:
-    ref = tasks.sleeps.remote(20)
+    ref = tasks.sleeps.remote(100)
     start = time.monotonic()
     with pytest.raises(TimeoutError, match="1 of 2 values"):
         scalepool.get([ref, scalepool.put(1)], timeout=0.05)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 50
     assert scalepool.cancel(ref, force=True)
 
 

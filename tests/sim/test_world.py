@@ -214,8 +214,12 @@ def test_workers_that_get_no_processor_for_a_while_are_not_replaced() -> None:
     assert set(world.started.values()) == {1}
 
 
-SEEDS = range(int(os.environ.get("SCALEPOOL_SIM_SEEDS", "300")))
-"""Set the variable for a longer run."""
+_QUICK_SEEDS = 60
+SEEDS = [
+    pytest.param(seed, marks=pytest.mark.slow) if seed >= _QUICK_SEEDS else seed
+    for seed in range(int(os.environ.get("SCALEPOOL_SIM_SEEDS", "300")))
+]
+"""Set the variable for a longer run. A quick one has the first ones only: what is decided is the same everywhere."""
 
 
 MAX_BEYOND_CAP = 6
