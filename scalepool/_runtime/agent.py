@@ -14,6 +14,7 @@ from scalepool._runtime.lasting import LastingLink
 from scalepool._runtime.node_session import NodeSession
 from scalepool._runtime.session_part import RefusedSession, SessionPart
 from scalepool._wire import cluster as c
+from scalepool._wire.carrying import unpack_carry
 from scalepool.errors import ProtocolError, ScalepoolError
 
 if TYPE_CHECKING:
@@ -181,6 +182,12 @@ class Agent:
         if not self._link.take(data):
             return
         try:
+            carried = unpack_carry(data)
+            if carried is not None:
+                session = self._sessions.get(carried[0])
+                if session is not None:
+                    session.carried(*carried[2:])
+                return
             message = c.decode(data)
             if type(message) is c.Begin:
                 self._begin(message)

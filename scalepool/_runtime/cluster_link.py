@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from scalepool._runtime.driver_talks import DriverTalks
 from scalepool._runtime.node_session import read_part
 from scalepool._wire import cluster as c
+from scalepool._wire.carrying import unpack_carry
 from scalepool._wire.codec import decode
 from scalepool.errors import ProtocolError
 
@@ -119,7 +120,8 @@ class ClusterLink:
     def send(self, routing: bytes, data: bytes) -> bool:
         """Send to one worker. True says nothing about its arrival."""
         worker = int.from_bytes(routing, "little")
-        self.tell(self.homes.get(worker, 0), c.Carry(self.session, worker, data))
+        if not self._peer.closed:
+            self.talks.carry(self.homes.get(worker, 0), worker, data)
         return True
 
     def order(self, message: c.Launch | c.Kill | c.Look | c.Withdraw | c.End) -> None:
@@ -161,6 +163,12 @@ class ClusterLink:
     def _sort(self, data: bytes) -> None:
         if not self._link.take(data):
             return
+        carried = unpack_carry(data)
+        if carried is not None:
+            _, node, number, heard, worker, inner = carried
+            if self.talks.takes(node, number, heard, len(inner)) and self.homes.get(worker) == node:
+                self._carried(node, worker, inner)
+            return
         message = c.decode(data)
         if type(message) is c.Said:
             said = self.talks.hear(message)
@@ -200,9 +208,7 @@ class ClusterLink:
         worker = getattr(message, "worker", None)
         if worker is not None and self.homes.get(worker) != node:
             return  # it is no longer there
-        if type(message) is c.Carry:
-            self._carried(message)
-        elif type(message) is c.Fetch:
+        if type(message) is c.Fetch:
             self._copies.setdefault(message.object, set()).add(node)
             part = read_part(self.find(message.object), message.offset, message.size)
             self.tell(node, c.Chunk(self.session, node, message.object, message.offset, part))
@@ -225,18 +231,18 @@ class ClusterLink:
             if object_id:
                 self._copies.setdefault(object_id, set()).add(node)
 
-    def _carried(self, carry: c.Carry) -> None:
+    def _carried(self, node: int, worker: int, data: bytes) -> None:
         columns: Sequence[int] = ()
-        node = self.homes.get(carry.worker, 0)
-        if c.carries_objects(carry.data):
+        if c.carries_objects(data):
             try:
-                message: Any = decode(carry.data)
+                message: Any = decode(data)
                 columns = message.objects
                 if len(columns) % 4:
                     raise ProtocolError("no columns of four")
             except ProtocolError:
                 columns = ()  # whoever takes the message in says so
             self._note_copies(columns, node)
-        self.porter.pass_on(
-            carry.worker, node, columns, lambda: self._ready.append((route_to(carry.worker), carry.data))
-        )
+        elif not self.porter.waits(worker):
+            self._ready.append((route_to(worker), data))
+            return
+        self.porter.pass_on(worker, node, columns, lambda: self._ready.append((route_to(worker), data)))

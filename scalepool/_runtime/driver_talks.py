@@ -61,9 +61,19 @@ class DriverTalks:
         if talk is None:
             return False
         talk.say(message)
+        self._look_at(talk)
+        return True
+
+    def carry(self, node: int, worker: int, data: bytes) -> None:
+        """Say something to a worker; nobody hears it where there is no part on that node (any more)."""
+        talk = self._talks.get(node)
+        if talk is not None:
+            talk.carry(worker, data)
+            self._look_at(talk)
+
+    def _look_at(self, talk: Talk) -> None:
         if talk.conversation.kept_bytes > _MOST_KEPT_BYTES:
             self.trouble = f"more than {_MOST_KEPT_BYTES >> 20} MiB wait for a host that does not hear them"
-        return True
 
     def begin(self, node: int) -> None:
         """There will be workers on a node."""
@@ -88,6 +98,11 @@ class DriverTalks:
         talk = self._talks.get(said.node)
         data = None if talk is None else talk.hear(said)
         return None if data is None else c.decode(data)
+
+    def takes(self, node: int, number: int, heard: int, size_bytes: int) -> bool:
+        """Return whether what was said on a node is to be taken in; see `Talk.takes`."""
+        talk = self._talks.get(node)
+        return talk is not None and talk.takes(number, heard, size_bytes)
 
     def known(self, heard: c.Heard) -> None:
         """So much was heard there."""

@@ -180,7 +180,7 @@ class NodeSession(SessionPart):
             if worker is not None:
                 self._engine.kill(worker, force=True)
             return
-        self._send(c.Carry(self.number, worker, data))
+        self._talk.carry(worker, data)
 
     def _asked_for_code(self, routing: bytes, data: bytes) -> None:
         try:
@@ -212,7 +212,7 @@ class NodeSession(SessionPart):
         report = report_of(flight, event.exitcode, peak_bytes, oom, said) if event.exitcode else b""
         if flight is not None and said is not None:
             for output in last_output(flight, said, is_shown=self._is_shown):
-                self._send(c.Carry(self.number, worker, encode(output)))
+                self._talk.carry(worker, encode(output))
         self._keeper.worker_gone(worker)
         engine.bury(worker)
         self._links.forget(worker)
@@ -226,9 +226,7 @@ class NodeSession(SessionPart):
 
     def _take(self, message: c.ClusterMessage) -> None:
         """Do what the driver wants done here."""
-        if type(message) is c.Carry:
-            self._to_worker(message)
-        elif type(message) is c.Chunk:
+        if type(message) is c.Chunk:
             self._porter.chunk(message.object, message.offset, message.data)
         elif type(message) is c.Fetch:
             data = read_part(self._kept.find(message.object), message.offset, message.size)
@@ -269,8 +267,7 @@ class NodeSession(SessionPart):
         items = tuple(running.values())
         self._send(c.Looked(self.number, look.worker, tuple(running), items, look.revocation, first, records, stopped))
 
-    def _to_worker(self, carry: c.Carry) -> None:
-        worker, data = carry.worker, carry.data
+    def _to_worker(self, worker: int, data: bytes) -> None:
         if not c.carries_objects(data):
             if data[:1] in _LOOKED_AT:
                 data = self._look_at(data)

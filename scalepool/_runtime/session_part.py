@@ -95,6 +95,20 @@ class SessionPart:
             self._cut_at = None
             self._talk.resume(message.heard)
 
+    def carried(self, number: int, heard: int, worker: int, data: bytes) -> None:
+        """Take in something for a worker; ``number`` and ``heard`` as in `Said`.
+
+        Raises
+        ------
+        ProtocolError
+            When it makes no sense.
+        """
+        if self._talk.takes(number, heard, len(data)):
+            self._to_worker(worker, data)
+
+    def _to_worker(self, worker: int, data: bytes) -> None:
+        """Have a worker hear something; there is none."""
+
     def _take(self, message: c.ClusterMessage) -> None:
         raise ProtocolError(f"a driver sent a {type(message).__name__} message")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from scalepool._core.conversation import Conversation
 from scalepool._wire import cluster as c
+from scalepool._wire.carrying import pack_carry, pack_said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,11 +40,17 @@ class Talk:
 
     def say(self, message: c.ClusterMessage) -> None:
         """Have a message arrive there, once, after all that was said before."""
-        data = c.encode(message)
+        self._say(c.encode(message))
+
+    def carry(self, worker: int, data: bytes) -> None:
+        """Say a `Carry`: what a worker says, or is told."""
+        self._say(pack_carry(self._session, worker, data))
+
+    def _say(self, data: bytes) -> None:
         conversation = self.conversation
         number = conversation.say(data)
         if conversation.open:
-            self._send(c.encode(c.Said(self._session, self._node, number, conversation.heard, data)))
+            self._send(pack_said(self._session, self._node, number, conversation.heard, data))
 
     def hear(self, said: c.Said) -> bytes | None:
         """Return the message in ``said``; ``None`` when it is not to be taken in (again).
@@ -53,14 +60,31 @@ class Talk:
         ProtocolError
             When it makes no sense.
         """
+        return said.data if self.takes(said.number, said.heard, len(said.data)) else None
+
+    def takes(self, number: int, heard: int, size_bytes: int) -> bool:
+        """Return whether what was said is to be taken in: not when it came before, or others are missing.
+
+        Parameters
+        ----------
+        number, heard
+            As in `Said`.
+        size_bytes
+            How much it is.
+
+        Raises
+        ------
+        ProtocolError
+            When it makes no sense.
+        """
         conversation = self.conversation
-        if conversation.hear(said.number, said.heard, len(said.data)):
+        if conversation.hear(number, heard, size_bytes):
             if conversation.owes:
                 self._tell()
-            return said.data
-        if conversation.misses(said.number):
+            return True
+        if conversation.misses(number):
             self._ask()
-        return None
+        return False
 
     def rest(self) -> None:
         """Say what was heard, if that has not been said; call it from time to time."""
@@ -82,7 +106,7 @@ class Talk:
         """
         conversation = self.conversation
         for number, data in conversation.resume(heard):
-            self._send(c.encode(c.Said(self._session, self._node, number, conversation.heard, data)))
+            self._send(pack_said(self._session, self._node, number, conversation.heard, data))
 
     def _ask(self) -> None:
         self._send(c.encode(c.Resume(self._session, self._node, self.conversation.tell())))

@@ -19,7 +19,8 @@ from scalepool._wire.links import Again, Drop, Heard, Joined, Renew, Reopen, Res
 from scalepool._wire.tenancy import Drain, Drained, Leave, Share, Shift, Wants
 
 __all__ = [
-    "NO_EXITCODE", "Again", "Ask", "Begin", "Brought", "Carry", "Chunk", "ClusterMessage", "Down", "Drain", "Drained",
+    "CARRY", "NO_EXITCODE", "SAID",
+    "Again", "Ask", "Begin", "Brought", "Carry", "Chunk", "ClusterMessage", "Down", "Drain", "Drained",
     "Drop", "End", "Ended", "Fetch", "Forget", "Heard", "Joined", "Kill", "Launch", "Launched", "Leave", "Listening",
     "Look", "Looked", "NodeLost", "Nodes", "Offer", "Open", "Opened", "Ping", "Placed", "Refused", "Renew", "Reopen",
     "Report", "Resume", "Said", "Seek", "Share", "Shift", "Sought", "Source", "Stranger", "Ticket", "Wants", "Where",
@@ -334,7 +335,8 @@ _BY_NUMBER, _BY_TYPE = codec.tables([
     Drain, Drained, Leave, Wants, Share, Shift,
 ])  # fmt: skip
 _PASSED_ON: Final = {_BY_TYPE[kind][0]: kind for kind in (Said, Heard, Resume)}
-_SAID: Final = _BY_TYPE[Said][0]
+SAID: Final = _BY_TYPE[Said][0]
+CARRY: Final = _BY_TYPE[Carry][0]
 _SAID_HEAD: Final = _BY_TYPE[Said][1].size
 _ROUTE: Final = struct.Struct("<qq")
 
@@ -366,7 +368,7 @@ def route_of(data: bytes) -> tuple[int, int] | None:
 
 def kind_said(data: bytes) -> type[Any] | None:
     """Return what kind of message is in a Said, without reading it; ``None`` when it is none, or of no known kind."""
-    if data[0] != _SAID or len(data) <= _SAID_HEAD or data[_SAID_HEAD] >= len(_BY_NUMBER):
+    if data[0] != SAID or len(data) <= _SAID_HEAD or data[_SAID_HEAD] >= len(_BY_NUMBER):
         return None
     return _BY_NUMBER[data[_SAID_HEAD]][0]
 
