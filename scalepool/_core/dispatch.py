@@ -16,6 +16,7 @@ from scalepool._core.doubts import expected_back, may_try
 from scalepool._core.following import attach, note_led
 from scalepool._core.groups import STARVED_S, Group
 from scalepool._core.helping import MAX_WAITS, has_idle, help_out, is_crowded, slots_for
+from scalepool._core.ordering import may_order, may_try
 from scalepool._core.revoking import PATIENCE_S, expect_answer
 from scalepool._core.sharing import is_beyond
 from scalepool._core.task import Task, TaskState
@@ -211,12 +212,12 @@ class Dispatcher:
     def start_worker(self, group: Group, replaces: int = 0, host: int = 0) -> bool:
         """Order one more worker for ``group``, perhaps in the place of another one, or on this host.
 
-        False: what it needs from the start on is not to be had now.
+        False: what it needs from the start on, or any host, is not to be had now.
         """
         state = self._state
         worker = Worker(state.next_worker, group)
         worker.host = host
-        if group.books is not None and not group.books.order(state, group, worker):
+        if not may_order(state, group, worker):
             return False
         worker.replaces = replaces
         state.next_worker += 1

@@ -45,6 +45,7 @@ class Group:
         "failure",
         "gpus",
         "grow_at",
+        "hostless_since",
         "id",
         "initializer_s",
         "key",
@@ -68,6 +69,11 @@ class Group:
         "warned",
         "workers",
     )
+
+    short_since: float | None
+    """Since when not even one of its tasks can run for lack of resources."""
+    hostless_since: float | None
+    """Since when it waits for the cluster to have a host."""
 
     def __init__(self, opened: OpenGroup, owner: int, parent: Group | None) -> None:
         self.id, self.owner = opened.group, owner
@@ -105,8 +111,7 @@ class Group:
         self.demand: Demand
         self.gpus = 0
         """Units of GPUs that each of its workers has."""
-        self.short_since: float | None = None
-        """Since when not even one of its tasks can run for lack of resources."""
+        self.short_since = self.hostless_since = None
         self.warned = False
         """Whether the user was told of that."""
         self.look_at = 0.0

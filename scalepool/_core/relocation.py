@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from scalepool._core.ordering import host_found
 from scalepool._core.sharing import spare
 from scalepool._core.workers import WorkerState
 
@@ -50,6 +51,7 @@ class Relocation:
         self._evicted &= hosts.keys()
         if state.books is not None:
             state.books.update({number: host.amounts for number, host in hosts.items()}, self._leaving)
+        host_found(state)
         self._resize()
         self.look()
 

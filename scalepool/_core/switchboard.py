@@ -233,9 +233,10 @@ class Switchboard:
             self._held.append((session, message))
             return []
         if node is None:
-            is_moot = bool(message.node)  # the hub finds another one
-            reason = b"its host has left the cluster" if is_moot else b"the cluster has no hosts"
-            return [(session.link, c.encode(c.Refused(session.number, message.worker, reason, int(is_moot))))]
+            # The hub finds another host, or waits for one to join, and so hears first that there is none.
+            reason = b"its host has left the cluster" if message.node else b"the cluster has no host that stays"
+            told = [] if message.node else self._tell_nodes([session])
+            return [*told, (session.link, c.encode(c.Refused(session.number, message.worker, reason, 1)))]
         begun = [] if node.number in session.begun else [self._returning.begin(session, node)]
         session.workers[message.worker] = node
         return [*begun, (session.link, c.encode(c.Placed(session.number, message.worker, node.number)))]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from _core.dialogue import killed, runs, sent, started
+from _core.dialogue import ends, killed, notes, runs, sent, started
+from _core.test_actors import Stage
 from _core.test_leasing import Talk, gpus_of
 from scalepool._base.amounts import UNIT
 from scalepool._core.commands import StartWorker
@@ -12,7 +13,7 @@ from scalepool._core.events import HostFacts, HostsChanged, LaunchFailed, Move, 
 from scalepool._core.resources import ENOUGH, label_name
 from scalepool._core.sharing import SPARE_S
 from scalepool._wire import messages as m
-from scalepool._wire.messages import DRIVER
+from scalepool._wire.messages import DRIVER, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,6 +111,70 @@ def test_a_host_that_left_meanwhile_says_nothing_about_other_tries() -> None:
         talk.happens(LaunchFailed(worker, "its host has left the cluster", True))
     talk.gets_ready(*started(talk.heard))
     assert [task] in runs(talk.heard).values()
+
+
+# ---- no host ----
+
+
+def test_a_pool_waits_for_the_next_host_when_the_only_one_leaves() -> None:
+    talk = Away()
+    talk.hosts(h1=1)
+    group = talk.opens(2)
+    tasks = talk.submits(group, 2)
+    one, two = talk.brings(talk.heard, 1)
+    more = talk.submits(group, 3)
+    talk.hosts(x1=1)
+    talk.finishes(one, tasks[:1])
+    talk.finishes(two, tasks[1:])
+    assert ends(talk.heard) == {tasks[1]: Status.VALUE}
+    assert sent(talk.heard, m.Run) == [], "nothing new is begun there"
+    for worker in (one, two):
+        talk.dies(worker, exitcode=0)
+    talk.hosts()
+    said = talk.later(60.0)
+    assert (started(said), ends(said)) == ([], {})
+    assert notes(said) == [
+        "3 tasks waited 10 s for a host to join: at least 1 slot needed, 0 available, as the cluster has no host"
+    ]
+    talk.hosts(h2=4)
+    talk.brings(talk.heard, 2)
+    for worker, given in runs(talk.heard).items():
+        talk.finishes(worker, given)
+        assert set(ends(talk.heard)) <= set(more)
+    assert talk.hub.has_worker(3)
+
+
+def test_an_order_for_which_there_was_no_host_any_more_is_no_failure() -> None:
+    talk = Away()
+    talk.hosts(h1=1)
+    talk.submits(talk.opens(1))
+    (worker,) = started(talk.heard)
+    talk.hosts(x1=1)
+    talk.happens(LaunchFailed(worker, "the cluster has no host that stays", True))
+    assert (started(talk.heard), ends(talk.heard)) == ([], {})
+    assert "0 available, as the cluster has no host; 1 is about to leave" in notes(talk.later(11.0))[0]
+    talk.hosts(h2=1)
+    assert len(started(talk.heard)) == 1
+
+
+def test_workers_wanted_at_hand_are_started_when_a_host_comes_and_nobody_is_told() -> None:
+    talk = Away()
+    talk.hosts(x1=1)
+    group = talk.opens(2)
+    talk.says(DRIVER, m.StartWorkers(group))
+    assert started(talk.heard) == []
+    assert notes(talk.later(60.0)) == []
+    talk.hosts(h2=2)
+    assert len(started(talk.heard)) == 2
+
+
+def test_an_actor_waits_for_a_host() -> None:
+    talk = Stage()
+    talk.happens(HostsChanged(()))
+    talk.engages()
+    assert started(talk.heard) == []
+    talk.happens(HostsChanged((_host("h1", 1),)))
+    assert len(started(talk.heard)) == 1
 
 
 # ---- growing ----

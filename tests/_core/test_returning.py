@@ -118,7 +118,7 @@ def test_a_host_that_does_not_come_back_is_told_after_a_while() -> None:
     # Who orders a worker meanwhile waits, too.
     assert head.say(D1, c.Launch(session, 2, b"")) == []
     assert head.tick(100.0 + RETURN_S - 0.1) == []
-    assert kinds(head.tick(100.0 + RETURN_S)) == [(D1, "NodeLost"), (D1, "Refused")]
+    assert kinds(head.tick(100.0 + RETURN_S)) == [(D1, "NodeLost"), (D1, "Nodes"), (D1, "Refused")]
     # It is too late now, and a new host.
     told = agent_returns(head, A1, node, {session: TOKEN})
     assert told[0][1].node > NEXT

@@ -76,9 +76,11 @@ def test_a_lost_host_is_told_to_those_who_had_workers_there(head: Head) -> None:
     launch(head, D1, first, 1)
     told = head.lose(A1)
     assert [(to, type(message)) for to, message in told] == [(D1, c.NodeLost), (D1, c.Nodes), (D2, c.Nodes)]
-    ((to, refused),) = head.say(D1, c.Launch(first, 2, b""))
+    (_, nodes), (to, refused) = head.say(D1, c.Launch(first, 2, b""))
     assert to == D1
-    assert b"no hosts" in refused.reason
+    assert b"no host" in refused.reason
+    assert refused.moot == 1, "the hub is to wait for one, not to count a failure"
+    assert nodes == c.Nodes((), (), (), ())
     assert head.lose(A1) == []
 
 

@@ -47,6 +47,13 @@ def linger(path: str, seconds: float = LONG_S) -> str:
     return os.environ["SCALEPOOL_TEST_HOST"]
 
 
+def linger_until(mark: str, go: str) -> str:
+    Path(mark).touch()
+    while not Path(go).exists():
+        time.sleep(0.01)
+    return os.environ["SCALEPOOL_TEST_HOST"]
+
+
 class Counts:
     """An actor that knows where it is."""
 
@@ -158,6 +165,27 @@ def test_who_takes_too_long_is_ended_and_tried_again_elsewhere(cluster: Cluster,
         with pytest.raises(WorkerDiedError, match="was drained"):
             scalepool.get(lost, timeout=LONG_S)
         assert scalepool.get(kept, timeout=LONG_S) == "one"
+
+
+def test_what_is_queued_on_the_only_host_waits_for_the_next_one(cluster: Cluster, tmp_path: Path) -> None:
+    one = cluster.join("one", 1)
+    with scalepool.init(cluster.address), mp.Pool(1) as pool:
+        mark, go = tmp_path / "mark", tmp_path / "go"
+        running = pool.apply_async(linger_until, (str(mark), str(go)))
+        queued = [pool.apply_async(where) for _ in range(5)]
+        until(mark.exists)
+        (node,) = cluster.report()["nodes"]
+        assert cluster.command("drain", str(node["node"]), cluster.address, "--no-wait").returncode == 0
+        until(lambda: cluster.report()["nodes"][0]["leaving"])
+        queued += [pool.apply_async(where) for _ in range(5)]
+        go.touch()
+        assert running.get(LONG_S) == "one", "what runs is finished"
+        assert one.wait(LONG_S) == 0
+        until(lambda: not scalepool.nodes())
+        queued += [pool.apply_async(where) for _ in range(5)]
+        assert not any(result.ready() for result in queued)
+        cluster.join("two", 1)
+        assert [result.get(LONG_S) for result in queued] == ["two"] * 15
 
 
 def test_an_actor_that_may_be_restarted_moves_and_a_detached_one_too(cluster: Cluster) -> None:
