@@ -10,15 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scalepool._core import credit
+from scalepool._core.candidates import candidates_for
 from scalepool._core.commands import Send, StartWorker
 from scalepool._core.deadlines import watch
-from scalepool._core.doubts import expected_back, may_try
+from scalepool._core.doubts import expected_back
 from scalepool._core.following import attach, note_led
 from scalepool._core.groups import STARVED_S, Group
 from scalepool._core.helping import MAX_WAITS, has_idle, help_out, is_crowded, slots_for
 from scalepool._core.ordering import may_order, may_try
 from scalepool._core.revoking import PATIENCE_S, expect_answer
-from scalepool._core.sharing import is_beyond
 from scalepool._core.task import Task, TaskState
 from scalepool._core.workers import Wait, Worker, WorkerState
 from scalepool._wire.messages import Enter, Recall
@@ -75,45 +75,22 @@ class Dispatcher:
                 self.start_worker(group)
             return
         while True:
-            candidates = self._candidates(group) if group.actor is None else group.actor.candidates()
-            left = len(candidates)
-            for worker, room in candidates:
-                if not group.queued:
-                    return
-                self._give(worker, group, credit.share(group.queued, left, room))
-                left -= 1
-            if not candidates or not group.gpus or group.actor is not None:
+            candidates = candidates_for(self._state, group) if group.actor is None else group.actor.candidates()
+            if self._state.copies and group.actor is None:
+                from scalepool._core.locality import shares  # there is a cluster
+
+                for worker, count in shares(self._state, group, candidates):
+                    self._give(worker, group, count)
+            else:
+                left = len(candidates)
+                for worker, room in candidates:
+                    if not group.queued:
+                        return
+                    self._give(worker, group, credit.share(group.queued, left, room))
+                    left -= 1
+            if not candidates or not group.gpus or group.actor is not None or not group.queued:
                 return
             # Of idle workers with GPUs one at a time is a candidate: whether the next one is depends on that.
-
-    def _candidates(self, group: Group) -> list[tuple[Worker, int]]:
-        mean_s = group.ready[0].function.mean_s if group.ready else None
-        now = self._state.now
-        found: list[tuple[Worker, int]] = []
-        if self._state.roster.has_idle(group.key) and (free := slots_for(self._state, group)):
-            books = group.books
-            rooms = None if books is None or self._state.hosts is None else books.rooms(group, now)
-            for worker in self._state.roster.idle_of(group.key):
-                if rooms is not None and rooms.get(worker.host, 0) <= 0:
-                    continue
-                if books is not None and group.gpus:
-                    free = 1
-                    if not books.is_usable(worker, group):
-                        continue
-                if rooms is not None:
-                    rooms[worker.host] -= 1
-                if room := worker.room(mean_s):
-                    found.append((worker, room))
-                    if len(found) == free:
-                        break
-        if group.workers:
-            # One that sits in a long task gets nothing: that would only be recalled again.
-            patience_s = credit.STALE_S + (mean_s or 0.0)
-            held_up = group.parent is None and is_beyond(self._state)
-            for worker in () if held_up else _working(group, credit.enough(mean_s)):
-                if (not worker.held or now - worker.reported_at < patience_s) and (room := worker.room(mean_s)):
-                    found.append((worker, room))
-        return found
 
     def _give(self, worker: Worker, group: Group, count: int) -> None:
         state = self._state
@@ -369,19 +346,6 @@ def _watch_for_starvation(state: HubState, group: Group) -> None:
         # A little later than needed: a difference of floats must not fall short of STARVED_S.
         due = root.moved_at + STARVED_S + 1e-4
         state.alarm(due if due > state.now else state.now + STARVED_S)
-
-
-def _working(group: Group, full: int) -> list[Worker]:
-    """Return the workers that may go on with tasks of ``group``, and hold fewer than ``full``."""
-    # One in a wait gets only what that wait is for (serve_in_place): it would return anything else.
-    workers = group.workers.values()
-    working = [one for one in workers if one.group is group and len(one.held) < full and not one.waits]
-    if group.books is not None:
-        working = group.books.going_on(group, working)
-    if len(group.workers) > group.cap and group.active() > group.cap:
-        # A task that had lent its slot goes on. Somebody has to stop after what it holds: who is first through with it.
-        return []
-    return working
 
 
 def _may_run_in_place(worker: Worker, group: Group) -> bool:

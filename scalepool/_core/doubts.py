@@ -1,4 +1,4 @@
-"""Whether starting one more worker is of use where some do not answer, or could not be started.
+"""Whether starting one more worker is of use where some do not answer.
 
 What a silent worker had not begun was taken back from it (see ``revoking``). It may have been stopped: then somebody
 else has to be started in its place. But mostly it was only given no processor, as there are many of them, or others
@@ -15,23 +15,11 @@ from typing import TYPE_CHECKING, Final
 from scalepool._core.workers import WorkerState
 
 if TYPE_CHECKING:
-    from scalepool._core.groups import Group
     from scalepool._core.state import HubState
 
-__all__ = ["DOUBT_S", "expected_back", "may_try"]
+__all__ = ["DOUBT_S", "expected_back"]
 
 DOUBT_S: Final = 2.0
-
-
-def may_try(state: HubState, group: Group) -> int:
-    """How many workers may be starting at once."""
-    trouble = state.trouble.get(group.key)
-    if trouble is None:
-        return group.cap
-    if state.now < trouble.retry_at:
-        state.alarm(trouble.retry_at)
-        return 0
-    return 1  # whether this sort of worker starts at all is in doubt: one try at a time
 
 
 def expected_back(state: HubState, key: int) -> int:

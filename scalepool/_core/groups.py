@@ -129,6 +129,13 @@ class Group:
         self.ready.appendleft(task)
         self.queued += 1
 
+    def first(self) -> Task:
+        """Return the next queued task, of which there must be one; it stays where it is."""
+        ready = self.ready
+        while ready[0].state is not TaskState.QUEUED:  # see ``assign``
+            ready.popleft()
+        return ready[0]
+
     def assign(self, count: int, worker: int) -> list[Task]:
         """Take the next ``count`` queued tasks, of which there must be so many, for the worker with this id."""
         taken: list[Task] = []

@@ -47,7 +47,7 @@ from scalepool._wire.actors import Stall, Unstall, WatchPeers
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from scalepool._core.backlog import Held
     from scalepool._core.commands import Command
@@ -68,6 +68,9 @@ class Hub:
         What may be kept of tasks, and of their arguments, to make lost values again; 0: none are.
     capacity
         Returns what the session has for those who ask for resources, in units by name; called once, if ever.
+    copies
+        By object: the hosts of a cluster that have it, or have asked for it; may change between events. ``None``: there
+        is no cluster.
     """
 
     def __init__(
@@ -77,9 +80,11 @@ class Hub:
         store_limit_bytes: int | None = None,
         lineage_limit_bytes: int = LIMIT_BYTES,
         capacity: Callable[[], Mapping[str, int]] = dict,
+        copies: Mapping[int, Collection[int]] | None = None,
     ) -> None:
         self._state = state = HubState(idle_worker_s)
         state.capacity = capacity
+        state.copies = {} if copies is None else copies
         self.hungry = True
         """Whether a worker is idle: then a submitted task should be sent at once, not batched. From any thread."""
         self._dispatcher = dispatcher = Dispatcher(state)

@@ -11,7 +11,7 @@ from scalepool._core.values import ValueTable
 from scalepool._core.workers import Roster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from scalepool._core.events import HostFacts
     from scalepool._core.functions import FunctionRecord, Recent
@@ -32,6 +32,7 @@ class HubState:
         "books",
         "capacity",
         "circles_at",
+        "copies",
         "followers",
         "functions",
         "groups",
@@ -82,6 +83,8 @@ class HubState:
         self.books: Books | None = None
         self.hosts: dict[int, HostFacts] | None = None
         """The hosts of the cluster, by number; ``None``: there is no cluster."""
+        self.copies: Mapping[int, Collection[int]] = {}
+        """By object: the hosts of the cluster that have it, or have asked for it. Others change it between events."""
         self.share = 0
         """How many workers may be at work, since other programs want some, too; 0: any number. See ``sharing``."""
         self.watchers: set[int] = set()

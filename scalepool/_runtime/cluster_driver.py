@@ -321,7 +321,7 @@ class ClusterSession(HubSession):
         engine.take_nodes(nodes)
         self.settings = own = own._replace(num_cpus=engine.slots, memory=engine.memory_bytes)
         self._nodes = engine
-        self._decide(token, plan)
+        self._decide(token, plan, link.copies)
         station = ClusterStation(self.hub, link, self.client, token, engine, address)
         station.code_limit_bytes = own.code_limit_bytes
         link.direct = self._direct = DriverDirect(

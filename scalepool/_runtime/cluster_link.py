@@ -48,6 +48,8 @@ class ClusterLink:
         With the parts of the session on its hosts.
     homes
         The node that each worker is on.
+    copies
+        By object: the nodes that have it, or have asked for it.
     porter
         Brings the objects that workers made.
     find
@@ -71,8 +73,7 @@ class ClusterLink:
         self._missing: deque[tuple[int, int]] = deque()
         """Parts of objects that were asked for and cannot be had."""
         self.talks = DriverTalks(link, session, opened, self.homes)
-        self._copies: dict[int, set[int]] = {}
-        """By object: the nodes that have it."""
+        self.copies: dict[int, set[int]] = {}
         self._from_head: dict[type, Callable[[Any], object]] = {
             c.Heard: self.talks.known,
             c.Resume: self._resume,
@@ -147,7 +148,7 @@ class ClusterLink:
         self.direct.forget(objects)
         by_node: dict[int, list[int]] = {}
         for object_id in objects:
-            for node in self._copies.pop(object_id, ()):
+            for node in self.copies.pop(object_id, ()):
                 by_node.setdefault(node, []).append(object_id)
         for node, theirs in by_node.items():
             self.tell(node, c.Forget(self.session, node, theirs))
@@ -199,6 +200,8 @@ class ClusterLink:
 
     def _lose(self, lost: c.NodeLost) -> None:
         self.talks.end(lost.node)
+        for nodes in self.copies.values():
+            nodes.discard(lost.node)
         self.porter.lose_source(lost.node)
         self.direct.hear(lost)
         self.happened(lost)
@@ -209,7 +212,7 @@ class ClusterLink:
         if worker is not None and self.homes.get(worker) != node:
             return  # it is no longer there
         if type(message) is c.Fetch:
-            self._copies.setdefault(message.object, set()).add(node)
+            self.copies.setdefault(message.object, set()).add(node)
             part = read_part(self.find(message.object), message.offset, message.size)
             self.tell(node, c.Chunk(self.session, node, message.object, message.offset, part))
         elif type(message) is c.Chunk:
@@ -222,14 +225,14 @@ class ClusterLink:
             if type(message) is c.Refused:
                 del self.homes[message.worker]
             elif type(message) is c.Where:
-                self._copies.setdefault(message.object, set()).add(node)
+                self.copies.setdefault(message.object, set()).add(node)
             if not self.direct.hear(message):
                 self.happened(message)
 
     def _note_copies(self, columns: Sequence[int], node: int) -> None:
         for object_id in columns[::4]:
             if object_id:
-                self._copies.setdefault(object_id, set()).add(node)
+                self.copies.setdefault(object_id, set()).add(node)
 
     def _carried(self, node: int, worker: int, data: bytes) -> None:
         columns: Sequence[int] = ()

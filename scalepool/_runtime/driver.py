@@ -26,7 +26,7 @@ from scalepool.engines.local import LocalEngine
 from scalepool.errors import SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from scalepool._proc.spawn import Zygote
     from scalepool._runtime.timeline import Timeline
@@ -73,8 +73,8 @@ class HubSession(DriverSession):
         self.closed = True
         self.client.forked()
 
-    def _decide(self, token: bytes, plan: StorePlan) -> None:
-        """Make the hub, and the client that goes to it."""
+    def _decide(self, token: bytes, plan: StorePlan, copies: Mapping[int, Collection[int]] | None = None) -> None:
+        """Make the hub, and the client that goes to it; ``copies``: as of a `Hub`."""
         own = self.settings
         install(Exchange(sender_number(token, m.DRIVER)))
         self.client = Client(m.DRIVER, own, plan)
@@ -84,6 +84,7 @@ class HubSession(DriverSession):
             store_limit_bytes=plan.memory_bytes,
             lineage_limit_bytes=own.lineage_limit_bytes,
             capacity=self._capacity,
+            copies=copies,
         )
 
     def _drive(self, station: LocalStation) -> None:

@@ -16,7 +16,7 @@ from scalepool._wire.messages import DRIVER, CloseMode, Status
 from scalepool._wire.records import pack_result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 T = TypeVar("T")
 PID = 1000
@@ -25,8 +25,14 @@ PID = 1000
 class Dialogue:
     """One hub, a clock, and what it said last (``heard``)."""
 
-    def __init__(self, *, idle_worker_s: float = 30.0, store_limit_bytes: int | None = None) -> None:
-        self.hub = Hub(idle_worker_s=idle_worker_s, store_limit_bytes=store_limit_bytes)
+    def __init__(
+        self,
+        *,
+        idle_worker_s: float = 30.0,
+        store_limit_bytes: int | None = None,
+        copies: Mapping[int, Collection[int]] | None = None,
+    ) -> None:
+        self.hub = Hub(idle_worker_s=idle_worker_s, store_limit_bytes=store_limit_bytes, copies=copies)
         self.now = 0.0
         self.heard: list[Command] = []
         self._ids = itertools.count(1)

@@ -18,12 +18,15 @@ import pytest
 import scalepool
 from live.clusters import LONG_S, until
 from scalepool._net.curve import Peer
+from scalepool._runtime.direct import DriverDirect
+from scalepool._wire.cluster import Where
 from scalepool.errors import ObjectLostError, WorkerDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from live.clusters import Cluster
+    from scalepool._wire.cluster import ClusterMessage
 
 pytestmark = pytest.mark.live
 pytest.importorskip("cryptography", reason="which makes the certificates")
@@ -98,6 +101,45 @@ def test_large_data_does_not_pass_the_head(cluster: Cluster, monkeypatch: pytest
     assert not [one.name for one in threading.enumerate() if one.name.startswith("scalepool-bulk")]
     # The agents let go of everything that belonged to the session but the place where they listen.
     until(lambda: all(len(psutil.Process(pid).net_connections("tcp")) == 2 for pid in cluster.agent_pids()))
+
+
+def test_tasks_go_to_their_data(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    crossings: list[int] = []
+    hear = DriverDirect.hear
+
+    def counted(direct: DriverDirect, message: ClusterMessage) -> bool:
+        if isinstance(message, Where):
+            crossings.append(message.node)
+        return hear(direct, message)
+
+    monkeypatch.setattr(DriverDirect, "hear", counted)
+    for name in ("one", "two"):
+        cluster.join(name, 1)
+    monkeypatch.setenv("SCALEPOOL_IDLE_WORKER_S", "300")
+    scalepool.init(cluster.address)
+    until(lambda: len({host for host, _ in scalepool.get([total.remote(np.ones(10), 0.3) for _ in range(2)])}) == 2)
+
+    @scalepool.remote
+    def born() -> Any:
+        time.sleep(0.3)
+        return np.ones(LENGTH), os.environ["SCALEPOOL_TEST_HOST"]
+
+    @scalepool.remote
+    def used(pair: Any) -> bool:
+        return bool(pair[1] == os.environ["SCALEPOOL_TEST_HOST"])
+
+    def all_are_free() -> bool:
+        return scalepool.available_resources()["CPU"] == 2
+
+    near = 0
+    for _ in range(4):
+        pairs = [born.remote() for _ in range(2)]
+        scalepool.wait(pairs, num_returns=2)
+        for pair in [*pairs, *reversed(pairs)]:
+            until(all_are_free)
+            near += scalepool.get(used.remote(pair))
+    assert near >= 15  # of 16: on a slow machine a worker may be taken for lost
+    assert len(crossings) <= 1
 
 
 def test_without_certificates_it_goes_over_the_head(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
