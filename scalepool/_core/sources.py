@@ -1,7 +1,8 @@
 """Where each host is to get an object from: the program decides, so that no link carries the same object many times.
 
 A *place* is a host, by its number, or the program itself, which is 0. One that has an object, or is still receiving it,
-serves others: what is asked for by many spreads as a tree, at most two from each place at a time. A place that reaches
+serves others: what is asked for by many spreads as a tree, at most two from each place at a time. The one who had it
+first is the root, and sends it to one: as long as all reach each other his link carries it once. A place that reaches
 none of those that have the object gets it over the head, by *relay*.
 """
 
@@ -200,14 +201,15 @@ class Sources:
         free = [one for one in able if self._load.get(one, 0) < self._fan_out]
         if not free:
             return None
-        # Who has sent it twice comes last, so that no link carries it more often while there are others. Else who has
-        # it whole comes before who still receives it, the nearer to its source the better; the owner after others.
+        # Who has sent it twice comes last, and the owner once he has sent it at all, so that no link carries it more
+        # often while there are others. Else who has it whole comes before who still receives it, the nearer to its
+        # source the better; the owner after others.
         served = known.served
         return min(
             free,
             key=lambda one: (
-                served.get(one, 0) >= self._fan_out, self._depth(known, one), self._load.get(one, 0),
-                served.get(one, 0), one == known.owner, one,
+                served.get(one, 0) >= (1 if one == known.owner else self._fan_out), self._depth(known, one),
+                self._load.get(one, 0), served.get(one, 0), one == known.owner, one,
             ),
         )  # fmt: skip
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import threading
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ import scalepool
 from live.clusters import LONG_S, until
 from scalepool._net.curve import Peer
 from scalepool._runtime.direct import DriverDirect
+from scalepool._runtime.session import current
 from scalepool._wire.cluster import Where
 from scalepool.errors import ObjectLostError, WorkerDiedError
 
@@ -101,6 +103,31 @@ def test_large_data_does_not_pass_the_head(cluster: Cluster, monkeypatch: pytest
     assert not [one.name for one in threading.enumerate() if one.name.startswith("scalepool-bulk")]
     # The agents let go of everything that belonged to the session but the place where they listen.
     until(lambda: all(len(psutil.Process(pid).net_connections("tcp")) == 2 for pid in cluster.agent_pids()))
+
+
+def test_what_many_hosts_want_leaves_the_program_once(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    send = ssl.SSLSocket.sendall
+
+    def counted(link: ssl.SSLSocket, data: Any, flags: int = 0) -> None:
+        sent.append(len(data))
+        send(link, data, flags)
+
+    monkeypatch.setattr(ssl.SSLSocket, "sendall", counted)
+    names = {"one", "two", "three", "four"}
+    for name in names:
+        cluster.join(name, 1)
+    scalepool.init(cluster.address)
+
+    def reached(array: Any) -> set[str]:
+        return {host for host, _ in scalepool.get([total.remote(array, 0.3) for _ in names])}
+
+    until(lambda: reached(np.ones(10)) == names)
+    until(lambda: len(current()._direct._addresses) == len(names))  # type: ignore[union-attr]  # all listen
+    array = np.random.default_rng(1).random(2 * LENGTH)
+    there = scalepool.put(array)
+    until(lambda: reached(there) == names)
+    assert array.nbytes < sum(sent) < 1.1 * array.nbytes
 
 
 def test_tasks_go_to_their_data(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +224,6 @@ def test_links_that_are_cut_again_and_again_do_not_matter(cluster: Cluster) -> N
     scalepool.init(cluster.address)
     scalepool.get(total.remote(np.ones(10)))
     from scalepool._runtime import bulk_server
-    from scalepool._runtime.session import current
 
     array = np.random.default_rng(1).random(4 * LENGTH)
     answer = total.remote(array)
