@@ -196,7 +196,10 @@ def get(refs: Any, *, timeout: float | None = None, copy: Literal["never", "priv
         raise ValueError(f"copy must be 'never' or 'private', not {copy!r}")
     deadline = deadline_of(timeout)
     flat: list[ObjectRef[Any]] = []
-    _flatten(refs, flat)
+    try:
+        _flatten(refs, flat)
+    except RecursionError:
+        raise ValueError("get() takes no list that contains itself, or that is nested so deep") from None
     if not flat:
         return _fill(refs, iter(()))
     values = flat[0]._table()
@@ -230,7 +233,8 @@ def wait(
     Parameters
     ----------
     refs
-        A list of references, each once. An ObjectRefGenerator counts as over when ``next`` would not wait.
+        A list of references, each once. An ObjectRefGenerator counts as over when ``next`` would not wait. Of none
+        two empty lists are returned, at once.
     num_returns
         How many to wait for.
     timeout
@@ -249,6 +253,8 @@ def wait(
         raise TypeError("wait() takes a list of ObjectRefs")
     if len(set(refs)) != len(refs):
         raise ValueError("wait() takes each ObjectRef once")
+    if not refs:
+        return [], []
     if not 0 < num_returns <= len(refs):
         raise ValueError(f"num_returns must be from 1 to {len(refs)}, the number of references, not {num_returns}")
     values = refs[0]._table()

@@ -51,6 +51,8 @@ def result(values: Values, ref: ObjectRef[Any]) -> Generator[Any, None, Any]:
             value = values.load(slot)
         except SegmentLost as error:
             report(values, slot, error)
+        except StopIteration as error:  # which would end this generator, and look as if there were a value
+            raise RuntimeError(f"{slot.name or 'a task'} raised StopIteration, which no await can raise") from error
         else:
             _ = ref
             return value

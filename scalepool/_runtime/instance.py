@@ -188,7 +188,11 @@ def note_own_call(slot: Slot) -> None:
 
 def check_wait(slots: Iterable[Slot]) -> None:
     """Raise DeadlockError where an actor would wait for itself, for ever; called in the thread that is to wait."""
-    if not _own.calls or not (_own.is_plain or threading.current_thread().name == LOOP_NAME):
+    if not _own.calls:
+        return
+    # A thread that a method has started may outlive it.
+    thread = threading.current_thread()
+    if thread.name != LOOP_NAME and not (_own.is_plain and thread is threading.main_thread()):
         return
     for slot in slots:
         if slot.task in _own.calls and not slot.is_over:

@@ -87,7 +87,7 @@ class LocalStation:
         client, channel, own = self._client, self._channel, self._own
         while True:
             if client.pending or own:
-                client.deliver()
+                client.pump.call_back(client.deliver)
                 # Kept in a queue: a callback may wait and thereby come here again, or raise.
                 own.extend(client.outgoing.drain())
                 while own:
@@ -270,7 +270,7 @@ class LocalStation:
             if type(message) is m.Output and not message.task:
                 self.printer.show(message.stream, message.text.decode("utf-8", "surrogatepass"), monotonic_s())
             else:
-                self._client.receive(message)
+                self._client.pump.call_back(self._client.receive, message)
             return
         self._links.send(command.peer, message)
 

@@ -22,12 +22,18 @@ from typing import TYPE_CHECKING, Final, Protocol
 from scalepool._base.clock import monotonic_s as monotonic
 from scalepool._runtime.interrupts import Deferral
 from scalepool._runtime.refusal import is_ending
-from scalepool._runtime.turns import Turns
+from scalepool._runtime.turns import Midst, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Pump", "Station"]
+
+_IN_FINALIZER: Final = (
+    "a finalizer (__del__, a callback of a weak reference, or the handler of a signal) waits for scalepool, and Python "
+    "runs it in the midst of scalepool's own work in this thread, which cannot go on before it returns: a finalizer "
+    "may submit tasks and drop references, but should not wait"
+)
 
 _HELPER_DELAY_S: Final = 0.002
 """How long the helper leaves the role to the foreground before it steps in."""
@@ -89,6 +95,8 @@ class Pump:
         self._interrupts = Deferral()
         self._sleeping = False
         self._woken = False
+        self._midst = midst = Midst()
+        self.call_back = midst.call_back
         self.awake = False
         """Whether the helper thread looks after the station now."""
         self._armed = threading.Event()
@@ -119,6 +127,8 @@ class Pump:
         if self._closed:  # after a fork the channel must not even be looked at
             return False
         if self._turns.owner == threading.get_ident():  # called from a callback under our own pump
+            if self._midst.is_inside:
+                raise RuntimeError(_IN_FINALIZER)
             return self._pump_until(done, deadline)
         try:
             return self._wait_in_turn(done, deadline)
@@ -137,6 +147,8 @@ class Pump:
                     finally:
                         self._release_role()
                 else:
+                    if self._sleeping and self._station.pending():
+                        self._wake()  # a worker queues results without a kick
                     self._turns.wait(done, deadline)
             if done():
                 return True
@@ -197,11 +209,14 @@ class Pump:
             interrupts.working = True
 
     def _work(self, arrived: bool) -> None:
+        outer, self._midst.is_inside = self._midst.is_inside, True
         try:
             self._station.work(arrived=arrived)
         except Exception as error:
             self._station.broken(error)
             raise
+        finally:
+            self._midst.is_inside = outer
 
     # ---- work that somebody queued ----
 

@@ -9,8 +9,9 @@ from scalepool._base.clock import monotonic_s as monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
-__all__ = ["Turns"]
+__all__ = ["Midst", "Turns"]
 
 
 class Turns:
@@ -69,3 +70,23 @@ class Turns:
                 self._turn.wait(left)
             finally:
                 self.waiting -= 1
+
+
+class Midst:
+    """Whether who has the role is in the midst of the station's work, in none of the user's callbacks.
+
+    The collector may run finalizers there, and the work is not such that it could be begun again before it has ended.
+    """
+
+    __slots__ = ("is_inside",)
+
+    def __init__(self) -> None:
+        self.is_inside = False
+
+    def call_back(self, function: Callable[..., object], *args: Any) -> None:
+        """Call something that may call the user's code, which may wait and have the station work meanwhile."""
+        outer, self.is_inside = self.is_inside, False
+        try:
+            function(*args)
+        finally:
+            self.is_inside = outer

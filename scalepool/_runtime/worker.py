@@ -107,7 +107,7 @@ class WorkerStation:
 
     def work(self, *, arrived: bool) -> None:
         """Send what waits, take what has come."""
-        self._client.deliver()
+        self._client.pump.call_back(self._client.deliver)
         self._send_all()
         if self.executor.depth:
             self._whereabouts.look(self.executor, None, len(self.holdings.queue))
@@ -235,7 +235,7 @@ class WorkerStation:
         elif type(message) is m.Exit:
             self.leaving = True
         else:
-            self._client.receive(message)
+            self._client.pump.call_back(self._client.receive, message)
 
     def _take_tasks(self, message: m.Run) -> None:
         if message.acked > self._acked:

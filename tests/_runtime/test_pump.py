@@ -27,6 +27,7 @@ class FakeStation:
         self.alarm: float | None = None
         self.alarms = 0
         self.rests = 0
+        self.call_back: Callable[[Callable[[], None]], None] = lambda function: function()
         self._inside: int = 0
         self._bell = threading.Semaphore(0)
 
@@ -38,7 +39,7 @@ class FakeStation:
         self.workers.add(me)
         try:
             while self.queue:
-                self.queue.popleft()()
+                self.call_back(self.queue.popleft())
             if self.alarm is not None and time.monotonic() >= self.alarm:
                 self.alarm = None
                 self.alarms += 1
@@ -210,10 +211,45 @@ def test_a_wait_inside_a_callback_pumps_on(pump: Pump, station: FakeStation) -> 
         assert pump.wait_for(lambda: "inner" in order, time.monotonic() + 30)
         order.append("outer")
 
+    station.call_back = pump.call_back
     station.queue.append(outer)
     assert pump.wait_for(lambda: "outer" in order, time.monotonic() + 30)
     assert order == ["inner", "outer"]
     assert not pump.is_mine
+
+
+def test_who_waits_wakes_the_one_who_sleeps_for_what_was_queued_without_a_kick(
+    pump: Pump, station: FakeStation
+) -> None:
+    done = threading.Event()
+    sleeper = threading.Thread(target=lambda: pump.wait_for(done.is_set, time.monotonic() + 30), daemon=True)
+    sleeper.start()
+    while not pump._sleeping:
+        time.sleep(0.001)
+    station.queue.append(done.set)
+    assert pump.wait_for(done.is_set, time.monotonic() + 20)
+    sleeper.join(20)
+
+
+def test_a_wait_in_the_midst_of_the_stations_work_is_refused(pump: Pump, station: FakeStation) -> None:
+    errors: list[str] = []
+
+    def finalizer() -> None:
+        try:
+            pump.wait_for(lambda: False)
+        except RuntimeError as error:
+            errors.append(str(error))
+        assert pump.wait_for(lambda: True), "there is nothing to wait for"
+
+    def callback() -> None:
+        station.queue.append(finalizer)
+        assert pump.wait_for(lambda: bool(errors), time.monotonic() + 30)
+
+    station.queue.append(finalizer)
+    assert pump.wait_for(lambda: bool(errors), time.monotonic() + 30)
+    assert "should not wait" in errors.pop()
+    station.queue.append(lambda: pump.call_back(callback))
+    assert pump.wait_for(lambda: bool(errors), time.monotonic() + 30), "also from a callback in the work"
 
 
 def test_an_error_of_the_station_comes_out_and_the_role_is_free_again(pump: Pump, station: FakeStation) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import scalepool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @scalepool.remote
@@ -138,3 +142,20 @@ def reads(ref: Any) -> Any:
 def makes_references(n: int) -> list[Any]:
     """Return references out of a plain task."""
     return [add.remote(n), scalepool.put(n)]
+
+
+@scalepool.remote
+def raises(kind: type[BaseException]) -> None:
+    raise kind("raised")
+
+
+@scalepool.remote
+def count_on(closed: str) -> Iterator[int]:
+    """Count until nobody reads on; then make a file."""
+    number = 0
+    try:
+        while True:
+            yield number
+            number += 1
+    finally:
+        Path(closed).touch()

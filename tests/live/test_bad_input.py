@@ -276,6 +276,47 @@ def test_get_inside_of_a_finalizer() -> None:
     assert found == [0.05] * 3
 
 
+class Late:
+    """Waits when it is collected, wherever that is."""
+
+    def __init__(self, ref: Any, seen: list[Any]) -> None:
+        self.ref = ref
+        self.seen = seen
+        self.me = self
+
+    def __del__(self) -> None:
+        try:
+            self.seen.append(scalepool.get(self.ref, timeout=60))
+        except (RuntimeError, ObjectLostError) as error:  # in the midst of other work; or its reference went first
+            self.seen.append(error)
+
+
+def test_finalizers_that_wait_wherever_the_collector_runs() -> None:
+    seen: list[Any] = []
+    for _ in range(5):
+        for number in range(50):
+            Late(tasks.add.remote(number), seen)
+        garbage: list[Any] = []
+        refs = []
+        for number in range(1000):
+            garbage.append([[] for _ in range(20)])
+            refs.append(tasks.add.remote(number))
+        assert scalepool.get(refs, timeout=60) == list(range(1, 1001))
+    gc.collect()
+    wait_for(lambda: len(seen) == 250)
+    for each in seen:
+        if not isinstance(each, int):
+            assert isinstance(each, ObjectLostError) or "a finalizer" in str(each)
+
+
+def test_get_of_a_list_in_itself_and_wait_for_nothing() -> None:
+    circle: list[Any] = [tasks.add.remote(1)]
+    circle.append(circle)
+    with pytest.raises(ValueError, match="contains itself"):
+        scalepool.get(circle)
+    assert scalepool.wait([]) == ([], [])
+
+
 def test_get_in_a_finalizer_at_the_end_of_the_program(tmp_path: Path) -> None:
     source = """
     import scalepool

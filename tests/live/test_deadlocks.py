@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import scalepool
+from live.helpers import wait_for
 from live.waiting_actors import AsyncWaiter, Waiter, asks
 from scalepool.errors import DeadlockError
 
@@ -123,6 +124,12 @@ def test_waits_that_can_end_do() -> None:
     assert scalepool.get(one.wait_for_any.remote(other.plain), timeout=60) is True
     assert scalepool.get(asks.remote(one, "plain"), timeout=60) == "plain"
     assert scalepool.get([asks.remote(one, "ask_back") for _ in range(5)], timeout=60) == ["plain"] * 5
+
+
+def test_a_thread_that_outlives_the_method_that_started_it() -> None:
+    one, _ = couple()
+    one.begin.remote("plain")
+    wait_for(lambda: scalepool.get(one.finished.remote(), timeout=60) == ["plain"])
 
 
 def test_a_kill_ends_a_wait_as_before() -> None:

@@ -72,6 +72,65 @@ def test_errors_are_raised() -> None:
     asyncio.run(main())
 
 
+def test_errors_that_mean_something_to_generators_and_loops() -> None:
+    async def main(kind: type[BaseException]) -> Any:
+        return (await asyncio.gather(tasks.raises.remote(kind), return_exceptions=True))[0]
+
+    found = asyncio.run(main(StopIteration))
+    assert isinstance(found, RuntimeError)
+    assert "raises raised StopIteration" in str(found)
+    assert isinstance(found.__cause__, StopIteration)
+    for kind in (StopAsyncIteration, GeneratorExit, asyncio.CancelledError):
+        assert isinstance(asyncio.run(main(kind)), kind)
+    for kind in (StopIteration, StopAsyncIteration, GeneratorExit, asyncio.CancelledError):
+        with pytest.raises(kind):
+            scalepool.get(tasks.raises.remote(kind), timeout=60)
+        with pytest.raises(kind):
+            tasks.raises.remote(kind).future().result(60)
+
+
+def test_one_stream_read_by_two_and_given_up_on(tmp_path: Path) -> None:
+    async def main() -> list[int]:
+        stream = tasks.count_on.remote(str(tmp_path / "closed"))
+        taken: list[int] = []
+        enough = asyncio.Event()
+
+        async def read() -> None:
+            async for ref in stream:
+                taken.append(await ref)
+                if len(taken) > 50:
+                    enough.set()
+
+        readers = [asyncio.create_task(read()) for _ in range(2)]
+        await asyncio.wait_for(enough.wait(), 60)
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+        taken.append(await (await asyncio.wait_for(anext(stream), 60)))
+        return taken
+
+    taken = asyncio.run(main())
+    assert len(set(taken)) == len(taken) > 51
+    wait_for((tmp_path / "closed").exists)
+    wait_for(lambda: hub_values() == 0)
+
+
+def test_callbacks_of_futures_that_raise_take_nothing_from_others(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[int] = []
+
+    def fails(future: Any) -> None:
+        seen.append(future.result())
+        raise ValueError("callback")
+
+    futures = [ref.future() for ref in tasks.add.map(range(100))]
+    for future in futures[::10]:
+        future.add_done_callback(fails)
+        future.add_done_callback(lambda future: seen.append(-future.result()))
+    assert [future.result(60) for future in futures] == list(range(1, 101))
+    wait_for(lambda: len(seen) == 20)
+    assert sorted(seen) == sorted([*range(-91, 0, 10), *range(1, 101, 10)])
+
+
 def test_a_value_in_time_or_not() -> None:
     async def main() -> None:
         slow = tasks.sleeps.remote(1.0)

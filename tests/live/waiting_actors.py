@@ -36,6 +36,17 @@ class Waiter:
             return [scalepool.get(one) for one in self.me.count.remote()]
         return scalepool.wait([ref], timeout=0.5)[0]
 
+    def begin(self, method: str) -> None:
+        """Have a thread wait, which goes on when this method has ended."""
+        self.found: list[Any] = []
+        thread = threading.Thread(target=lambda: self.found.append(self.ask_myself("get", method)))
+        thread.start()
+        self.thread = thread
+
+    def finished(self) -> Any:
+        self.thread.join(0.01)
+        return list(self.found)
+
     def wait_for_any(self, other: Any) -> Any:
         """Wait for whichever is first: a call of one's own, or another one's."""
         mine, others = self.me.plain.remote(), other.remote()
