@@ -10,6 +10,7 @@ leave a task without an end.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scalepool._core.deadlines import Deadlines
@@ -41,7 +42,14 @@ from scalepool._core.reports import Reports, report_handlers
 from scalepool._core.sharing import wanted
 from scalepool._core.spilling import Spilling
 from scalepool._core.state import HubState
-from scalepool._core.stats import GroupStatistics, HubStatistics, group_statistics, hub_statistics, violations
+from scalepool._core.stats import (
+    GroupStatistics,
+    HubStatistics,
+    detached_actors,
+    group_statistics,
+    hub_statistics,
+    violations,
+)
 from scalepool._wire import messages as m
 from scalepool._wire.actors import Stall, Unstall, WatchPeers
 from scalepool.errors import ProtocolError
@@ -83,6 +91,8 @@ class Hub:
         copies: Mapping[int, Collection[int]] | None = None,
     ) -> None:
         self._state = state = HubState(idle_worker_s)
+        self.detached = partial(detached_actors, state)
+        """Returns the detached actors that live, as (number, pid, restarts); from any thread."""
         state.capacity = capacity
         state.copies = {} if copies is None else copies
         self.hungry = True

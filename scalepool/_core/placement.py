@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from scalepool._base.tuples import NamedTuple
+from scalepool._wire.stewards import STEWARD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,16 +144,31 @@ class Placement:
         del self.hosts[host.number]
 
     @property
+    def with_room(self) -> list[Host]:
+        """Those that people and programs know of: all but the steward of detached actors, which has no slots."""
+        return [host for host in self.hosts.values() if host.slots]
+
+    @property
+    def steward(self) -> Host | None:
+        """The steward's, if it is there."""
+        return next((host for host in self.hosts.values() if not host.slots and host.link), None)
+
+    @property
     def staying(self) -> list[Host]:
         """Those that may get something new."""
-        return [host for host in self.hosts.values() if host.state == STAYS and host.link]
+        return [host for host in self.with_room if host.state == STAYS and host.link]
 
     def take(self, number: int = 0) -> Host | None:
         """Choose the host of one more worker, and count it there; ``None``: there are none that stay.
 
-        With a ``number`` it must be that one.
+        With a ``number`` it must be that one; `STEWARD` stands for the steward's.
         """
-        if number:
+        chosen: Host | None
+        if number == STEWARD:
+            chosen = self.steward
+            if chosen is None:
+                return None
+        elif number:
             chosen = self.hosts.get(number)
             if chosen is None or chosen.state != STAYS or not chosen.link:
                 return None
@@ -171,8 +187,8 @@ class Placement:
     def find(self, number: int, name: bytes) -> list[Host]:
         """Return the hosts with this number, or else this name."""
         if number:
-            return [host for host in (self.hosts.get(number),) if host is not None]
-        return [host for host in self.hosts.values() if host.name == name]
+            return [host for host in self.with_room if host.number == number]
+        return [host for host in self.with_room if host.name == name]
 
     def drain(self, host: Host, limit_s: float) -> None:
         """A host is to leave after so long; one that is to leave already, at the earlier of the two moments."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from scalepool._core.state import HubState
 
-__all__ = ["GroupStatistics", "HubStatistics", "group_statistics", "hub_statistics", "violations"]
+__all__ = ["GroupStatistics", "HubStatistics", "detached_actors", "group_statistics", "hub_statistics", "violations"]
 
 
 class HubStatistics(NamedTuple):
@@ -56,6 +56,16 @@ def hub_statistics(state: HubState) -> HubStatistics:
         object_bytes=state.objects.memory_bytes,
         spilled=sum(record.spilled for _, record in state.objects.items()),
     )
+
+
+def detached_actors(state: HubState) -> list[tuple[int, int, int]]:
+    """Return the detached actors that live: number, process (0: none now), and how often they began anew."""
+    actors = [group.actor for group in list(state.groups.values()) if group.actor is not None and not group.failure]
+    return [
+        (actor.group.id, 0 if (worker := actor.worker) is None else worker.pid, actor.restarts)
+        for actor in actors
+        if actor.detached
+    ]
 
 
 def group_statistics(state: HubState, group_id: int) -> GroupStatistics | None:

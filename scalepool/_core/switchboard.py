@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from scalepool._core.membership import AWAY, Link, Members, Sends, Session
 from scalepool._core.returning import Returning
+from scalepool._core.stewardship import Stewardship
 from scalepool._core.tenancy import Tenancy
 from scalepool._wire import cluster as c
 from scalepool._wire.handshake import (
@@ -23,6 +24,7 @@ from scalepool._wire.handshake import (
     encode_introduction,
     is_introduction,
 )
+from scalepool._wire.stewards import STEWARD
 from scalepool.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class Switchboard:
         Numbers of sessions and hosts begin after this: above all that an earlier head of the cluster has given.
     host_grace_s
         A host that is lost is waited for so long before its workers count as dead.
+    stewardship
+        Who may be the steward of detached actors; ``None``: there can be none.
 
     Attributes
     ----------
@@ -57,7 +61,9 @@ class Switchboard:
         Whether somebody has asked for the cluster's end.
     """
 
-    def __init__(self, own: Introduction, first: int = 0, host_grace_s: float = 0.0) -> None:
+    def __init__(
+        self, own: Introduction, first: int = 0, host_grace_s: float = 0.0, stewardship: Stewardship | None = None
+    ) -> None:
         self._own = own
         self._members = members = Members(first)
         self._links = members.links
@@ -65,6 +71,7 @@ class Switchboard:
         self._sessions = members.sessions
         self._returning = Returning(members, host_grace_s)
         self._tenancy = Tenancy(members.placement, members.sessions)
+        self._stewardship = stewardship or Stewardship()
         self._held: list[tuple[Session, c.Launch]] = []
         """Orders that wait for a host that may come back."""
         self._ticked = False
@@ -117,7 +124,7 @@ class Switchboard:
         if is_news:
             sends += self._tell_nodes()
         if not self._returning.awaiting:
-            return sends
+            return sends + self._launch_held() if self._held else sends
         left, overdue = self._returning.overdue()
         sends += overdue
         for session in left:
@@ -139,12 +146,13 @@ class Switchboard:
         """Return what is going on, for people and programs; who is cut off and may come back is ``away``."""
         hosts = {link: one.introduced.host for link, one in self._links.items() if one.introduced is not None}
         return {
-            "nodes": [node.report() for node in self._placement.hosts.values()],
+            "nodes": [node.report() for node in self._placement.with_room],
             "drivers": [
                 {"session": session.number, "host": hosts.get(session.link, ""), "workers": len(session.workers),
                  "away": session.link == AWAY}
-                for session in self._sessions.values()
+                for session in self._sessions.values() if session.number != self._stewardship.session
             ],
+            "detached": self._stewardship.actors if self._placement.steward is not None else [],
         }  # fmt: skip
 
     # ---- who comes ----
@@ -158,8 +166,10 @@ class Switchboard:
         return [(link, encode_introduction(self._own))]
 
     def _offer(self, link: bytes, known: Link, offer: c.Offer) -> Sends:
-        if known.node is not None or not 0 < offer.slots <= _MOST_SLOTS:
-            raise ProtocolError("an agent offered its host twice, or no slots")
+        if known.node is not None or not 0 <= offer.slots <= _MOST_SLOTS:
+            raise ProtocolError("an agent offered its host twice, or a number of slots that makes no sense")
+        if not offer.slots:
+            self._stewardship.admit(offer.rest, self._placement.steward)
         return [*self._returning.offer(link, known, offer), *self._tell_nodes(), *self._launch_held()]
 
     def _open(self, link: bytes, known: Link, opened: c.Open) -> Sends:
@@ -177,7 +187,7 @@ class Switchboard:
         return sends + self._tell_nodes([known.session])
 
     def _tell_nodes(self, sessions: list[Session] | None = None) -> Sends:
-        nodes = [host for host in self._placement.hosts.values() if host.link != AWAY]
+        nodes = [host for host in self._placement.with_room if host.link != AWAY]
         rows = ((node.number, node.slots, node.memory, node.name, node.rest, node.state) for node in nodes)
         data = c.encode(c.Nodes(*zip(*rows, strict=True)) if nodes else c.Nodes((), (), (), ()))
         if sessions is None:
@@ -232,7 +242,13 @@ class Switchboard:
         if node is None and self._returning.awaiting and not message.node:
             self._held.append((session, message))
             return []
+        missing = self._stewardship.missing(self._members.now) if node is None and message.node == STEWARD else None
+        if missing == "":
+            self._held.append((session, message))
+            return []
         if node is None:
+            if missing is not None:
+                return [(session.link, c.encode(c.Refused(session.number, message.worker, missing.encode(), 0)))]
             # The hub finds another host, or waits for one to join, and so hears first that there is none.
             reason = b"its host has left the cluster" if message.node else b"the cluster has no host that stays"
             told = [] if message.node else self._tell_nodes([session])
@@ -260,6 +276,9 @@ class Switchboard:
             return self._offer(link, known, message)
         if type(message) is c.Drain and known.node is not None:
             return self._tenancy.drain(message, link, known.node)
+        if type(message) is c.Owned and known.node is not None and known.node is self._placement.steward:
+            self._stewardship.owned(message)
+            return []
         if type(message) is not c.Again or known.node is not None or known.again is not None:
             raise ProtocolError(f"an agent sent a {type(message).__name__} message")
         known.again = message

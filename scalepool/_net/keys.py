@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import os
 import stat
+
+# Where hashlib has it from; that would load OpenSSL.
+from _blake2 import blake2b
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -21,7 +24,7 @@ from scalepool.errors import KeyFileError
 
 __all__ = [
     "AGENT", "DRIVER", "HEAD", "KEY_FILE_VARIABLE", "ROLES", "ClusterKeys", "KeyPair", "key_file", "keys_text",
-    "read_keys", "usual_key_file", "write_keys",
+    "read_keys", "steward_word", "usual_key_file", "write_keys",
 ]  # fmt: skip
 
 HEAD: Final = "head"
@@ -97,6 +100,12 @@ class ClusterKeys(NamedTuple):
     def roles_by_key(self) -> dict[bytes, str]:
         """Return who may knock at the head: role by public key."""
         return {pair.public: role for role, pair in self.pairs.items() if role in ROLES}
+
+
+def steward_word(keys: ClusterKeys) -> bytes:
+    """Return what shows a head that the steward of detached actors is its own: who lacks its secret cannot know it."""
+    secret = keys.pairs[HEAD].secret
+    return blake2b(b"steward of detached actors", key=secret, digest_size=32).hexdigest().encode() if secret else b""
 
 
 def usual_key_file() -> str:

@@ -32,7 +32,7 @@ from scalepool._runtime.options import changed, check_count
 from scalepool._runtime.outgoing import KeptCall
 from scalepool._runtime.remote import ONE_CPU, group_of
 from scalepool._runtime.returning import yields
-from scalepool._runtime.session import current
+from scalepool._runtime.session import current, is_in_cluster
 from scalepool._runtime.spec import WorkerSpec
 from scalepool._runtime.values import values_of
 from scalepool._wire import actors as wire
@@ -50,6 +50,7 @@ __all__ = ["ActorClass", "ActorOptions", "find_actor", "mark_method"]
 T = TypeVar("T")
 
 _ASYNC_CONCURRENCY: Final = 1000
+_TAKEN: Final = "there is an actor named {!r} already; see get_if_exists=True"
 
 
 class ActorOptions(NamedTuple):
@@ -185,6 +186,8 @@ class ActorClass(Generic[T]):
             plan.concurrency, int(options.lifetime is not None), named.full_name,
             cls.encode(), meta.packed(), *asked(demand, FOR_LIFE)[1:],
         )  # fmt: skip
+        if options.lifetime is not None and is_in_cluster(session):
+            return self._detached(session, opened, (function, arguments, kept))
         if options.name:
             with session.client.questions.asked(actor, opened) as found:
                 if found.actor == actor:  # somebody may have found it meanwhile, and be through with it already
@@ -192,9 +195,18 @@ class ActorClass(Generic[T]):
                 if options.get_if_exists:
                     return _adopt(session.client, found)
                 values.adopt(found.actor, found.actor, cls)  # and drop: it is held
-            raise ValueError(f"there is an actor named {options.name!r} already; see get_if_exists=True")
+            raise ValueError(_TAKEN.format(options.name))
         session.client.post(opened)
         return ActorHandle(values.enqueue(actor, function, arguments, kept, actor)[0], meta)
+
+    def _detached(self, session: Any, opened: wire.OpenActor, creation: tuple[Any, Any, KeptCall]) -> ActorHandle:
+        """Make it an actor of the cluster, not of this session."""
+        from scalepool._runtime.detached import make_detached
+
+        handle, is_new = make_detached(session, opened, creation)
+        if not is_new and not self._options.get_if_exists:
+            raise ValueError(_TAKEN.format(self._options.name))
+        return handle
 
     def options(self, **changes: Any) -> ActorClass[T]:
         """Return the same class with other options; takes what ``scalepool.remote`` takes for classes."""
@@ -244,6 +256,12 @@ def find_actor(name: str, namespace: str | None) -> ActorHandle:
     with client.questions.asked(request, wire.FindActor(request, full_name(name, namespace))) as found:
         if found.actor:
             return _adopt(client, found)
+    if is_in_cluster(session):
+        from scalepool._runtime.detached import find_detached
+
+        handle = find_detached(session, full_name(name, namespace))
+        if handle is not None:
+            return handle
     where = f" in namespace {namespace!r}" if namespace else ""
     raise ValueError(f"there is no actor named {name!r}{where}; it may have ended")
 

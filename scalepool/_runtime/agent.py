@@ -210,16 +210,20 @@ class Agent:
     def _begin(self, begin: c.Begin) -> None:
         if begin.session in self._sessions:
             return
-        session: SessionPart
         try:
-            session = NodeSession(begin, self._link.send, self._tell, self._site)
-            session.lend(self.gpus)
+            session = self._part(begin)
         except (ScalepoolError, OSError, ValueError, TypeError) as error:
             self._tell(f"a session cannot have workers here: {error}")
             session = RefusedSession(begin, self._link.send, f"no session can be begun there: {error}")
         self._sessions[begin.session] = session
         for fd in session.filenos():
             self._peer.watch(fd)
+
+    def _part(self, begin: c.Begin) -> SessionPart:
+        """Return a session's part on this host."""
+        session = NodeSession(begin, self._link.send, self._tell, self._site)
+        session.lend(self.gpus)
+        return session
 
     def _end(self, number: int) -> None:
         session = self._sessions.pop(number, None)

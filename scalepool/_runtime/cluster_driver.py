@@ -50,8 +50,9 @@ if TYPE_CHECKING:
     from scalepool._runtime.client import Client
     from scalepool._runtime.storage import Storage
     from scalepool._runtime.travel.library import CodeLibrary
+    from scalepool._runtime.travel.record import CodeRecord
 
-__all__ = ["ClusterSession"]
+__all__ = ["ClusterSession", "ClusterStation"]
 
 _OF_HOSTS: Final = ("num_cpus", "num_gpus", "resources", "memory", "labels")
 """What hosts have is said where they join."""
@@ -111,7 +112,7 @@ class ClusterStation(LocalStation):
         self._link = link
         self._address = address
         self._looked_at = monotonic_s()
-        self._library: CodeLibrary | None = None
+        self._library: CodeLibrary | CodeRecord | None = None
         self.code_limit_bytes = Settings().code_limit_bytes
         self.nodes = engine
         self.engine = engine  # type: ignore[assignment]  # of which is asked what both sorts can do
@@ -201,11 +202,20 @@ class ClusterStation(LocalStation):
 
             notes = Notes()
             self._library = CodeLibrary(
-                self.code_limit_bytes, lambda text: notes.show(text, monotonic_s()), self._answer_soon
+                self.code_limit_bytes, lambda text: notes.show(text, monotonic_s()), self.answer_soon
             )
         self._library.ask((seek.node, seek.request), seek.question)
 
-    def _answer_soon(self) -> None:
+    def serve_code(self, library: CodeLibrary | CodeRecord) -> None:
+        """Have the questions of hosts about code answered by this, not out of the program's own modules."""
+        self._library = library
+
+    def find_object(self, object_id: int) -> int | None:
+        """Return a new descriptor of an object of the session, whoever made it; ``None``: it is gone."""
+        return self._link.find(object_id)
+
+    def answer_soon(self) -> None:
+        """An answer about code is ready; from any thread."""
         self._link.wake()  # who pumps may be on the way to its next wait
         self._client.pump.kick(now=False)
 
@@ -292,6 +302,8 @@ class ClusterSession(HubSession):
         own = settings(arguments)
         keys = read_keys(key_file())
         self.address = address
+        self.number = 0
+        """What the head calls it."""
         peer: Peer | None = None
         try:
             peer = join(address, keys, DRIVER, timeout_s=_JOIN_S)
@@ -324,6 +336,7 @@ class ClusterSession(HubSession):
         self._decide(token, plan, link.copies)
         station = ClusterStation(self.hub, link, self.client, token, engine, address)
         station.code_limit_bytes = own.code_limit_bytes
+        self.number = number
         link.direct = self._direct = DriverDirect(
             site, link.porter, link.find, lambda: self.client.pump.kick(now=False),
             lambda message: link.tell(message.node, message), number,  # type: ignore[union-attr]  # all of these have one

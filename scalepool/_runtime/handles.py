@@ -96,6 +96,8 @@ class ActorMeta(NamedTuple):
         Concurrency groups.
     max_task_retries
         For methods that say nothing else.
+    is_gate
+        Whether the handle is one of a cluster's detached actor, in a program; see `detached`.
     """
 
     cls: str
@@ -104,11 +106,13 @@ class ActorMeta(NamedTuple):
     others: Mapping[str, str]
     groups: tuple[str, ...]
     max_task_retries: int
+    is_gate: bool = False
 
     def packed(self) -> bytes:
         """Return it as bytes."""
         plain = {name: tuple(options.travelling()) for name, options in self.methods.items()}
-        return dumps_inline((self.cls, self.name, plain, dict(self.others), self.groups, self.max_task_retries))
+        rest = dict(self.others), self.groups, self.max_task_retries, self.is_gate
+        return dumps_inline((self.cls, self.name, plain, *rest))
 
 
 _metas: dict[bytes, ActorMeta] = {}
@@ -118,9 +122,9 @@ def meta_of(packed: bytes) -> ActorMeta:
     """Return what was packed; the same object for the same bytes."""
     found = _metas.get(packed)
     if found is None:
-        cls, name, methods, others, groups, retries = loads_inline(packed)
+        cls, name, methods, *rest = loads_inline(packed)
         methods = {name: MethodOptions(*options) for name, options in methods.items()}
-        found = ActorMeta(cls, name, methods, others, groups, retries)
+        found = ActorMeta(cls, name, methods, *rest)
         while len(_metas) > 1000:
             _metas.pop(next(iter(_metas)), None)
         _metas[packed] = found
@@ -161,7 +165,9 @@ class ActorMethod:
         values = ref._table()
         function = self._function or self._export()
         returning = self._returning
-        kept = KeptCall(self._label, returning.number, self._terms, current().kept_task)
+        # Of a detached actor's calls the terms are for another hub to keep, and travel with the function.
+        terms = PLAIN if self._meta.is_gate else self._terms
+        kept = KeptCall(self._label, returning.number, terms, current().kept_task)
         refs = values.enqueue(ref.id, function, values.pack((args, kwargs), kept), kept)
         if ref.id == actor_id():
             note_own_call(values.table[refs[0].id])
@@ -181,6 +187,10 @@ class ActorMethod:
         times = 0 if kinds == () else self._terms.max_retries
         method = Method(self._meta.cls, self._name, options.concurrency_group, self._returning.way, kinds, times)
         self._function = client.exporter.export(method)
+        if self._meta.is_gate:
+            from scalepool._runtime.detached import through_gate
+
+            self._function = through_gate(self._function, self._label, self._terms, self._returning)
         return self._function
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -276,4 +286,9 @@ def own_handle() -> ActorHandle:
 def end(handle: ActorHandle, mode: EndMode) -> None:
     """End an actor; returns when the hub has been told."""
     ref = handle._ref
+    if handle._meta.is_gate:
+        from scalepool._runtime.detached import end_detached
+
+        end_detached(handle, mode)
+        return
     ref._table().client.post(EndActor(ref.id, mode), now=True)

@@ -6,8 +6,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from scalepool._base.clock import monotonic_s
+from scalepool._core.stewardship import Stewardship
 from scalepool._core.switchboard import Switchboard
 from scalepool._net.curve import Heartbeats, Hub, role_of
+from scalepool._net.keys import steward_word
 from scalepool._runtime.joining import LINK_MESSAGE_BYTES, introduction
 from scalepool._wire import cluster as c
 from scalepool.errors import ProtocolError, SessionError
@@ -56,7 +58,10 @@ class Head:
         self._tell = tell
         # Those who come back from an earlier head have lower numbers.
         first = int(time.time() * 1000) << 16
-        self._board = Switchboard(introduction(keys.cluster, heartbeats), first, host_grace_s)
+        self.start_steward: Callable[[], str] | None = None
+        """Starts the steward of detached actors; returns why that cannot be, or nothing."""
+        self._stewardship = Stewardship(steward_word(keys))
+        self._board = Switchboard(introduction(keys.cluster, heartbeats), first, host_grace_s, self._stewardship)
         self._banned: set[bytes] = set()
         self._looked_at = 0.0
         self._stopped = False
@@ -112,6 +117,10 @@ class Head:
         self._looked_at = monotonic_s()
         if not self._hub.safe:
             raise SessionError("newcomers are no longer looked at, so nobody can get in: the head ends")
+        if self._stewardship.is_wanted:
+            self._stewardship.is_wanted = False
+            start = self.start_steward
+            self._stewardship.trouble = "this head was not told how" if start is None else start()
         self._send(self._board.tick(self._looked_at))
         lost = [link for link in self._board.links if not self._hub.send(link, _PING)]
         # Drivers first: what nobody could be told of is not lost for good.

@@ -17,14 +17,14 @@ from scalepool.errors import ProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Final
 
     from scalepool._runtime.stored import StoredObject
     from scalepool._store.files import SegmentRef
     from scalepool._wire import payload as codec
 
-__all__ = ["IN_MESSAGE", "Packed", "Parts", "has_arrays", "read_table"]
+__all__ = ["IN_MESSAGE", "Packed", "Parts", "has_arrays", "read_table", "renumbered", "table_objects"]
 
 _PARTS: Final = b"\x01"
 _COUNTS: Final = struct.Struct("<II")  # parts, gaps
@@ -119,6 +119,24 @@ def has_arrays(data: bytes) -> bool:
         return False
     count, gap_count = _COUNTS.unpack_from(data, 1)
     return bool(count > 1 + gap_count)
+
+
+def table_objects(data: bytes) -> dict[int, int]:
+    """Return the objects that something packed lies in, and how many bytes of each, from its beginning, it uses."""
+    found: dict[int, int] = {}
+    for object_id, offset, size in read_table(data)[0] if data[:1] == _PARTS else ():
+        if object_id != IN_MESSAGE:
+            found[object_id] = max(found.get(object_id, 0), offset + size)
+    return found
+
+
+def renumbered(data: bytes, numbers: Mapping[int, int]) -> bytes:
+    """Return a packed value whose objects have other numbers; those that are not mentioned keep theirs."""
+    if data[:1] != _PARTS or not numbers:
+        return data
+    table, _, end = read_table(data)
+    places = [_PART.pack(numbers.get(object_id, object_id), offset, size) for object_id, offset, size in table]
+    return b"".join([data[: end - len(places) * _PART.size], *places, data[end:]])
 
 
 def read_table(data: bytes) -> tuple[list[tuple[int, int, int]], tuple[int, ...], int]:

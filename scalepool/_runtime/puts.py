@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scalepool._runtime.values import Values
     from scalepool._store.files import SegmentRef
 
-__all__ = ["Origin", "put", "put_error"]
+__all__ = ["Origin", "keep_packed", "put", "put_error"]
 
 _SCALAR_BYTES: Final = 4096
 _ERROR_BYTES: Final = 65_536
@@ -49,6 +49,11 @@ def put_error(values: Values, record: bytes, origin: Origin) -> ObjectRef[Any]:
     """Keep what raises an error when it is read; a record as of ``encode_exception``."""
     data = record if len(record) <= _ERROR_BYTES else values.client.packer.pack_value(record)
     return _keep(values, origin, Status.ERROR, data)
+
+
+def keep_packed(values: Values, name: str, packed: Packed) -> ObjectRef[Any]:
+    """Keep a value that somebody else has packed."""
+    return _keep(values, Origin(name), Status.VALUE, packed)
 
 
 def _keep(values: Values, origin: Origin, status: Status, made: bytes | Packed) -> ObjectRef[Any]:

@@ -38,6 +38,7 @@ __all__ = [
     "WorkerSession",
     "current",
     "existing",
+    "is_in_cluster",
     "set_current",
     "shut_down",
     "start",
@@ -184,6 +185,13 @@ def current() -> DriverSession | WorkerSession:
     """Return this process's session, started if need be."""
     session = _current
     return session if session is not None else start({})
+
+
+def is_in_cluster(session: DriverSession | WorkerSession) -> bool:
+    """Whether a session has its workers on the hosts of a cluster."""
+    if isinstance(session, DriverSession):
+        return session.address != "local"
+    return session.settings.num_cpus is None  # which drivers tell workers of their own host
 
 
 def start(arguments: Mapping[str, object], address: str | None = None) -> DriverSession | WorkerSession:

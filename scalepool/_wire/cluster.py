@@ -16,15 +16,16 @@ from scalepool._base.tuples import NamedTuple
 from scalepool._wire import codec
 from scalepool._wire import messages as m
 from scalepool._wire.links import Again, Drop, Heard, Joined, Renew, Reopen, Resume, Said, Stranger
+from scalepool._wire.stewards import Owned
 from scalepool._wire.tenancy import Drain, Drained, Leave, Share, Shift, Wants
 
 __all__ = [
     "CARRY", "NO_EXITCODE", "SAID",
     "Again", "Ask", "Begin", "Brought", "Carry", "Chunk", "ClusterMessage", "Down", "Drain", "Drained",
     "Drop", "End", "Ended", "Fetch", "Forget", "Heard", "Joined", "Kill", "Launch", "Launched", "Leave", "Listening",
-    "Look", "Looked", "NodeLost", "Nodes", "Offer", "Open", "Opened", "Ping", "Placed", "Refused", "Renew", "Reopen",
-    "Report", "Resume", "Said", "Seek", "Share", "Shift", "Sought", "Source", "Stranger", "Ticket", "Wants", "Where",
-    "Withdraw", "carries_objects", "decode", "encode", "kind_said", "route_of",
+    "Look", "Looked", "NodeLost", "Nodes", "Offer", "Open", "Opened", "Owned", "Ping", "Placed", "Refused", "Renew",
+    "Reopen", "Report", "Resume", "Said", "Seek", "Share", "Shift", "Sought", "Source", "Stranger", "Ticket", "Wants",
+    "Where", "Withdraw", "carries_objects", "decode", "encode", "kind_said", "route_of",
 ]  # fmt: skip
 
 NO_EXITCODE: Final = 1 << 32
@@ -324,6 +325,7 @@ ClusterMessage: TypeAlias = (
     | Ticket | Listening | Where | Source | Brought
     | Said | Heard | Resume | Renew | Drop | Stranger | Again | Joined | Reopen
     | Drain | Drained | Leave | Wants | Share | Shift
+    | Owned
 )  # fmt: skip
 
 # The order of this list is the protocol: append, never insert.
@@ -333,6 +335,7 @@ _BY_NUMBER, _BY_TYPE = codec.tables([
     Ticket, Listening, Where, Source, Brought,
     Said, Heard, Resume, Renew, Drop, Stranger, Again, Joined, Reopen,
     Drain, Drained, Leave, Wants, Share, Shift,
+    Owned,
 ])  # fmt: skip
 _PASSED_ON: Final = {_BY_TYPE[kind][0]: kind for kind in (Said, Heard, Resume)}
 SAID: Final = _BY_TYPE[Said][0]

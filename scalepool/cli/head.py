@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 
 import click
@@ -25,6 +26,7 @@ from scalepool.cli.clusters import (
     write_file,
 )
 from scalepool.cli.heads import GREETING_ENDS, head_log, runs, start_head
+from scalepool.cli.steward import start_steward
 from scalepool.errors import KeyFileError, SessionError
 
 __all__ = ["head"]
@@ -107,6 +109,8 @@ def head(
         try:
             with stopping(serving):
                 address = _reachable(serving.address)
+                log = where.with_name("steward.log").absolute()
+                serving.start_steward = partial(start_steward, _from_here(serving.address), path, log)
                 write_file(where, {"address": address, "cluster": keys.cluster, "key_file": path, "pid": os.getpid()})
                 _greet(address, keys.cluster, path, where)
                 try:
@@ -151,6 +155,12 @@ def _reachable(address: str) -> str:
     """Return the address to tell others: by the host's name where it listens at all of its addresses."""
     host, port = split_endpoint(address)
     return join_endpoint(os.uname().nodename, port) if host in ("0.0.0.0", "::") else address
+
+
+def _from_here(address: str) -> str:
+    """Return the address for a process on this host."""
+    host, port = split_endpoint(address)
+    return join_endpoint({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
 
 
 def _greet(address: str, cluster: str, keys: str, file: Path) -> None:

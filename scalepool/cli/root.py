@@ -31,6 +31,7 @@ VERBS: Final[Mapping[str, str]] = {
     "run": "scalepool.cli.run:run",
     "stack": "scalepool.cli.stack:stack",
     "status": "scalepool.cli.status:status",
+    "steward": "scalepool.cli.steward:steward",
     "up": "scalepool.cli.up:up",
     "worker": "scalepool.cli.worker:worker",
 }

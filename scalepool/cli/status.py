@@ -33,7 +33,7 @@ def status(
     cluster: str | None, key_file: str | None, as_json: bool, expect: str | None, hosts: int | None,
     timeout_s: float | None,
 ) -> None:  # fmt: skip
-    """Say which hosts a cluster has, how many workers they run, and for whom.
+    """Say which hosts a cluster has, how many workers they run, and for whom; and which detached actors there are.
 
     The cluster is found as by 'scalepool worker'.
 
@@ -74,6 +74,11 @@ def _show(report: dict[str, Any]) -> None:
     click.echo(f"{count_of(len(nodes), 'host')} with {room}; {count_of(len(drivers), 'program')}")
     for node in nodes:
         click.echo(f"  host {node['node']}, {node['host']}: {_offer(node)}")
+    for actor in report.get("detached", ()):
+        name = "/".join(filter(None, (actor["namespace"], actor["name"]))) or "without a name"
+        where = f"process {actor['pid']}" if actor["pid"] else "no process now"
+        restarts = f", begun anew {count_of(actor['restarts'], 'time')}" if actor["restarts"] else ""
+        click.echo(f"  detached actor {name} ({actor['class']}): {where}{restarts}")
     for driver in drivers:
         where = ", which is cut off" if driver["away"] else f" on {driver['host']}"
         click.echo(f"  program {driver['session']}{where}: {count_of(driver['workers'], 'worker')}")

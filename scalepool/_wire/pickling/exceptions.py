@@ -28,14 +28,21 @@ from scalepool.errors import ScalepoolError, SerializationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["RemoteError", "ResultEncodingError", "decode_exception", "encode_exception", "encode_result"]
+__all__ = [
+    "RemoteError",
+    "ResultEncodingError",
+    "decode_exception",
+    "encode_exception",
+    "encode_result",
+    "encode_unread",
+]
 
 # Exceptions in one record: chains longer than this lose their far end.
 MAX_CHAIN = 100
 # Characters of one repr.
 MAX_REPR = 10_000
 
-_PICKLED, _REBUILT, _GROUP, _STAND_IN = range(4)
+_PICKLED, _REBUILT, _GROUP, _STAND_IN, _UNREAD = range(5)
 
 
 class RemoteError(ScalepoolError):
@@ -167,6 +174,11 @@ def encode_exception(error: BaseException, tb_text: str, *, reader: int | None =
     return pickle.dumps((tb_text, [tuple(node) for node in nodes]), 5)
 
 
+def encode_unread(data: bytes, class_name: str, message: str) -> bytes:
+    """Return the record of an exception that is pickled already, and not to be loaded here."""
+    return pickle.dumps(("", [tuple(_Node(_UNREAD, data, class_name, message, (), (), -1, -1, False))]), 5)
+
+
 def _reachable(error: BaseException) -> list[BaseException]:
     order: list[BaseException] = []
     seen: set[int] = set()
@@ -265,6 +277,8 @@ def decode_exception(data: bytes, remote_traceback: Callable[[str], BaseExceptio
     """
     tb_text, fields = pickle.loads(data)
     nodes = [_Node(*node) for node in fields]
+    if nodes[0].kind == _UNREAD:
+        return _decode(0, nodes, {})  # with its own links, and nobody here knows where it was raised
     built: dict[int, BaseException] = {}
     for position in range(len(nodes)):
         _decode(position, nodes, built)
@@ -293,7 +307,7 @@ def _decode(position: int, nodes: list[_Node], built: dict[int, BaseException]) 
     members = [_decode(member, nodes, built) for member in node.members]
     exception: object = None
     try:
-        if node.kind == _PICKLED:
+        if node.kind in (_PICKLED, _UNREAD):
             exception = loads(node.data)
         elif node.kind != _STAND_IN:
             cls, arguments, attributes = loads(node.data)
