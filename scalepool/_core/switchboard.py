@@ -246,9 +246,9 @@ class Switchboard:
         if missing == "":
             self._held.append((session, message))
             return []
+        if missing is not None:
+            return [(session.link, c.encode(c.Refused(session.number, message.worker, missing.encode(), 0)))]
         if node is None:
-            if missing is not None:
-                return [(session.link, c.encode(c.Refused(session.number, message.worker, missing.encode(), 0)))]
             # The hub finds another host, or waits for one to join, and so hears first that there is none.
             reason = b"its host has left the cluster" if message.node else b"the cluster has no host that stays"
             told = [] if message.node else self._tell_nodes([session])
