@@ -31,11 +31,12 @@ VERBS: Final[Mapping[str, str]] = {
     "run": "scalepool.cli.run:run",
     "stack": "scalepool.cli.stack:stack",
     "status": "scalepool.cli.status:status",
-    "steward": "scalepool.cli.steward:steward",
     "up": "scalepool.cli.up:up",
     "worker": "scalepool.cli.worker:worker",
 }
 """Each verb and where its command is."""
+_INNER: Final[Mapping[str, str]] = {"steward": "scalepool.cli.steward:steward"}
+"""The same for what only other verbs start."""
 
 
 class _Verbs(click.Group):
@@ -45,9 +46,10 @@ class _Verbs(click.Group):
         return sorted(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
+        found = VERBS.get(cmd_name) or _INNER.get(cmd_name)
+        if found is None:
             return None
-        module, _, name = VERBS[cmd_name].partition(":")
+        module, _, name = found.partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
