@@ -65,6 +65,31 @@ def test_a_pool_of_plain_functions_needs_none_of_these(tmp_path: Path) -> None:
     assert run(tmp_path, source) == "[] []\n"
 
 
+BETWEEN_HOSTS = [
+    "_core/locality", "_core/sources", "_core/transfer", "_core/switchboard", "_net/curve", "_net/tls", "_net/zeromq",
+    "_runtime/bulk_client", "_runtime/bulk_server", "_runtime/cluster_driver", "_runtime/cluster_link",
+    "_runtime/direct", "_runtime/porter", "_store/incoming", "_wire/cluster", "engines/cluster",
+]  # fmt: skip
+
+
+def test_a_session_of_one_host_loads_nothing_of_what_is_between_hosts(tmp_path: Path) -> None:
+    assert [name for name in BETWEEN_HOSTS if not (ROOT / f"{name}.py").exists()] == []
+    names = ["ssl", "zmq", *("scalepool." + name.replace("/", ".") for name in BETWEEN_HOSTS)]
+    source = f"""
+    import sys
+    at_start = set(sys.modules)
+    import scalepool
+    from scalepool.multiprocessing import Pool
+
+    def look(data=b""): return [name for name in {names} if name in sys.modules and name not in at_start]
+
+    with Pool(2) as pool:
+        data = scalepool.put(bytes(4_000_000))
+        print(look(), pool.apply(look), scalepool.get(scalepool.remote(look).remote(data)))
+    """
+    assert run(tmp_path, source) == "[] [] []\n"
+
+
 @pytest.mark.parametrize("flags", [["-I"], ["-S"], ["-X", "dev"], ["-OO"], ["-B", "-E"]])
 def test_any_interpreter_will_do(tmp_path: Path, flags: list[str]) -> None:
     script = tmp_path / "script.py"
