@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 GRACE_S = 5.0
 """What belongs to a program notices its end, and removes what it has; servers that tests have started do not."""
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """For what is ending when the last test has."""
-_BESIDE = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "loky.backend.resource_tracker")
-"""Who ends with the process that uses multiprocessing or loky, and no sooner."""
+_ORIGINALS = "compat_tests/"
+"""Whose tests use pools of others that keep processes and files until the process of the tests ends."""
+_BESIDE = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "loky.backend")
+_KEPT = ("pymp-", "joblib_memmapping_folder_", "sem.loky-", "loky-")
+"""Commands and files of multiprocessing and loky that end with the process that uses them, and no sooner."""
 
 
 class Run:
@@ -59,7 +62,7 @@ class Run:
         pid = os.getpid()
         ours = (f"_{pid}_", f"-{pid}-")
         shared = [path for path in Path("/dev").glob("shm/*") if any(part in path.name for part in ours)]
-        return [*Path(self.folder).iterdir(), *shared]
+        return [path for path in [*Path(self.folder).iterdir(), *shared] if not path.name.startswith(_KEPT)]
 
     def note(self, test: str) -> None:
         """Remember that what is new was made by this test."""
@@ -68,14 +71,16 @@ class Run:
 
     def find(self) -> list[str]:
         """Return what is left, in words."""
-        found = [f"{path} of {self._makers.get(path, 'no test')}" for path in self._files() if path not in self._before]
+        made = {path: self._makers.get(path, "no test") for path in self._files() if path not in self._before}
+        found = [f"{path} of {test}" for path, test in made.items() if not test.startswith(_ORIGINALS)]
         for pid in keeper.processes_of(self.mark, self.folder):
             with contextlib.suppress(OSError):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 words = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
                 tests = [word.partition("=")[2] for word in words if word.startswith("PYTEST_CURRENT_TEST=")]
-                if command and not any(one in command for one in _BESIDE):
-                    found.append(f"process {pid} ({command.strip()[:200]}) of {tests[0] if tests else 'no test'}")
+                test = tests[0] if tests else "no test"
+                if command and not test.startswith(_ORIGINALS) and not any(one in command for one in _BESIDE):
+                    found.append(f"process {pid} ({command.strip()[:200]}) of {test}")
         return found
 
     def finish(self) -> None:
