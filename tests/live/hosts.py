@@ -376,19 +376,19 @@ class HostCluster:
         file.touch(mode=0o600)
         file.write_text(self._keys)
 
-    def join(self, host: Host, slots: int = 2, *options: str, address: str = "") -> Process:
+    def join(self, host: Host, slots: int = 2, *options: str, address: str = "", **variables: str) -> Process:
         """Have a host join, and wait for that."""
         self.give_keys(host)
         words = [sys.executable, "-m", "scalepool", "worker", address or self.address, "--cpus", str(slots), *options]
-        self.agents[host.name] = agent = host.start(*words)
+        self.agents[host.name] = agent = host.start(*words, **variables)
         until(lambda: "joined" in agent.said() or agent.popen.poll() is not None)
         assert "joined" in agent.said(), agent.said()
         return agent
 
-    def program(self, host: Host, text: str, *arguments: str, address: str = "") -> Process:
+    def program(self, host: Host, text: str, *arguments: str, address: str = "", **variables: str) -> Process:
         """Start a program on a host that uses the cluster."""
         self.give_keys(host)
-        return host.script(text, *arguments, SCALEPOOL_ADDRESS=address or self.address)
+        return host.script(text, *arguments, SCALEPOOL_ADDRESS=address or self.address, **variables)
 
     def workers(self, host: Host) -> list[str]:
         """Return the processes of a host that are neither its agent nor a user's."""

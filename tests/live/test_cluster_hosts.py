@@ -47,10 +47,22 @@ def linger(path: str, seconds: float = LONG_S) -> str:
     return os.environ["SCALEPOOL_TEST_HOST"]
 
 
+def waits_for(path: str) -> None:
+    while not Path(path).exists():
+        time.sleep(0.01)
+
+
+def linger_once(path: str) -> str:
+    """Take long, but not when it is tried again."""
+    if not Path(path).exists():
+        Path(path).touch()
+        time.sleep(LONG_S)
+    return os.environ["SCALEPOOL_TEST_HOST"]
+
+
 def linger_until(mark: str, go: str) -> str:
     Path(mark).touch()
-    while not Path(go).exists():
-        time.sleep(0.01)
+    waits_for(go)
     return os.environ["SCALEPOOL_TEST_HOST"]
 
 
@@ -152,12 +164,14 @@ def test_who_takes_too_long_is_ended_and_tried_again_elsewhere(cluster: Cluster,
         blocked = scalepool.remote(linger).options(label_selector={"zone": "b"})
         marks = [tmp_path / "kept", tmp_path / "lost"]
         lost = blocked.remote(str(marks[1]))
-        moved = scalepool.remote(linger).options(max_retries=1, num_cpus=1)
-        busy = scalepool.remote(where).options(label_selector={"zone": "a"}).remote(1.0)
+        moved = scalepool.remote(linger_once).options(max_retries=1, num_cpus=1)
+        go = tmp_path / "go"
+        busy = scalepool.remote(waits_for).options(label_selector={"zone": "a"}).remote(str(go))
         until(marks[1].exists)
-        kept = moved.remote(str(marks[0]), 3.0)  # the other host is full
+        kept = moved.remote(str(marks[0]))  # the other host is full
         until(marks[0].exists)
-        scalepool.get(busy)
+        go.touch()
+        scalepool.get(busy, timeout=LONG_S)
         told = cluster.command("drain", number_of(cluster, "b"), cluster.address, "--timeout-s", "0.5", "--json")
         assert told.returncode == 0, told.stderr
         assert json.loads(told.stdout)["left"] is True
