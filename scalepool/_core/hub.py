@@ -100,8 +100,7 @@ class Hub:
         self._dispatcher = dispatcher = Dispatcher(state)
         self._endings = dispatcher.endings = endings = Endings(state)
         self._deadlines = deadlines = Deadlines(state, endings)
-        keeping = Keeping(state, endings)
-        keeping.lineage.limit_bytes = lineage_limit_bytes
+        keeping = Keeping(state, endings, lineage_limit_bytes)
         intake = Intake(state, dispatcher, endings, keeping, deadlines)
         self._reports = reports = Reports(state, dispatcher, endings)
         recycling = Recycling(state, dispatcher, endings)

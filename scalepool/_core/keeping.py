@@ -48,14 +48,14 @@ class Keeping:
 
     __slots__ = ("_doomed", "_dooming", "_endings", "_state", "actors", "lineage")
 
-    def __init__(self, state: HubState, endings: Endings) -> None:
+    def __init__(self, state: HubState, endings: Endings, lineage_limit_bytes: int) -> None:
         self._state = state
         self._endings = endings
         self._doomed: deque[tuple[KeptTask, ValueRecord]] = deque()
         self._dooming = False
         endings.keeping = self
         self.actors = Actors(state, endings, self)
-        self.lineage = Lineage(state, endings, self)
+        self.lineage = Lineage(state, endings, self, lineage_limit_bytes)
 
     # ---- tasks begin ----
 

@@ -71,13 +71,13 @@ class Lineage:
         "size_bytes",
     )
 
-    def __init__(self, state: HubState, endings: Endings, keeping: Keeping) -> None:
+    def __init__(self, state: HubState, endings: Endings, keeping: Keeping, limit_bytes: int) -> None:
         self._state = state
         self._endings = endings
         self._keeping = keeping
         self._settling = False
         self._has_dropped = False
-        self.limit_bytes = LIMIT_BYTES
+        self.limit_bytes = limit_bytes
         self.recipes = state.values.recipes_by_task
         self.size_bytes = 0
         self.items = ItemMaking(state, endings, keeping, self)

@@ -95,7 +95,7 @@ class GateSession(SessionPart):
 
     def say(self, worker: int, message: m.Message) -> None:
         """Say to the program's hub what a worker would."""
-        self._send(c.Carry(self.number, worker, encode(message)))
+        self._talk.carry(worker, encode(message))
 
     def give(self, numbers: Mapping[int, int], ref: ObjectRef[Any]) -> None:
         """Let the program fetch these objects, ours by its numbers, in which the value of this reference lies."""
@@ -111,8 +111,6 @@ class GateSession(SessionPart):
     def _take(self, message: c.ClusterMessage) -> None:
         if type(message) is c.Launch:
             self._launch(message)
-        elif type(message) is c.Carry:
-            self._carried(message)
         elif type(message) is c.Chunk:
             self._porter.chunk(message.object, message.offset, message.data)
         elif type(message) is c.Fetch:
@@ -135,12 +133,12 @@ class GateSession(SessionPart):
         self._send(c.Launched(self.number, launch.worker, os.getpid()))
         self.say(launch.worker, m.Hello(m.WIRE_VERSION, launch.worker, os.getpid(), self.token))
 
-    def _carried(self, carry: c.Carry) -> None:
-        message: Any = decode(carry.data)
-        columns = message.objects if c.carries_objects(carry.data) else ()
+    def _to_worker(self, worker: int, data: bytes) -> None:
+        message: Any = decode(data)
+        columns = message.objects if c.carries_objects(data) else ()
         if len(columns) % 4:
             raise ProtocolError(f"{len(columns)} numbers are no columns of four")
-        self._porter.pass_on(carry.worker, 0, columns, partial(self._deliver, carry.worker, message))
+        self._porter.pass_on(worker, 0, columns, partial(self._deliver, worker, message))
 
     def _deliver(self, worker: int, message: Any) -> None:
         gate = self._gates.get(worker)

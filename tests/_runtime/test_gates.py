@@ -20,6 +20,7 @@ from scalepool._store.files import anonymous_file
 from scalepool._wire import cluster as c
 from scalepool._wire import messages as m
 from scalepool._wire.actors import EndMode, OpenActor
+from scalepool._wire.carrying import unpack_carry
 from scalepool._wire.codec import decode, encode
 from scalepool._wire.messages import Status
 from scalepool._wire.payload import dumps
@@ -117,8 +118,16 @@ class Program:
         """Say something to the steward, and return what it says."""
         self._talk.say(message)
         while self._in:
-            self.part.obey(c.decode(self._in.pop(0)))
+            self._hand_on(self._in.pop(0))
         return self.heard()
+
+    def _hand_on(self, data: bytes) -> None:
+        """As the steward's agent does."""
+        carried = unpack_carry(data)
+        if carried is None:
+            self.part.obey(c.decode(data))
+        else:
+            self.part.carried(*carried[2:])
 
     def heard(self) -> list[Any]:
         found = []
