@@ -9,7 +9,7 @@ returns the follower, which then waits as any other.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from scalepool._core.task import KeptTask, TaskState
 from scalepool._core.values import PENDING
@@ -30,8 +30,8 @@ _UNMET_MAX: Final = 4
 def note_led(state: HubState, tasks: Iterable[Task]) -> None:
     """A worker holds ``tasks``: have `attach` look at what waits for them."""
     for task in tasks:
-        if isinstance(task, KeptTask):
-            for value in task.values:
+        if task.returns:
+            for value in (task.id,) if task.returns == 1 else cast("KeptTask", task).values:
                 record = state.values.get(value)
                 if record is not None and record.dependents is not None and len(record.dependents) == 1:
                     note_follower(state, record.dependents[0])

@@ -182,7 +182,7 @@ class Intake:
             if task.state is not TaskState.ASSIGNED:
                 self._endings.finish(task, Status.CANCELLED, 0, b"")
             else:
-                task.cancelling = True
+                task.cancelling = self._state.has_cancels = True
                 ask.setdefault(task.worker, []).append(task_id)
         for worker, tasks in ask.items():
             self._state.out.command(Send(worker, m.CancelTasks(tasks)))

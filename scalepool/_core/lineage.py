@@ -351,7 +351,10 @@ def carry(state: HubState, task: KeptTask) -> None:
     for need in task.needs:
         record = state.values.get(need)
         assert record is not None  # pinned
-        objects.extend(record.objects)
+        if record.objects:
+            objects.extend(record.objects)
+    if not objects:
+        return
     fresh = [object_id for object_id in objects if object_id not in task.references]
     if fresh:
         state.objects.pin(fresh)

@@ -151,7 +151,7 @@ class Revoking:
         """``worker`` gave tasks back, and perhaps has taken in a revocation."""
         worker.revocation.asked_at = None
         worker.revocation.answered_at = self._state.now
-        if any(task.cancelling for task in worker.held.values()):
+        if self._state.has_cancels and any(task.cancelling for task in worker.held.values()):
             expect_answer(self._state, worker)  # on these
         if number and number == worker.revocation.pending:
             worker.revocation.pending = 0

@@ -36,6 +36,7 @@ class HubState:
         "followers",
         "functions",
         "groups",
+        "has_cancels",
         "has_limits",
         "hosts",
         "idle_worker_s",
@@ -76,8 +77,9 @@ class HubState:
         self.out = Outbox(self.objects, self.values)
         self.trouble: dict[int, LaunchTrouble] = {}
         """Per worker key: what happened to workers that died before they said Hello."""
-        self.has_limits = False
-        """Whether there ever was a task with a time limit: else nobody looks for one."""
+        self.has_cancels = self.has_limits = False
+        """Whether a task that a worker has was ever to be cancelled, and whether one has a time limit: else nobody
+        looks for one."""
         self.capacity: Callable[[], Mapping[str, int]] = dict
         """Returns what the session has, in units by name; asked when the first group wants some of it."""
         self.books: Books | None = None

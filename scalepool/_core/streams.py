@@ -188,7 +188,7 @@ def abandon(state: HubState, endings: Endings, task: KeptTask) -> None:
     if task.state is not TaskState.ASSIGNED:
         endings.finish(task, Status.CANCELLED, 0, b"")
     else:
-        task.cancelling = True
+        task.cancelling = state.has_cancels = True
         state.out.command(Send(task.worker, m.CancelTasks((task.id,))))
 
 

@@ -215,8 +215,8 @@ class Client:
         # Whoever queued the call before this one has seen to it that somebody will soon send them both.
         if waits and queued < BURST:
             self.pump.kick(now=False)
-        elif queued == 1 or queued >= BURST or self.eager(queued, group):
-            self.pump.kick(now=self.eager(queued, group), burst=queued >= BURST)
+        elif (eager := self.eager(queued, group)) or queued == 1 or queued >= BURST:
+            self.pump.kick(now=eager, burst=queued >= BURST)
         if self.outstanding_bytes > self.limit_bytes and not self.pump.is_mine:
             self.pump.wait_for(lambda: self.outstanding_bytes <= self.limit_bytes or self.closed)
 

@@ -65,9 +65,10 @@ class Exporter:
         SerializationError
             When it cannot be pickled.
         """
+        same = self.same(fn)
+        if same is not None:
+            return same
         found = self._cache.get(id(fn))
-        if found is not None and found[0] is fn and found[1].holds():
-            return found[2]
         if not callable(fn):
             raise TypeError(f"{fn!r} is not callable")
         fingerprint = function_fingerprint(fn)
@@ -92,6 +93,11 @@ class Exporter:
             if len(self._cache) > _KEEP:
                 self._cache.popitem(last=False)
         return function
+
+    def same(self, fn: Callable[..., Any]) -> Function | None:
+        """Return what ``fn`` was exported as, if all is certainly as it was; ``None``: that is to be found out."""
+        found = self._cache.get(id(fn))
+        return found[2] if found is not None and found[0] is fn and found[1].holds() else None
 
     def _keep_large(self, fn: object, packed: PackedFunction, function: Function) -> None:
         """Remember it while the user has it: pickled again and found to be the same, it need not be sent again."""

@@ -145,6 +145,8 @@ class RemoteFunction(Generic[R]):
         self._demand = options.demand
         self._returning = Returning(options.num_returns, options.generator_backpressure, function)
         self._exported: tuple[Client, Function] | None = None
+        self._called: Callable[..., Any] | None = None
+        """What was exported the last time that it was not found by its name."""
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Submit a call; return an ObjectRef for its result, or with ``num_returns=n`` a list of n of them.
@@ -190,6 +192,11 @@ class RemoteFunction(Generic[R]):
         exported = self._exported
         if exported is not None and exported[0] is client:
             return exported[1]
+        # What it was exported as notes the names that it would be found by: while that holds they are as they were.
+        function = None if self._called is None else client.exporter.same(self._called)
+        return self._export_anew(client) if function is None else function
+
+    def _export_anew(self, client: Client) -> Function:
         kinds = self._options.kinds
         named = self._is_found_by_name()
         called: Callable[..., Any] = _Named(self) if named else self.function
@@ -198,8 +205,11 @@ class RemoteFunction(Generic[R]):
 
             called = Limited(called, limit_bytes, self._options.name or self.__qualname__)
         called = self._returning.wrapped(called, kinds)
-        function = client.exporter.export(Retrying(called, kinds, self._options.retries) if kinds else called)
-        if named:
+        called = Retrying(called, kinds, self._options.retries) if kinds else called
+        function = client.exporter.export(called)
+        if not named:
+            self._called = called
+        else:
             function.name = self.__qualname__
             self._exported = (client, function)
         return function

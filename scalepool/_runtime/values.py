@@ -107,14 +107,15 @@ class Values:
         earlier = self.table.get(task)  # an actor that another thread has found by its name already
         task = task or take_in_a_row(client.new_object_id, kept.count)
         refs: list[ObjectRef[Any]] = []
-        for value in range(task, task + kept.count):
+        count = kept.count
+        for value in range(task, task + count):
             slot = self.table[value] = Slot(value, task, kept.name, WAITING)
             slot.held = True
             slot.count = 1
             refs.append(ObjectRef(value, self))
         self.table[task].size_bytes = size_bytes
         with self.lock:
-            self.awaited += kept.count
+            self.awaited += count
             if earlier is not None:
                 self.table[task].count += earlier.count
         if kept.returns < 0:
@@ -125,13 +126,15 @@ class Values:
             client.stored.carried.begin(task, packed, function)
         queue = client.outgoing.queue
         queue.append(kept)
-        client.send_soon(len(queue), group, waits=any(self.table[need].status < 0 for need in kept.needs))
+        needs = kept.needs
+        client.send_soon(len(queue), group, waits=bool(needs) and any(self.table[need].status < 0 for need in needs))
         return refs
 
     def pack(self, call: tuple[tuple[Any, ...], dict[str, Any]], kept: KeptCall) -> tuple[bytes, Packed | None, int]:
         """Pickle the arguments; references among them become needs, and the pickle says where their values go."""
         args, kwargs = call
-        data = dumps_scalars(args, kwargs, self.client.inline_limit_bytes)
+        limit_bytes = self.client.inline_limit_bytes
+        data = dumps_scalars(args, kwargs, limit_bytes)
         if data is not None:
             return data, None, len(data)
         where: list[int | str] = []
@@ -148,6 +151,9 @@ class Values:
             given = tuple(None if isinstance(value, ObjectRef) else value for value in args)
             kwargs = {key: None if isinstance(value, ObjectRef) else value for key, value in kwargs.items()}
             kept.needs = needs
+            data = dumps_scalars(given, kwargs, limit_bytes, where)
+            if data is not None:
+                return data, None, len(data)
         whole = (given, kwargs, where) if needs else (given, kwargs)
         packed = self.client.packer.pack(whole, label=("args", "kwargs", "")[: len(whole)])
         return packed.data, packed if packed.references else None, packed.size_bytes

@@ -166,7 +166,9 @@ def dumps(
         _announced.set(outer)
 
 
-def dumps_scalars(args: tuple[Any, ...], kwargs: dict[str, Any], limit_bytes: int) -> bytes | None:
+def dumps_scalars(
+    args: tuple[Any, ...], kwargs: dict[str, Any], limit_bytes: int, where: list[int | str] | None = None
+) -> bytes | None:
     """Pickle the arguments of a call that are all numbers and strings: most tiny calls have no others.
 
     Nothing in such a pickle can travel by value, refer to an object or be kept out of it, so nothing is looked for.
@@ -177,6 +179,8 @@ def dumps_scalars(args: tuple[Any, ...], kwargs: dict[str, Any], limit_bytes: in
         What to pickle, as one pair.
     limit_bytes
         The longest pickle that is wanted.
+    where
+        The third beside those two, if there is any: positions and names among them.
 
     Returns
     -------
@@ -191,7 +195,7 @@ def dumps_scalars(args: tuple[Any, ...], kwargs: dict[str, Any], limit_bytes: in
         kind = type(value)
         if kind not in _SCALARS or (kind in _SIZED and len(value) >= limit_bytes):
             return None
-    data = _pickle((args, kwargs), _SCALAR_PROTOCOL)
+    data = _pickle((args, kwargs) if where is None else (args, kwargs, where), _SCALAR_PROTOCOL)
     return data if len(data) < limit_bytes else None
 
 

@@ -16,6 +16,10 @@ from scalepool._store.segments import SegmentStore
 from scalepool.errors import SerializationError
 
 
+def importable() -> None:
+    """A function that workers find by its name."""
+
+
 @pytest.fixture
 def packer() -> Packer:
     ids = iter(range(1, 1000))
@@ -92,6 +96,27 @@ def test_a_redefined_function_is_another_one(exporter: Exporter) -> None:
     second = exporter.export(made("def f(x): return x + 1")["f"])
 
     assert first.id != second.id
+
+
+def test_what_was_exported_is_the_same_until_something_in_it_changes(exporter: Exporter) -> None:
+    names = made("def add(x): return x + number", number=1)
+    add = names["add"]
+    assert exporter.same(add) is None
+    first = exporter.export(add)
+    assert exporter.same(add) is first
+    names["number"] = 10
+    assert exporter.same(add) is None
+    assert exporter.export(add) is not first
+
+
+def test_a_function_whose_name_came_to_mean_something_else_is_not_the_same(
+    exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = exporter.export(importable)
+    assert exporter.same(importable) is first
+    before = importable
+    monkeypatch.setitem(globals(), "importable", object())
+    assert exporter.same(before) is None
 
 
 def test_no_more_than_so_many_are_kept(exporter: Exporter) -> None:

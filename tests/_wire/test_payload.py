@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalepool._wire.payload import Payload, announce, dumps, dumps_inline, loads
+from scalepool._wire.payload import Payload, announce, dumps, dumps_inline, dumps_scalars, loads
 from scalepool.errors import SerializationError
 
 values = st.recursive(
@@ -169,3 +169,11 @@ def test_a_payload_cannot_be_changed() -> None:
     payload = Payload(b"")
     with pytest.raises(AttributeError):
         payload.data = b"x"  # type: ignore[misc]
+
+
+def test_numbers_and_strings_are_pickled_with_or_without_the_places_of_what_is_left_out() -> None:
+    assert pickle.loads(dumps_scalars((1, "a"), {"k": 2.5}, 1000) or b"") == ((1, "a"), {"k": 2.5})
+    data = dumps_scalars((None, 1), {"k": None}, 1000, [0, "k"])
+    assert pickle.loads(data or b"") == ((None, 1), {"k": None}, [0, "k"])
+    assert dumps_scalars((None, []), {}, 1000, [0]) is None
+    assert dumps_scalars((None, "x" * 1000), {}, 1000, [0]) is None
