@@ -37,16 +37,17 @@ class Newcomers:
         """Somebody showed another key, which others tell of."""
         self._denied += 1
 
-    def ended(self, fd: int) -> None:
-        """A connection ended."""
+    def ended(self, fd: int) -> bool:
+        """A connection ended; return whether it may have been one of ours."""
         before, address = self._open.pop(fd, (-1, ""))
         if before != self._admitted:
-            return  # somebody was let in meanwhile, and it may have been this one
+            return True  # somebody was let in meanwhile, and it may have been this one
         if self._denied:
             self._denied -= 1
-            return
+            return False
         self._count += 1
         self._last = address or self._last  # which is not known where it ended at once
+        return False
 
     def due(self, now_s: float) -> tuple[int, str] | None:
         """Return how many there were since the last time, and an address (the last known), if it is time to tell."""

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Head"]
 
 _LOOK_S: Final = 0.25
-"""How often to find out who is there."""
+"""How often to find out who is there..."""
+_SOON_S: Final = 0.02
+"""... and after how long when a connection has ended: libzmq tells of that a moment before it knows whose it was."""
 _AT_ONCE: Final = 256
 """Messages between two looks at the clock."""
 _PING: Final = c.encode(c.Ping())
@@ -64,6 +66,8 @@ class Head:
         self._board = Switchboard(introduction(keys.cluster, heartbeats), first, host_grace_s, self._stewardship)
         self._banned: set[bytes] = set()
         self._looked_at = 0.0
+        self._look_by: float | None = None
+        """When to look although it is not time for that."""
         self._stopped = False
         self._hub = Hub(
             host, port, keys, max_message_bytes=LINK_MESSAGE_BYTES, heartbeats=heartbeats, on_denied=self._denied
@@ -80,12 +84,18 @@ class Head:
             When newcomers are no longer looked at, so that nobody could get in.
         """
         while not self._stopped and not self._board.down:
-            arrived = self._hub.poll(_LOOK_S)
-            if monotonic_s() >= self._looked_at + _LOOK_S:
+            arrived = self._hub.poll(_SOON_S if self._look_by is not None else _LOOK_S)
+            if self._is_due(monotonic_s()):
                 self._look()  # first: if this process was stopped meanwhile, nobody is gone for that
             for _ in range(_AT_ONCE if arrived else 0):
                 if not self._hub.receive_into(self._receive):
                     break
+
+    def _is_due(self, now: float) -> bool:
+        """Whether to find out who is there: from time to time, and soon after somebody may have gone."""
+        if self._hub.has_ended and self._look_by is None:
+            self._look_by = now + _SOON_S
+        return now >= (self._looked_at + _LOOK_S if self._look_by is None else self._look_by)
 
     def stop(self) -> None:
         """End ``run``; from any thread, or a signal's handler."""
@@ -114,7 +124,7 @@ class Head:
                 self._lost(link)
 
     def _look(self) -> None:
-        self._looked_at = monotonic_s()
+        self._looked_at, self._look_by, self._hub.has_ended = monotonic_s(), None, False
         if not self._hub.safe:
             raise SessionError("newcomers are no longer looked at, so nobody can get in: the head ends")
         if self._stewardship.is_wanted:

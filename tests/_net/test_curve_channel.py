@@ -237,6 +237,14 @@ def test_noise_is_told_of_once_in_a_while_and_who_is_denied_is_no_noise(hub: Hub
     assert hear(hub)[1] == b"still here"
 
 
+def test_a_head_hears_at_once_that_a_peer_may_have_gone(hub: Hub, peer: Peer) -> None:
+    peer.send(b"here")
+    assert hear(hub)[1] == b"here"
+    hub.has_ended = False  # of its own knocks at its door it may hear, too
+    peer.flush_and_close()
+    until(lambda: (hub.poll(LONG_S), hub.has_ended)[1])
+
+
 def test_a_message_that_is_too_large_ends_that_link_only(hub: Hub, peer: Peer) -> None:
     other = connect(hub.address, DRIVER)
     other.send(b"x" * (LIMIT + 1))

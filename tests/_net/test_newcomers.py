@@ -10,7 +10,7 @@ def test_who_ends_without_a_key_counts_and_is_told_at_most_every_ten_seconds() -
     assert newcomers.due(0.0) is None
     for fd, address in ((5, "10.0.0.1"), (6, "10.0.0.2")):
         newcomers.accepted(fd, address)
-        newcomers.ended(fd)
+        assert not newcomers.ended(fd), "it cannot have been one of ours"
     assert newcomers.due(0.0) == (2, "10.0.0.2")
     newcomers.accepted(5, "")
     newcomers.ended(5)
@@ -24,7 +24,7 @@ def test_who_was_let_in_does_not_count_when_it_leaves() -> None:
     newcomers.accepted(5, "10.0.0.1")
     newcomers.admitted()
     newcomers.accepted(6, "10.0.0.2")
-    newcomers.ended(5)
+    assert newcomers.ended(5)
     assert newcomers.due(0.0) is None
     newcomers.ended(6)
     assert newcomers.due(0.0) == (1, "10.0.0.2")
@@ -34,11 +34,11 @@ def test_wrong_keys_are_told_of_by_others() -> None:
     newcomers = Newcomers()
     newcomers.accepted(5, "10.0.0.1")
     newcomers.denied()
-    newcomers.ended(5)
+    assert not newcomers.ended(5)
     assert newcomers.due(0.0) is None
 
 
 def test_a_connection_from_before_is_nobodys() -> None:
     newcomers = Newcomers()
-    newcomers.ended(5)
+    assert newcomers.ended(5), "it may have been one of ours"
     assert newcomers.due(0.0) is None
