@@ -95,7 +95,8 @@ class Head:
         """Whether to find out who is there: from time to time, and soon after somebody may have gone."""
         if self._hub.has_ended and self._look_by is None:
             self._look_by = now + _SOON_S
-        return now >= (self._looked_at + _LOOK_S if self._look_by is None else self._look_by)
+        # What is overdue does not wait for the other: only then it is seen that this process was stopped meanwhile.
+        return now >= self._looked_at + _LOOK_S or (self._look_by is not None and now >= self._look_by)
 
     def stop(self) -> None:
         """End ``run``; from any thread, or a signal's handler."""
@@ -124,7 +125,9 @@ class Head:
                 self._lost(link)
 
     def _look(self) -> None:
-        self._looked_at, self._look_by, self._hub.has_ended = monotonic_s(), None, False
+        self._looked_at, self._hub.has_ended = monotonic_s(), False
+        if self._look_by is not None and self._looked_at >= self._look_by:
+            self._look_by = None
         if not self._hub.safe:
             raise SessionError("newcomers are no longer looked at, so nobody can get in: the head ends")
         if self._stewardship.is_wanted:
