@@ -21,6 +21,7 @@ from scalepool._runtime.executor import Executor, Revoked, WorkItem
 from scalepool._runtime.gauge import MemoryGauge
 from scalepool._runtime.holdings import Holdings
 from scalepool._runtime.lastwords import write_crashes_to
+from scalepool._runtime.left import end_who_leaves
 from scalepool._runtime.lending import Lending
 from scalepool._runtime.output import TaskOutput, run_for
 from scalepool._runtime.pump import Pump
@@ -333,6 +334,7 @@ def main(config_bytes: bytes, flight_fd: int) -> int:
         time.sleep(_END_S)
         raise
     client.pump = Pump(station, "scalepool-tick", tick_s=config.settings.tick_s)
+    end_who_leaves(station.executor)
     if config.settings.timeline:
         from scalepool._runtime.tracing import Tracer
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from live.helpers import run
+from live.helpers import run, script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,6 +153,32 @@ for _ in range(5):
 print("parent")
 """
     assert "parent\n" in run(tmp_path, source)
+
+
+@pytest.mark.parametrize("way", ["return number", "raise ValueError", "sys.exit()"])
+def test_a_child_that_leaves_its_task_ends_and_is_told_so_in_one_line(tmp_path: Path, way: str) -> None:
+    source = f"""
+    import os
+    import sys
+    from scalepool.multiprocessing import Pool
+
+    def fork_and_return(number):
+        child = os.fork()
+        if not child:
+            {way}
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+        return number
+
+    if __name__ == "__main__":
+        with Pool(2) as pool:
+            assert pool.map(fork_and_return, range(4), chunksize=1) == [0, 1, 2, 3]
+            assert pool.map(abs, range(-4, 0)) == [4, 3, 2, 1]
+    """
+    with script(tmp_path, source) as running:
+        out, err = running.finish()
+        assert (running.process.returncode, out) == (0, ""), err
+    assert "Traceback" not in err
+    assert "should end by os._exit" in err
 
 
 def test_a_forked_child_keeps_the_results_that_its_parent_drops(tmp_path: Path) -> None:
