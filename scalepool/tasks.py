@@ -45,6 +45,7 @@ T = TypeVar("T")
 
 W = TypeVar("W", bound="ObjectRef[Any] | ObjectRefGenerator[Any]")
 
+_NOTHING: Final = object()
 _WAITABLE: Final = (ObjectRef, ObjectRefGenerator)
 _CO_COROUTINE: Final = 0x80  # of inspect, which would have to be loaded for it
 _warned: list[bool] = []
@@ -62,7 +63,7 @@ def remote(function: Callable[..., R], /) -> RemoteFunction[R]: ...
 def remote(**options: Any) -> Any: ...
 
 
-def remote(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+def remote(function: Any = _NOTHING, /, **options: Any) -> Any:
     """Make a function remote, or a class: ``@scalepool.remote``, ``@scalepool.remote(...)`` or ``scalepool.remote(f)``.
 
     A class becomes an ActorClass: each object of it lives in a process of its own. Mirrors ``ray.remote``. Different:
@@ -121,7 +122,8 @@ def remote(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
     get_if_exists
         With a name: ``remote()`` returns a handle of the actor that has it already, if there is one.
     lifetime
-        ``"detached"``: it lives until ``scalepool.kill`` or the end of the session, not until the last handle is gone.
+        ``"detached"``: it lives until ``scalepool.kill`` or the end of the session, not until the last handle is gone;
+        on a cluster until that ends, also when its program is gone.
 
     Raises
     ------
@@ -130,7 +132,7 @@ def remote(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
     ValueError
         When an option makes no sense.
     """
-    if function is not None:
+    if function is not _NOTHING:
         if options:
             raise TypeError("give options to remote() alone: remote(num_returns=2)(function)")
         return ActorClass(function) if isinstance(function, type) else RemoteFunction(function)

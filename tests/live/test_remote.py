@@ -215,7 +215,7 @@ def test_values_of_options_that_make_no_sense(options: dict[str, Any]) -> None:
 
 
 def test_what_is_no_function() -> None:
-    for wrong, why in [(5, "takes a function"), (tasks.add, "already")]:
+    for wrong, why in [(5, "takes a function"), (None, "takes a function"), (tasks.add, "already")]:
         with pytest.raises(TypeError, match=why):
             scalepool.remote(wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="unknown option 'colour'"):
