@@ -276,11 +276,12 @@ class ProcessWatcher:
         pending = zygote.take_pending()
         exitcode = zygote.collect()
         zygote.release()
-        if not was_closed:
-            self._deliver(ZygoteDied(zygote.name, exitcode))
         reason = f"zygote {zygote.name} ended before it could fork"
         if zygote.application is not None:
+            # First: whoever is told of the end may start the next one at once, which must then know of the reason.
             reason = zygote.application.why_ended(exitcode) or reason
+        if not was_closed:
+            self._deliver(ZygoteDied(zygote.name, exitcode))
         for worker_id in pending:
             self._deliver(ForkFailed(worker_id, reason, 0))
         for watched in orphans:
