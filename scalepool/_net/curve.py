@@ -21,6 +21,7 @@ import zmq
 from scalepool._base.clock import monotonic_s
 from scalepool._base.tuples import NamedTuple
 from scalepool._net.addresses import join_endpoint, split_endpoint, why_nobody_answers, why_not_here
+from scalepool._net.connections import CAN_TELL, Connections
 from scalepool._net.keys import AGENT, DRIVER, HEAD, ClusterKeys, KeyPair
 from scalepool._net.newcomers import Newcomers
 from scalepool._net.zap import DOMAIN, Doorkeeper
@@ -39,15 +40,18 @@ _QUEUED_MESSAGES: Final = 100_000
 """A peer that has let so many wait is as good as gone; what is under way is bounded by credit, far below."""
 _UNHEARD_MESSAGES: Final = 1000
 """As many of each peer wait in a head's memory. More stay with their sender, however fast it talks."""
+_OF_HEADS: Final[dict[int, int]] = {
+    zmq.RCVHWM: _UNHEARD_MESSAGES,
+    **({zmq.HEARTBEAT_IVL: 0} if CAN_TELL else {}),
+    # For who was let in and has said nothing since: nobody watches it.
+    zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 10, zmq.TCP_KEEPALIVE_INTVL: 5, zmq.TCP_KEEPALIVE_CNT: 2,
+}  # fmt: skip
 _SEALING_BYTES: Final = 33
 """What CURVE adds to a message; libzmq compares its limit with what comes over the wire."""
 _TRIES: Final = 3
 """Somebody who has accepted so many connections, and ended them before a word, will not do otherwise with the next."""
 _KNOCK_TIMEOUT_S: Final = 5.0
-_TCP_INFO: Final[int | None] = getattr(socket, "TCP_INFO", None)
 _SRCFD: Final = int(zmq.SRCFD)
-_ESTABLISHED: Final = 1
-"""As a state of TCP."""
 _MARKS: Final = {AGENT: b"a", DRIVER: b"d"}
 _ROLES: Final = {mark: role for role, mark in _MARKS.items()}
 
@@ -55,9 +59,10 @@ _ROLES: Final = {mark: role for role, mark in _MARKS.items()}
 class Heartbeats(NamedTuple):
     """Signs of life of a connection: one every ``interval_s``, given up ``timeout_s`` after one that has no answer.
 
-    Threads of libzmq exchange them, so they say that host and process run, not that Python makes progress. Both ends
-    ask and wait. A time to live in the question (ZMQ_HEARTBEAT_TTL) would find out nothing sooner at worst, but end
-    links after shorter stalls: libzmq cuts it to tenths of a second, and counts it from the last question.
+    Peers ask, and wait for the head's answer; threads of libzmq do that, so it says that host and process run, not that
+    Python makes progress. The head asks nobody: see `scalepool._net.connections`. A time to live in the question
+    (ZMQ_HEARTBEAT_TTL) would end links after shorter stalls: libzmq cuts it to tenths of a second, and counts it from
+    the last question.
     """
 
     interval_s: float = 0.15
@@ -119,13 +124,12 @@ class Hub(HubEnd):
     ) -> None:  # fmt: skip
         if not keys.pairs[HEAD].secret:
             raise SessionError("these keys lack the head's secret: they are for joining a cluster, not for heading one")
-        options = _options(max_message_bytes, heartbeats)
-        super().__init__(zmq.ROUTER, {**options, zmq.RCVHWM: _UNHEARD_MESSAGES})
+        super().__init__(zmq.ROUTER, {**_options(max_message_bytes, heartbeats), **_OF_HEADS})
         self.on_noise: Callable[[int, str], object] | None = None
         self.has_ended = False
         self._newcomers = Newcomers()
-        self._held: dict[bytes, socket.socket] = {}
-        """By routing id: the connection, which tells how it ended when libzmq has let go of it."""
+        self._heartbeats = heartbeats
+        self._connections = Connections(*heartbeats)
         self._doorkeeper = Doorkeeper(self._context, keys.roles_by_key())
         try:
             self._socket.ipv6 = ":" in host
@@ -174,8 +178,11 @@ class Hub(HubEnd):
 
     def poll(self, timeout_s: float | None) -> bool:
         """Wait until a message is there, ``wake`` is called, or time is up; return whether a message is there."""
-        message = super().poll(timeout_s)
-        due = self._newcomers.due(monotonic_s())
+        interval_s = self._heartbeats.interval_s
+        message = super().poll(interval_s if timeout_s is None else min(interval_s, timeout_s))
+        now_s = monotonic_s()
+        self._connections.look(now_s)
+        due = self._newcomers.due(now_s)
         if due is not None and self.on_noise is not None:
             self.on_noise(*due)
         return message
@@ -202,27 +209,18 @@ class Hub(HubEnd):
         routing, frame, data = found
         mark = _MARKS.get(str(frame.get("User-Id")))
         if mark is not None:
-            if routing not in self._held:
-                self._hold(routing, frame)
+            if routing not in self._connections:
+                self._connections.hold(routing, int(frame.get(_SRCFD)))
             take(mark + routing, data)
         return True
 
-    def _hold(self, routing: bytes, frame: zmq.Frame) -> None:
-        with contextlib.suppress(OSError, ValueError):  # it has ended, or there are no descriptors left
-            self._held[routing] = socket.socket(fileno=os.dup(int(frame.get(_SRCFD))))
-
     def fell_silent(self, routing: bytes) -> bool:
         """Whether a peer that is gone was given up as nothing came from it, and has not closed its connection."""
-        with contextlib.suppress(KeyError, OSError), self._held.pop(routing[1:]) as connection:
-            if _TCP_INFO is not None:
-                return connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] == _ESTABLISHED
-        return False
+        return self._connections.fell_silent(routing[1:])
 
     def hold_only(self, links: Collection[bytes]) -> None:
         """Let go of the connections of all others."""
-        known = {link[1:] for link in links}
-        for routing in [routing for routing in self._held if routing not in known]:
-            self._held.pop(routing).close()
+        self._connections.hold_only({link[1:] for link in links})
 
     def send(self, routing: bytes, data: bytes) -> bool:
         """Send to one peer; False when it is gone. True says nothing about its arrival."""

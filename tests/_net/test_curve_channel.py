@@ -113,8 +113,12 @@ def test_a_host_that_falls_silent_is_noticed() -> None:
         _, port = split_endpoint(hub.address)
         stop = _Relay(relay, port)
         peer = connect(f"tcp://127.0.0.1:{relay.getsockname()[1]}", heartbeats=beats)
+        peer.send(b"here")
+        routing, _ = hear(hub)
         stop.silent = True
         until(lambda: peer.poll(0.05) or not peer.connected)
+        until(lambda: hub.poll(0.05) or hub.has_ended)
+        assert hub.fell_silent(routing)
         peer.flush_and_close()
         stop.end()
     hub.close()
