@@ -255,7 +255,7 @@ def test_it_begins_anew_with_its_own_code_when_its_program_is_gone(cluster: Clus
     finder = "import sys, scalepool\nscalepool.init(sys.argv[1])\nd = scalepool.get_actor('d')\n"
     pid = int(run(cluster, "user", finder + "print(scalepool.get(d.pid.remote()))"))
     os.kill(pid, signal.SIGKILL)
-    until(lambda: actors(cluster)[0]["restarts"] == 1)
+    until(lambda: [actor["restarts"] for actor in actors(cluster)] == [1])
     assert run(cluster, "user", finder + "print(scalepool.get(d.go.remote(21)))") == "42\n"
     # Other code under the same name would be another one's when it begins anew.
     (cluster.folder / "other").mkdir()
