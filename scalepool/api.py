@@ -29,11 +29,13 @@ if TYPE_CHECKING:
         get_gpu_ids,
         nodes,
     )
+    from scalepool._runtime.interrupts import Deferral
     from scalepool._runtime.randomness import Seed, SeededCall, task_rng
     from scalepool._runtime.shared import SharedBuffer, put_buffer
     from scalepool._runtime.stored import Snapshot
 
 __all__ = [
+    "Deferral",
     "ErrorTypes",
     "Function",
     "GroupStatistics",
@@ -67,6 +69,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Deferral": "interrupts",
     "ErrorTypes": "group",
     "Function": "functions",
     "GroupStatistics": "group",

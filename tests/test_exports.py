@@ -11,7 +11,7 @@ import scalepool
 from scalepool import actors, api, config, errors, observing, redirection, tasks
 
 API = [
-    "ErrorTypes", "Function", "GroupStatistics", "Node", "Seed", "SeededCall",
+    "Deferral", "ErrorTypes", "Function", "GroupStatistics", "Node", "Seed", "SeededCall",
     "SessionHandle", "SharedBuffer", "Snapshot", "TaskContext",
     "TaskFuture", "Terms", "WorkerGroup", "WorkerInfo",
     "available_resources", "cancel", "cluster_resources", "cpu_count", "current_task", "freeze_support", "get_gpu_ids",

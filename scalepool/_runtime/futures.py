@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -17,6 +18,7 @@ from scalepool._base.clock import monotonic_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from scalepool._runtime.client import Client
 
@@ -31,6 +33,8 @@ _OVER: Final = frozenset({_CANCELLED, _CANCELLED_AND_NOTIFIED, _FINISHED})
 
 # Guards two moments only: building a future's Condition, and ending a future that has none.
 _guard = threading.Lock()
+_LOOK_S: Final = 0.05
+_LOOKS: Final = 40
 _LOGGER: Final = logging.getLogger("concurrent.futures")
 
 
@@ -200,14 +204,19 @@ class TaskFuture(Future[Any]):
                     self._exception = error
                 self._state = state
         if lazy is not None:
-            with lazy:
+            taken = _take(lazy)
+            try:
                 if self._state in _OVER:
                     return
                 self._result = value
                 self._exception = error
                 self._state = state
                 self._tell_waiters()
-                lazy.notify_all()
+                if taken:
+                    lazy.notify_all()
+            finally:
+                if taken:
+                    lazy.release()
             self._invoke_callbacks()  # type: ignore[attr-defined]
         self._client = None
         on_done = self._on_done
@@ -229,3 +238,28 @@ class TaskFuture(Future[Any]):
 
     def __reduce__(self) -> Any:
         raise TypeError("a future cannot be pickled; pass its result, or submit from where the future is")
+
+
+def _take(condition: threading.Condition) -> bool:
+    """Take a future's condition; False when nobody has it, and yet it is taken.
+
+    The standard's ``wait`` and ``as_completed`` leave it so when the handler of a signal raises in them just then.
+    They are over; who settles the future must not wait for them.
+    """
+    for _ in range(_LOOKS):
+        if condition.acquire(timeout=_LOOK_S):
+            return True
+        if not _somebody_runs(Future.result.__code__.co_filename):
+            break
+    return condition.acquire(blocking=False)
+
+
+def _somebody_runs(filename: str) -> bool:
+    """Whether any other thread is in a function of this file."""
+    for thread, frame in sys._current_frames().items():
+        at: FrameType | None = frame
+        while at is not None and thread != threading.get_ident():
+            if at.f_code.co_filename == filename:
+                return True
+            at = at.f_back
+    return False

@@ -48,18 +48,22 @@ if hasattr(os, "register_at_fork"):
 class Deferral:
     """A context in which handlers wait while ``working`` is set, as it is at first. Does nothing in other threads.
 
+    It may be entered again inside, where handlers wait again, and from any number of threads.
+
     Attributes
     ----------
     working
         Whether a handler has to wait now. Cleared, by the main thread, around what may take long.
     """
 
-    __slots__ = ("_handler", "_noted", "_replaced", "working")
+    __slots__ = ("_handler", "_noted", "_outer", "_replaced", "working")
 
     def __init__(self) -> None:
         self.working = False
         self._noted: dict[int, Handler] = {}
         self._replaced: dict[int, Handler] = {}
+        self._outer: list[bool] = []
+        """Of each context around the innermost one: whether handlers had to wait there."""
         self._handler = self._on_signal  # one object, so that it can be recognized
 
     @property
@@ -68,8 +72,12 @@ class Deferral:
         return bool(self._replaced) and threading.get_ident() == _main_thread
 
     def __enter__(self) -> Deferral:  # noqa: PYI034 - Self is in typing from 3.11
-        if not self._replaced and threading.get_ident() == _main_thread:
-            self.working = True
+        if threading.get_ident() != _main_thread:
+            return self
+        outer, self.working = self.working, True  # first: from here on no handler can raise
+        if self._replaced:
+            self._outer.append(outer)
+        else:
             try:
                 for number, handler in zip(_NUMBERS, map(_get, _NUMBERS), strict=True):
                     if handler.__class__ is not int and callable(handler):  # a number: nothing in Python handles it
@@ -84,9 +92,23 @@ class Deferral:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._replaced and threading.get_ident() == _main_thread:
-            self._restore()
-            if self._noted:
+            if self._outer:
+                self.working = self._outer.pop()
+            else:
+                self._restore()
+            if self._noted and not self.working:
                 self.raise_noted()
+
+    def open(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call what may take long, or is the user's: meanwhile handlers do not wait."""
+        if not self.applies:
+            return function(*args, **kwargs)
+        outer, self.working = self.working, False
+        try:
+            self.raise_noted()
+            return function(*args, **kwargs)
+        finally:
+            self.working = outer
 
     def _restore(self) -> None:
         replaced = self._replaced

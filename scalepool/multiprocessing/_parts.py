@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from scalepool._shims.callbacks import CallbackThread
     from scalepool._shims.chunks import ChunkPlan, MapChunk, check_chunksize
+    from scalepool._shims.interrupted import undivided
     from scalepool._shims.outcomes import MISSING, check_on_error, is_failed
     from scalepool._shims.progress import Reporter, progress_sink
     from scalepool._shims.seeding import seeded
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "_shims.callbacks": ("CallbackThread",),
     "_shims.chunks": ("ChunkPlan", "MapChunk", "check_chunksize"),
+    "_shims.interrupted": ("undivided",),
     "_shims.outcomes": ("MISSING", "check_on_error", "is_failed"),
     "_shims.progress": ("Reporter", "progress_sink"),
     "_shims.seeding": ("seeded",),
@@ -60,6 +62,7 @@ __all__ = [
     "is_failed",
     "progress_sink",
     "seeded",
+    "undivided",
 ]
 
 

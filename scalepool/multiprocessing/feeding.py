@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from scalepool._base.tuples import NamedTuple
 from scalepool._shims.chunks import ChunkOutcomes, ChunkPlan
+from scalepool._shims.interrupted import in_slices, undivided
 from scalepool._shims.outcomes import MISSING, OnError, attach_partial_results, mark_failed
 from scalepool._shims.progress import ProgressMeter, Report, Reporter
 from scalepool.api import Snapshot, cancel
@@ -105,7 +106,10 @@ class MapJob:
         self._reporter = reporter
         self._snapshot = Snapshot()  # the items are ours from here on, and what they hold is to be read once
         self._meter = ProgressMeter(len(task.items), time.monotonic)
-        self._lock = threading.Condition()
+        # Not the condition itself as a context: its methods are in Python, and a handler that raises in them would
+        # leave the lock taken.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._values: list[Any] = [MISSING] * len(task.items)
         self._next_start = 0
         self._refill_at = 0
@@ -121,19 +125,20 @@ class MapJob:
 
     def feed(self) -> None:
         """Submit chunks until the window is full; settle when nothing is left."""
-        with self._lock:
-            if self._feeding:
-                return
-            self._feeding = True
-        try:
-            while chunks := self._deal():
-                for chunk in chunks:
-                    self._submit(chunk)
-        except BaseException:
-            # Ctrl-C in the caller's thread: the rest is not fed, and waiters learn of it from the settlement.
-            self._feeding = False
-            self.abandon()
-            raise
+        with undivided:
+            with self._lock:
+                if self._feeding:
+                    return
+                self._feeding = True
+            try:
+                while chunks := self._deal():
+                    for chunk in chunks:
+                        self._submit(chunk)
+            except BaseException:
+                # Ctrl-C in the caller's thread: the rest is not fed, and waiters learn of it from the settlement.
+                self._feeding = False
+                self.abandon()
+                raise
 
     def _deal(self) -> list[_Chunk]:
         """Return the chunks that there is room for; when there are none, this thread's feeding is over."""
@@ -172,7 +177,8 @@ class MapJob:
         if chunk.size <= SMALL_RANGE and type(items) is range:
             items = list(items)  # pickles faster than the name of the class
         try:
-            future = task.group.submit(
+            future = undivided.open(
+                task.group.submit,
                 task.function,
                 (items,),
                 on_done=partial(self._arrived, chunk),
@@ -190,14 +196,14 @@ class MapJob:
             if chunk.start in self._outstanding:  # else it has arrived already
                 self._outstanding[chunk.start] = future
                 if self._waiting:
-                    self._lock.notify_all()
+                    self._changed.notify_all()
 
     def _drop(self, chunk: _Chunk, error: BaseException | None) -> None:
         with self._lock:
             self._outstanding.pop(chunk.start, None)
             self._stopped = True
             self._dropped = error if self._dropped is None else self._dropped
-            self._lock.notify_all()
+            self._changed.notify_all()
 
     # Collecting
 
@@ -223,7 +229,7 @@ class MapJob:
             if future.output is not None:
                 self._outputs[chunk.start] = future.output
             if self._waiting:
-                self._lock.notify_all()
+                self._changed.notify_all()
             if self._over:
                 return  # raise_now or abandon(): this one could not be cancelled any more
             if failed_before_sending and chunk.size > 1:
@@ -289,12 +295,13 @@ class MapJob:
 
         With `force` stop what runs, too. With either, return when it is done; else it is done soon.
         """
-        with self._lock:
-            if self._over:
-                return False
-            self._over = self._stopped = True
-            futures = [future for future in self._outstanding.values() if future is not None]
-        self._settle()
+        with undivided:
+            with self._lock:
+                if self._over:
+                    return False
+                self._over = self._stopped = True
+                futures = [future for future in self._outstanding.values() if future is not None]
+            self._settle()
         # Each waits for an answer, and meanwhile pumps.
         if force is not None:
             cancel(futures, force=force)
@@ -315,7 +322,7 @@ class MapJob:
             if left_s == 0.0:
                 return
             if self._over:
-                event.wait(left_s)  # only callbacks are left
+                in_slices(event.wait, event.is_set, left_s)  # only callbacks are left
                 continue
             start, future = self._newest()
             if future is None:
@@ -333,12 +340,17 @@ class MapJob:
         return self._outstanding.get(start) is not future
 
     def _await(self, change: Callable[[], bool], left_s: float | None) -> None:
-        with self._lock:
-            self._waiting += 1
-            try:
-                self._lock.wait_for(lambda: self._over or change(), left_s)
-            finally:
+        def is_over() -> bool:
+            return self._over or change()
+
+        def wait_s(timeout_s: float) -> None:
+            with self._lock:
+                self._waiting += 1
+                if not is_over():
+                    self._changed.wait(timeout_s)
                 self._waiting -= 1
+
+        in_slices(wait_s, is_over, left_s)
 
     def _settle(self) -> None:
         values, dropped = self._values, self._dropped
@@ -347,7 +359,7 @@ class MapJob:
         error = dropped if self._on_error == "return" or self._first_error is None else self._first_error
         self._task, self._values = None, []
         with self._lock:
-            self._lock.notify_all()
+            self._changed.notify_all()
         final = self._meter.finish()
         last_words = None if self._reporter is None else partial(self._reporter.finish, final)
         if error is None:

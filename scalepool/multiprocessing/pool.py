@@ -158,13 +158,15 @@ class Pool(Lifecycle):
             return _parts.ApplyResult(self._group.submit(*spread(func, args, kwds), terms=terms))
         settlement = self._settlement(callback, error_callback)
         result = _parts.CallbackResult(settlement)
-        number = self._remember(result)
-        settlement.on_settled = partial(self._forget, number)
-        try:
-            result.attach(self._group.submit(*spread(func, args, kwds), on_done=result.arrived, terms=terms))
-        except BaseException:
-            self._forget(number)
-            raise
+        with _parts.undivided:
+            number = self._remember(result)
+            settlement.on_settled = partial(self._forget, number)
+            try:
+                submit, call = self._group.submit, spread(func, args, kwds)
+                result.attach(_parts.undivided.open(submit, *call, on_done=result.arrived, terms=terms))
+            except BaseException:
+                self._forget(number)
+                raise
         return result
 
     # Maps
@@ -287,8 +289,9 @@ class Pool(Lifecycle):
         plan = _parts.ChunkPlan(len(items), self._processes, chunksize)
         task = _parts.ChunkTask(self._group, function, items, options.terms, options.seed is not None)
         job = _parts.MapJob(task, plan, settlement, on_error, reporter)
-        settlement.on_settled = partial(self._forget, self._remember(job))
-        job.feed()
+        with _parts.undivided:
+            settlement.on_settled = partial(self._forget, self._remember(job))
+            job.feed()
         return _parts.MapResult(settlement, job)
 
     # Iterators
@@ -365,10 +368,11 @@ class Pool(Lifecycle):
         seeded = arguments.seed is not None
         task = _parts.StreamTask(self._group, function, chunksize, self._processes, arguments.terms, seeded)
         stream = _parts.Stream(task, options)
-        number = self._remember(stream)
-        stream.start(iterable, partial(self._forget, number), f"{self._name}-feeder-{number}")
-        kind = _parts.IMapIterator if arguments.ordered else _parts.IMapUnorderedIterator
-        return kind(stream, self, chunksize > 1, on_error)
+        with _parts.undivided:
+            number = self._remember(stream)
+            stream.start(iterable, partial(self._forget, number), f"{self._name}-feeder-{number}")
+            kind = _parts.IMapIterator if arguments.ordered else _parts.IMapUnorderedIterator
+            return kind(stream, self, chunksize > 1, on_error)  # whose end lets go of the stream
 
     # Parts of results
 

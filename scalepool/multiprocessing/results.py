@@ -14,6 +14,7 @@ from collections.abc import Callable
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Protocol
 
+from scalepool._shims.interrupted import in_slices
 from scalepool.api import cancel
 from scalepool.multiprocessing.errors import error_of, timeout_error
 
@@ -260,7 +261,8 @@ class CallbackResult(ApplyResult):
         deadline_s = None if timeout is None else time.monotonic() + timeout
         if self._attached is not None:
             wait_for(self._attached, timeout)
-        self._settlement.event.wait(remaining_s(deadline_s))
+        event = self._settlement.event
+        in_slices(event.wait, event.is_set, remaining_s(deadline_s))
 
     def get(self, timeout: float | None = None) -> Any:
         """As of an `ApplyResult`."""

@@ -127,7 +127,8 @@ class Stream:
     def __init__(self, task: StreamTask, options: StreamOptions) -> None:
         self._task = task
         self._options = options
-        self._lock = threading.Condition(threading.RLock())  # re-entrant: __del__ of an iterator may run inside
+        self._lock = threading.RLock()  # re-entrant: __del__ of an iterator may run inside
+        self._changed = threading.Condition(self._lock)
         self._ahead = ReadAhead(options.buffersize, task.workers, task.chunksize)
         self.tracker = None if options.reporter is None else Tracker(options.reporter, options.total)
         self._entries: deque[Entry] = deque()  # in input order; unordered: those that are done
@@ -152,7 +153,7 @@ class Stream:
             self._entries.append(error)
         with self._lock:
             self._ended = True
-            self._lock.notify_all()
+            self._changed.notify_all()
         self._task.group.notify()
         if self._stopped:
             api.cancel(self._unfinished())
@@ -222,7 +223,7 @@ class Stream:
         self._running.discard(slot)
         if self._waiting_in_task and (self._ended or self._options.raise_now):
             with self._lock:
-                self._lock.notify_all()
+                self._changed.notify_all()
 
     def _examine(self, slot: Slot, future: TaskFuture) -> None:
         error = error_of(future, slot.start if self._task.chunksize == 1 else None)
@@ -236,13 +237,13 @@ class Stream:
                 error = error_of_item(failures[0][1], future, slot.start + failures[0][0])
             if self._options.raise_now and error is not None and self._urgent is None:
                 self._urgent, self._stopped = error, True
-                self._lock.notify_all()
+                self._changed.notify_all()
 
     def _append(self, entry: Entry) -> None:
         self._entries.append(entry)
         if self._waiting_in_task:
             with self._lock:
-                self._lock.notify_all()
+                self._changed.notify_all()
 
     def _wait_for_room(self) -> int:
         """Wait until something may be pulled, and return how many chunks."""
@@ -256,7 +257,7 @@ class Stream:
         with self._lock:
             if not ahead.chunks_of_room() and not is_free():
                 self._feeder_waits = True
-                self._lock.wait_for(lambda: ahead.may_resume() or is_free())
+                self._changed.wait_for(lambda: ahead.may_resume() or is_free())
                 self._feeder_waits = False
         while self._detached and not self._stopped and not ahead.chunks_of_room():
             self.consumed(sum(entry.size for entry in self.take(None) if isinstance(entry, Slot)))
@@ -289,7 +290,7 @@ class Stream:
         with self._lock:
             self._ahead.consumed += items
             if self._feeder_waits and self._ahead.may_resume():
-                self._lock.notify_all()
+                self._changed.notify_all()
 
     def _pop(self) -> list[Entry]:
         with self._lock:
@@ -323,7 +324,7 @@ class Stream:
             self._waiting_in_task += 1
             try:
                 if not self._something_new():
-                    self._lock.wait(left_s)
+                    self._changed.wait(left_s)
             finally:
                 self._waiting_in_task -= 1
 
@@ -349,19 +350,19 @@ class Stream:
                 self._stopped = True
             else:
                 self._detached = True
-            self._lock.notify_all()
+            self._changed.notify_all()
 
     def abort(self) -> None:
         """Pull no more input: the pool is being terminated."""
         with self._lock:
             self._stopped = True
-            self._lock.notify_all()
+            self._changed.notify_all()
 
     def drain(self) -> None:
         """Lift the bound and wait until all of the input has been run."""
         with self._lock:
             self._lifted = True
-            self._lock.notify_all()
+            self._changed.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(STOP_WAIT_S if self._stopped else None)
         for future in self._unfinished():

@@ -227,3 +227,44 @@ def test_it_may_end_between_two_looks(look: str) -> None:
 def test_it_does_not_pickle(future: TaskFuture) -> None:
     with pytest.raises(TypeError, match="future"):
         pickle.dumps(future)
+
+
+def left_taken(future: TaskFuture) -> None:
+    """As by `wait`, when the handler of a signal raises in it just then."""
+    thread = threading.Thread(target=future._condition.acquire)
+    thread.start()
+    thread.join()
+
+
+def test_whoever_settles_it_does_not_wait_for_a_lock_that_nobody_has(future: TaskFuture) -> None:
+    seen: list[object] = []
+    future.add_done_callback(lambda done: seen.append(done.result()))
+    left_taken(future)
+    future.settle(3, None)
+    assert future.result() == 3
+    assert seen == [3]
+
+
+def test_whoever_settles_it_waits_for_those_who_are_in_the_standard_functions(future: TaskFuture) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Slow(list):  # type: ignore[type-arg]
+        def append(self, item: object) -> None:
+            inside.set()
+            assert go_on.wait(20)
+            super().append(item)
+
+    assert future._condition
+    future._done_callbacks = Slow()
+    seen: list[object] = []
+    caller = threading.Thread(target=future.add_done_callback, args=(lambda done: seen.append(done.result()),))
+    caller.start()
+    assert inside.wait(20)
+    settler = threading.Thread(target=future.settle, args=(3, None))
+    settler.start()
+    settler.join(0.3)
+    assert not future.done()
+    go_on.set()
+    settler.join()
+    caller.join()
+    assert seen == [3]

@@ -144,3 +144,58 @@ def test_elsewhere_than_in_the_main_thread_it_does_nothing() -> None:
     thread.start()
     thread.join()
     assert handlers == [signal.default_int_handler]
+
+
+def test_inside_another_it_goes_on_waiting() -> None:
+    deferral = Deferral()
+    steps: list[str] = []
+    with pytest.raises(KeyboardInterrupt), deferral:
+        with deferral:
+            interrupt()
+        steps.append("inner")
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    assert steps == ["inner"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_is_opened_is_interrupted_and_what_is_inside_of_that_is_not() -> None:
+    deferral = Deferral()
+    steps: list[str] = []
+
+    def decide() -> None:
+        with deferral:
+            interrupt()
+            steps.append("decided")
+        steps.append("not reached")
+
+    def tear() -> None:
+        interrupt()
+        steps.append("not reached")
+
+    for function, done in ((decide, ["decided"]), (tear, ["decided"])):
+        with deferral:
+            with pytest.raises(KeyboardInterrupt):
+                deferral.open(function)
+            assert deferral.working
+        assert steps == done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_one_that_was_noted_is_raised_when_it_is_opened() -> None:
+    deferral = Deferral()
+    steps: list[str] = []
+    with pytest.raises(KeyboardInterrupt), deferral:
+        interrupt()
+        deferral.open(steps.append, "not reached")
+    assert steps == []
+
+
+def test_opened_elsewhere_it_only_calls() -> None:
+    deferral = Deferral()
+    assert deferral.open(int, "11", base=2) == 3
+    with deferral:
+        thread = threading.Thread(target=lambda: results.append(deferral.open(int, "7")))
+        results: list[int] = []
+        thread.start()
+        thread.join()
+    assert results == [7]

@@ -237,21 +237,34 @@ def disturb():
         os.kill(os.getpid(), {int(number)})
 disturber = threading.Thread(target=disturb)
 disturber.start()
+def asynchronous():
+    results.append(pool.map_async(abs, inputs))
+    assert executor.submit(abs, -1).result() == 1
+    assert pool.apply(abs, (-3,)) == 3
+    assert results.pop().get(60) == outputs
+def with_callback():
+    results.append(pool.apply_async(list, (outputs,), callback=len))
+    assert results.pop().get(60) == outputs
+def ordered():
+    assert list(pool.imap(abs, inputs, 3)) == outputs
+def unordered():
+    assert sorted(pool.imap_unordered(abs, inputs)) == outputs[::-1]
+def mapped():
+    assert list(executor.map(abs, inputs, chunksize=4)) == outputs
+calls = [asynchronous, with_callback, ordered, unordered, mapped]
+inputs, outputs = range(-20, 0), list(range(20, 0, -1))
 stops, results, deadline = 0, [], time.monotonic() + 3.0
 while time.monotonic() < deadline:
     try:
         armed = True
-        results.append(pool.map_async(abs, range(-20, 0)))
-        executor.submit(abs, -1).result()
-        pool.apply(abs, (-3,))
-        results.pop().get(60)
+        calls[stops % len(calls)]()
         armed = False
     except Stop:
         stops += 1
 done.set()
 disturber.join()
 assert stops > 20, stops
-assert all(result.get(60) == list(range(20, 0, -1)) for result in results)
+assert all(result.get(60) == outputs for result in results)
 assert pool.map(abs, range(-9, 0)) == list(range(9, 0, -1))
 assert executor.submit(abs, -1).result(60) == 1
 executor.shutdown()
