@@ -134,7 +134,8 @@ class Settings(_Values):
     result_flush_count
         A worker sends its results when it has this many (or at the next tick, or when it has nothing left to do).
     tick_s
-        Period of a worker's tick thread: the longest that a finished result waits, or a recall goes unanswered.
+        Shortest period of a worker's tick thread, while a task runs: so long a finished result waits, or a recall goes
+        unanswered. Where all was quiet for long it is a twentieth of that time, at most 30 ms.
     idle_worker_s
         A shared worker without work ends after this long.
     start_timeout_s

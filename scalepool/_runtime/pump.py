@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from scalepool._base.clock import monotonic_s as monotonic
 from scalepool._runtime.interrupts import Deferral
+from scalepool._runtime.pace import Pace, Sleep
 from scalepool._runtime.refusal import is_ending
 from scalepool._runtime.turns import Midst, Turns
 
@@ -83,13 +84,14 @@ class Pump:
     name
         Name of the helper thread.
     tick_s
-        When given, the helper never waits on the channel but looks every ``tick_s`` seconds: for a worker, whose main
-        thread must get the role at once after each task.
+        When given, the helper never waits on the channel but looks every ``tick_s`` seconds, and more rarely while all
+        is quiet: for a worker, whose main thread must get the role at once after each task.
     """
 
     def __init__(self, station: Station, name: str, *, tick_s: float | None = None) -> None:
         self._station = station
-        self._tick_s = tick_s
+        self.sleep = Sleep(_HELPER_DELAY_S, None if tick_s is None else Pace(tick_s))
+        """The helper's, while it is awake."""
         self._turns = Turns()
         self._wanted = 0
         self._interrupts = Deferral()
@@ -100,7 +102,6 @@ class Pump:
         self.awake = False
         """Whether the helper thread looks after the station now."""
         self._armed = threading.Event()
-        self._stop = threading.Event()
         self._closed = False
         self._helper: threading.Thread | None = None
         self._name = name
@@ -234,7 +235,9 @@ class Pump:
             self._wake()
         elif now:
             self._pump_once(look=False)
-        if not self.awake:
+        if self.awake:
+            self.sleep.stir()
+        else:
             self.arm()
 
     def _wake(self) -> None:
@@ -270,7 +273,7 @@ class Pump:
                 helper.start()
             except RuntimeError:
                 self._helper = None
-                if self._tick_s is None and not is_ending():
+                if self.sleep.pace is None and not is_ending():
                     raise
                 # No threads any more: who waits does all the work. A worker tries again with its next task.
                 return
@@ -292,6 +295,7 @@ class Pump:
 
     def _look_after(self) -> None:
         idle_since = monotonic()
+        self.sleep.stirred = True
         while not self._closed and monotonic() - idle_since < _HELPER_LINGER_S:
             if self._help_once():
                 idle_since = monotonic()
@@ -303,7 +307,7 @@ class Pump:
 
     def _help_once(self) -> bool:
         """One look of the helper; return whether there was something to look after that nobody else sees to."""
-        self._stop.wait(self._tick_s or _HELPER_DELAY_S)
+        self.sleep.sleep(self._station.pending)
         needed = self._needed()
         if self._closed or self._wanted or monotonic() - self.foreground_at < _HELPER_DELAY_S:
             return needed
@@ -311,7 +315,7 @@ class Pump:
             if not self._turns.take():
                 return False  # who has the role arms us when he lets go
             try:
-                if self._tick_s is not None:
+                if self.sleep.pace is not None:
                     self._work(arrived=True)
                 else:
                     # An alarm that is due counts: a helper that left it to others would never rest again.
@@ -330,7 +334,7 @@ class Pump:
     def close(self) -> None:
         """Let the helper end; waits return as soon as they look."""
         self._closed = True
-        self._stop.set()
+        self.sleep.end()
         self._armed.set()
         self._station.wake()
         helper = self._helper

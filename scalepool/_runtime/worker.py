@@ -207,6 +207,7 @@ class WorkerStation:
     # ---- in ----
 
     def _receive(self, data: bytes) -> None:
+        self._client.pump.sleep.stirred = True
         message = decode(data)
         if type(message) is m.Run:
             self._take_tasks(message)

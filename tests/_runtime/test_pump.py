@@ -294,3 +294,18 @@ def test_a_ticking_helper_never_waits_on_the_channel(station: FakeStation) -> No
     station.outstanding = 0
     pump.close()
     assert not station.errors
+
+
+def test_what_is_queued_while_a_ticking_helper_dozes_is_seen_to_at_once(station: FakeStation) -> None:
+    pump = Pump(station, "test-tick", tick_s=0.001)
+    assert pump.sleep.pace is not None
+    pump.sleep.pace.next_s = lambda now, *, stirred: 0.001 if stirred else 3600.0  # type: ignore[method-assign]
+    station.outstanding = 1
+    pump.arm()
+    until(lambda: pump.sleep._dozes)
+    station.workers.clear()
+    pump.kick(now=False)
+    until(lambda: station.workers)
+    station.outstanding = 0
+    pump.close()
+    assert not station.errors
