@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from scalepool._base.clock import monotonic_s
+from scalepool._core.attendance import Attendance
 from scalepool._core.stewardship import Stewardship
 from scalepool._core.switchboard import Switchboard
 from scalepool._net.curve import Heartbeats, Hub, role_of
@@ -64,6 +65,7 @@ class Head:
         """Starts the steward of detached actors; returns why that cannot be, or nothing."""
         self._stewardship = Stewardship(steward_word(keys))
         self._board = Switchboard(introduction(keys.cluster, heartbeats), first, host_grace_s, self._stewardship)
+        self._attendance = Attendance()
         self._banned: set[bytes] = set()
         self._looked_at = 0.0
         self._look_by: float | None = None
@@ -135,6 +137,7 @@ class Head:
             start = self.start_steward
             self._stewardship.trouble = "this head was not told how" if start is None else start()
         self._send(self._board.tick(self._looked_at))
+        self._tell_news()
         lost = [link for link in self._board.links if not self._hub.send(link, _PING)]
         # Drivers first: what nobody could be told of is not lost for good.
         for link in sorted(lost, key=role_of, reverse=True):
@@ -145,6 +148,10 @@ class Head:
     def _lost(self, link: bytes) -> None:
         silent = self._hub.fell_silent(link)
         self._send(self._board.lose(link, "the link to it was lost", silent=silent))
+
+    def _tell_news(self) -> None:
+        for line in self._attendance.look(self._board.report()):
+            self._tell(line)
 
     def _denied(self, count: int, address: str) -> None:
         self._tell(f"{count} refused without a key of this cluster, the last from {address}")

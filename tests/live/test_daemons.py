@@ -67,6 +67,7 @@ def test_a_head_and_a_host_in_the_background(home: Home) -> None:
     assert "joined tcp://127.0.0.1:" in joined.stdout
     shown = home.verb("status")
     assert "1 host with room for 2 workers, 0 running; 0 programs" in shown.stdout, shown.stderr
+    until(lambda: "joined: 1 host with 2 slots now" in (home.folder / "head.log").read_text())
     again = home.verb(*HEAD)
     assert again.returncode == 1
     assert "a head runs at tcp://127.0.0.1:" in again.stderr
