@@ -55,6 +55,10 @@ class PeerChannel(_Channel, Protocol):
     def send(self, data: bytes) -> None:
         """Send to the hub. What it does not take at once goes out in ``poll`` or with the next ``send``."""
 
+    @property
+    def unsent_bytes(self) -> int:
+        """How much of that it has not taken, as far as is known."""
+
     def flush_and_close(self) -> None:
         """Close after everything that was sent has left, or two seconds."""
 

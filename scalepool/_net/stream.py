@@ -31,15 +31,21 @@ class MessageStream:
         Connected.
     max_message_bytes
         Larger messages are not accepted from the other side.
+
+    Attributes
+    ----------
+    unsent_bytes
+        How much waits for the other side to read.
     """
 
-    __slots__ = ("_connection", "_unframer", "_unsent")
+    __slots__ = ("_connection", "_unframer", "_unsent", "unsent_bytes")
 
     def __init__(self, connection: socket.socket, max_message_bytes: int) -> None:
         connection.setblocking(False)
         self._connection = connection
         self._unframer = Unframer(max_message_bytes)
         self._unsent: deque[memoryview] = deque()
+        self.unsent_bytes = 0
 
     @property
     def unsent(self) -> bool:
@@ -67,14 +73,18 @@ class MessageStream:
 
     def _send(self, data: bytes) -> None:
         if self._unsent:
-            self._unsent.append(memoryview(data))
+            self._keep(memoryview(data))
             return
         try:
             sent = self._connection.send(data)
         except BlockingIOError:
             sent = 0
         if sent < len(data):
-            self._unsent.append(memoryview(data)[sent:])
+            self._keep(memoryview(data)[sent:])
+
+    def _keep(self, data: memoryview) -> None:
+        self._unsent.append(data)
+        self.unsent_bytes += len(data)
 
     def flush(self) -> bool:
         """Send what waits, as far as the socket takes it; return whether all is gone.
@@ -90,6 +100,7 @@ class MessageStream:
                 sent = self._connection.send(unsent[0])
             except BlockingIOError:
                 return False
+            self.unsent_bytes -= sent
             if sent < len(unsent[0]):
                 unsent[0] = unsent[0][sent:]
             else:

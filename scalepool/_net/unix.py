@@ -283,6 +283,11 @@ class Peer(Wakeable):
             return  # what it had sent before is read first; then the end of the stream says that it is gone
         self._watch_out()
 
+    @property
+    def unsent_bytes(self) -> int:
+        """How much of what was sent the hub has not taken."""
+        return 0 if self._gone else self._stream.unsent_bytes
+
     def flush_and_close(self) -> None:
         """Close after everything that was sent has left, or two seconds."""
         if not self._gone:

@@ -125,6 +125,11 @@ class PeerEnd(Channel):
         self._guard.check()
         self._socket.send(data, _NOBLOCK, copy=len(data) < _ZERO_COPY_BYTES)
 
+    @property
+    def unsent_bytes(self) -> int:
+        """Not known here."""
+        return 0
+
     def flush_and_close(self) -> None:
         """Close after everything that was sent has left, or two seconds."""
         self._close(linger_ms=2000)

@@ -12,11 +12,11 @@ import threading
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Callable, Sequence
     from typing import TextIO
 
     from scalepool._runtime.folding import Folder
+    from scalepool._runtime.outlet import Outlet
     from scalepool._store.written import Written
 
 __all__ = ["LOG", "Printer", "TaskOutput", "run_for", "show"]
@@ -131,8 +131,8 @@ class TaskOutput(io.TextIOBase):
     ----------
     stream
         1 for stdout, 2 for stderr.
-    queue
-        Takes (stream, text, task) for the next message to the hub.
+    outlet
+        Takes it to the hub.
     is_shown
         Whether anybody wants to see what is not captured.
 
@@ -150,10 +150,10 @@ class TaskOutput(io.TextIOBase):
         In a process that a task has forked, which nobody passes anything on for: where to write.
     """
 
-    def __init__(self, stream: int, queue: deque[tuple[int, str, int]], *, is_shown: bool = True) -> None:
+    def __init__(self, stream: int, outlet: Outlet, *, is_shown: bool = True) -> None:
         super().__init__()
         self._stream = stream
-        self._queue = queue
+        self._outlet = outlet
         self._is_shown = is_shown
         self.task = 0
         self.keep: Callable[[bytes], None] | None = None
@@ -200,6 +200,7 @@ class TaskOutput(io.TextIOBase):
             whole, newline, rest = (self._rest + text).rpartition("\n")
             self._rest = rest
         if newline:
+            self._outlet.wait_for_room()
             self._pass_on(whole + newline)
         if self.keep is not None:
             self._keep_end(text)
@@ -217,7 +218,7 @@ class TaskOutput(io.TextIOBase):
 
     def look(self, *, everything: bool = False) -> None:
         """Pass on what was written to the descriptor: whole lines, with ``everything`` also an unfinished one."""
-        if self.written is None:
+        if self.written is None or (not everything and self._outlet.is_full and not self.written.is_too_much):
             return
         with self._lock:
             if self._looking:
@@ -233,7 +234,7 @@ class TaskOutput(io.TextIOBase):
 
     def _pass_on(self, text: str) -> None:
         if self._is_shown or self.task:
-            self._queue.append((self._stream, text, self.task))
+            self._outlet.put(self._stream, text, self.task)
 
     def _keep_end(self, text: str) -> None:
         if self.keep is not None:
@@ -242,6 +243,7 @@ class TaskOutput(io.TextIOBase):
 
     def switch(self, task: int) -> int:
         """What is written from now on belongs to ``task``; return whose it was before."""
+        self._outlet.wait_for_room()
         self.look(everything=True)
         self.flush()
         before, self.task = self.task, task

@@ -15,21 +15,18 @@ from scalepool._wire import messages as m
 from scalepool._wire.codec import encode
 
 if TYPE_CHECKING:
-    from collections import deque
-
     from scalepool._net.channel import PeerChannel
+    from scalepool._runtime.outlet import Outlet
     from scalepool._runtime.worker import WorkerStation
     from scalepool._store.flight import FlightRecord
 
 __all__ = ["end_output", "redirect_output", "send_output"]
 
 
-def send_output(channel: PeerChannel, output: deque[tuple[int, str, int]]) -> None:
-    """Send what was printed: stream, text and task of each piece, those that belong together as one message."""
-    while output:
-        stream, text, task = output.popleft()
-        while output and output[0][0] == stream and output[0][2] == task and len(text) < 65536:
-            text += output.popleft()[1]
+def send_output(channel: PeerChannel, output: Outlet) -> None:
+    """Send what was printed."""
+    while (piece := output.take()) is not None:
+        stream, text, task = piece
         channel.send(encode(m.Output(stream, text.encode("utf-8", "surrogatepass"), task)))
 
 
@@ -60,8 +57,8 @@ def redirect_output(station: WorkerStation, flight: FlightRecord, mode: str) -> 
     station.streams = (out, err)
     resume = _nothing
     if is_shown:
-        put = station.output.append
-        resume = forward(lambda text: put((LOG, text + "\n", 0)))
+        put = station.output.put
+        resume = forward(lambda text: put(LOG, text + "\n", 0))
 
     def in_child() -> None:
         end_output(station)

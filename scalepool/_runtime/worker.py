@@ -23,6 +23,7 @@ from scalepool._runtime.holdings import Holdings
 from scalepool._runtime.lastwords import write_crashes_to
 from scalepool._runtime.left import end_who_leaves
 from scalepool._runtime.lending import Lending
+from scalepool._runtime.outlet import Outlet
 from scalepool._runtime.output import TaskOutput, run_for
 from scalepool._runtime.pump import Pump
 from scalepool._runtime.randomness import seed_torch
@@ -81,7 +82,8 @@ class WorkerStation:
         self._rested_at_logged = -1
         self._acked = 0
         self._revocation = 0
-        self.output: deque[tuple[int, str, int]] = deque()
+        # Only while the other thread sends may this one wait for that.
+        self.output = Outlet(lambda: self._channel.unsent_bytes, lambda: client.pump.awake and not client.pump.is_mine)
         self.streams: tuple[TaskOutput, ...] = ()
         self.late: deque[m.Message] = deque()
         """Messages that must not overtake the results before them."""

@@ -79,6 +79,11 @@ class Written:
         """Whether something was written since the last ``take``; one system call."""
         return os.lseek(self.fd, 0, os.SEEK_END) != self.size
 
+    @property
+    def is_too_much(self) -> bool:
+        """Whether so much is there that most of it is to be dropped."""
+        return os.lseek(self.fd, 0, os.SEEK_END) - self.position > BACKLOG_BYTES
+
     def take(self, *, everything: bool = False) -> bytes:
         """Return the lines that are whole by now, with ``everything`` also the beginning of the next."""
         self.size = size = os.lseek(self.fd, 0, os.SEEK_END)

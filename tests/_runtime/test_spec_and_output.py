@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import threading
-from collections import deque
 
 import pytest
 
+from scalepool._runtime.outlet import Outlet
 from scalepool._runtime.output import TaskOutput, run_for, show
 from scalepool._runtime.spec import WorkerConfig, WorkerSpec
+from scalepool._store.written import Written, create_outputs
 from scalepool.config import Settings
 
 SPEC = WorkerSpec({"OMP_NUM_THREADS": "1", "X": "ü"}, b"context", b"initializer", "Näme", 7, {"": 30, "a.b": 10}, True)
@@ -34,34 +36,37 @@ def test_workers_are_shared_by_their_limits_alone() -> None:
 
 
 @pytest.fixture
-def queue() -> deque[tuple[int, str, int]]:
-    return deque()
+def outlet() -> Outlet:
+    return Outlet()
 
 
-def test_whole_lines_are_passed_on_and_the_rest_when_flushed(queue: deque[tuple[int, str, int]]) -> None:
-    out = TaskOutput(1, queue)
+def taken(outlet: Outlet) -> list[tuple[int, str, int]]:
+    return list(iter(outlet.take, None))
+
+
+def test_whole_lines_are_passed_on_and_the_rest_when_flushed(outlet: Outlet) -> None:
+    out = TaskOutput(1, outlet)
     assert out.write("one\ntw") == 6
-    assert list(queue) == [(1, "one\n", 0)]
+    assert taken(outlet) == [(1, "one\n", 0)]
     out.write("o\nthree\nfo")
-    assert list(queue) == [(1, "one\n", 0), (1, "two\nthree\n", 0)]
+    assert taken(outlet) == [(1, "two\nthree\n", 0)]
     out.flush()
     out.flush()
-    assert queue[-1] == (1, "fo", 0)
-    assert len(queue) == 3
+    assert taken(outlet) == [(1, "fo", 0)]
 
 
-def test_it_behaves_like_a_stream(queue: deque[tuple[int, str, int]]) -> None:
-    out = TaskOutput(2, queue)
+def test_it_behaves_like_a_stream(outlet: Outlet) -> None:
+    out = TaskOutput(2, outlet)
     print("a", "b", sep="-", file=out)
 
-    assert list(queue) == [(2, "a-b\n", 0)]
+    assert taken(outlet) == [(2, "a-b\n", 0)]
     assert (out.writable(), out.isatty(), out.fileno(), out.encoding) == (True, False, 2, "utf-8")
     with pytest.raises(TypeError):
         out.write(b"bytes")  # type: ignore[arg-type]
 
 
-def test_what_is_printed_for_a_task_is_marked(queue: deque[tuple[int, str, int]]) -> None:
-    hidden = TaskOutput(1, queue, is_shown=False)
+def test_what_is_printed_for_a_task_is_marked(outlet: Outlet) -> None:
+    hidden = TaskOutput(1, outlet, is_shown=False)
     hidden.write("before\n")
 
     def run() -> int:
@@ -72,11 +77,11 @@ def test_what_is_printed_for_a_task_is_marked(queue: deque[tuple[int, str, int]]
     assert run_for(9, [hidden], run) == 5
     hidden.write("after\n")
 
-    assert list(queue) == [(1, "one\n", 9), (1, "rest", 9)]
+    assert taken(outlet) == [(1, "one\nrest", 9)]
 
 
-def test_lines_of_threads_do_not_mix(queue: deque[tuple[int, str, int]]) -> None:
-    out = TaskOutput(1, queue)
+def test_lines_of_threads_do_not_mix(outlet: Outlet) -> None:
+    out = TaskOutput(1, outlet)
 
     def write(letter: str) -> None:
         for _ in range(200):
@@ -88,9 +93,32 @@ def test_lines_of_threads_do_not_mix(queue: deque[tuple[int, str, int]]) -> None
     for thread in threads:
         thread.join()
 
-    lines = "".join(text for _, text, _ in queue).splitlines()
+    lines = "".join(text for _, text, _ in taken(outlet)).splitlines()
     assert len(lines) == 800
     assert all(len(line) == 50 and len(set(line)) == 1 for line in lines)
+
+
+def test_what_is_in_its_file_stays_there_while_the_hub_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scalepool._runtime.outlet._LIMIT_BYTES", 100)
+    monkeypatch.setattr("scalepool._store.written.BACKLOG_BYTES", 1000)
+    monkeypatch.setattr("scalepool._store.written._CHUNK_BYTES", 500)
+    unsent = 101
+    outlet = Outlet(lambda: unsent)
+    out = TaskOutput(1, outlet)
+    fd, other = create_outputs("test")
+    os.close(other)
+    out.written = Written(fd)
+    os.write(fd, b"x" * 99 + b"\n")
+    out.look()
+    assert (out.written.position, taken(outlet)) == (0, [])
+    os.write(fd, b"y" * 999 + b"\n")
+    out.look()  # there it would be too much
+    assert out.written.position == 1100
+    os.write(fd, b"z\n")
+    unsent = 0
+    out.look()
+    assert [text for _, text, _ in taken(outlet)][-1].endswith("shown\nz\n")
+    os.close(fd)
 
 
 def test_show_writes_where_the_streams_are_now(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,12 +58,14 @@ def test_a_flood_loses_its_oldest_part_and_says_so(fd: int, monkeypatch: pytest.
     file = Written(fd)
     os.write(fd, b"0123456\n" * 250_000)
     dropped = 2_000_000 - (1 << 20)
+    assert file.is_too_much
 
     lines = file.take().splitlines()
 
     assert lines[0].startswith(b"... %d bytes dropped" % dropped)
     assert len(lines) == 1 + (1 << 20) // 8
     assert file.position == 2_000_000
+    assert not file.is_too_much
 
 
 def test_a_file_that_was_truncated_is_read_from_its_start(fd: int) -> None:
